@@ -1,0 +1,210 @@
+//! [`Executor`]: the one trait that threads, processes and machines share, and its contract.
+//!
+//! | | what holds for every executor |
+//! |---|---|
+//! | E1 | `submit` never blocks on a worker and never fails: a refusal is a future that is done |
+//! | E2 | every future that was handed out ends: value, error or cancelled |
+//! | E3 | a panic, or an `Err` of `try_submit`, is the error of its own future and of no other |
+//! | E4 | tasks start in the order in which they were submitted |
+//! | E5 | a task that has not started can be cancelled, and then never runs |
+//! | E6 | `map` yields one result an item, in the order of the items |
+//! | E7 | `shutdown` waits until all that was submitted has ended; what comes later is refused |
+//! | E8 | `shutdown_with` can cancel what has not started, and need not wait |
+//! | E9 | `shutdown` can be called again, from any thread; a call that waits always waits |
+//! | E10 | dropping the executor is `shutdown()`; while unwinding it also cancels what has not started |
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::future::Future;
+use crate::map::{Map, MapOptions};
+use crate::portable::{Fallible, Plain, Portable};
+use crate::task::{Batch, OneCall, Task};
+
+/// How [`Executor::shutdown_with`] ends an executor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// Return only when every task has ended and every worker is gone.
+    pub wait: bool,
+    /// Cancel the tasks that have not started.
+    pub cancel_futures: bool,
+}
+
+impl Default for Shutdown {
+    /// Waits, cancels nothing.
+    fn default() -> Self {
+        Shutdown { wait: true, cancel_futures: false }
+    }
+}
+
+/// Runs calls somewhere else: on threads, in processes, on machines.
+///
+/// A function and its argument go in, a [`Future`] comes out. Several arguments travel as a
+/// tuple: `submit(|(a, b)| a + b, (2, 3))`. The function is a `fn` item or a closure that
+/// captures nothing; what it needs comes in the argument, because it may run in another process.
+/// (A capture without size, such as a unit struct, is made anew there.)
+///
+/// Code that takes `&impl Executor` runs unchanged on every engine; `Box<dyn Executor>` chooses
+/// one at run time.
+///
+/// ```
+/// use concurrent_futures::{Error, Executor, SerialExecutor, ThreadPoolExecutor};
+///
+/// fn total(executor: &impl Executor) -> Result<u64, Error> {
+///     executor.map(|n: u64| n * n, 1..=10).sum()
+/// }
+///
+/// assert_eq!(total(&ThreadPoolExecutor::new(2)?)?, 385);
+/// let any: Box<dyn Executor> = Box::new(SerialExecutor::new());
+/// assert_eq!(total(&any)?, 385);
+/// # Ok::<(), Error>(())
+/// ```
+///
+/// A closure that captures does not compile:
+///
+/// ```compile_fail
+/// # use concurrent_futures::{Executor, SerialExecutor};
+/// let by = 3;
+/// let _ = SerialExecutor::new().submit(move |n: u64| n * by, 2);
+/// ```
+pub trait Executor: Send + Sync {
+    /// Takes over a task. Must not block on workers; a task that cannot be run is
+    /// [failed](Task::fail).
+    fn execute(&self, task: Task);
+
+    /// Ends the executor as `how` says. Called by one of its own workers, it never waits: that
+    /// worker is among those it would wait for.
+    fn shutdown_with(&self, how: Shutdown);
+
+    /// Ends the executor and waits until every task has ended, but no longer than `limit`; true
+    /// if they have. Nothing is cancelled when the time is up.
+    ///
+    /// An executor that does not say how starts to shut down and returns false at once.
+    fn shutdown_timeout(&self, limit: Duration) -> bool {
+        let _ = limit;
+        self.shutdown_with(Shutdown { wait: false, cancel_futures: false });
+        false
+    }
+
+    /// Ends the executor: refuses new tasks, waits for all that it has.
+    fn shutdown(&self) {
+        self.shutdown_with(Shutdown::default());
+    }
+
+    /// Hands over the call `function(argument)`. Whatever goes wrong arrives at
+    /// [`Future::result`].
+    fn submit<F, A, R>(&self, function: F, argument: A) -> Future<R>
+    where
+        Self: Sized,
+        F: Fn(A) -> R + Copy + Send + 'static,
+        A: Portable,
+        R: Portable,
+    {
+        let (task, future) = Task::new(OneCall(Plain::<F, A, R>::new(function), argument));
+        self.execute(task);
+        future
+    }
+
+    /// As [`submit`](Self::submit), for a function that can fail: its `Err` becomes the future's
+    /// [`Error::Raised`](crate::Error::Raised).
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let future = Executor::try_submit(&pool, |text: String| text.parse::<u16>(), "70000".to_string());
+    /// let error = future.result().unwrap_err();
+    /// assert!(error.downcast_ref::<std::num::ParseIntError>().is_some());
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    fn try_submit<F, A, R, E>(&self, function: F, argument: A) -> Future<R>
+    where
+        Self: Sized,
+        F: Fn(A) -> Result<R, E> + Copy + Send + 'static,
+        A: Portable,
+        R: Portable,
+        E: Into<Box<dyn StdError + Send + Sync>> + 'static,
+    {
+        let (task, future) = Task::new(OneCall(Fallible::<F, A, R, E>::new(function), argument));
+        self.execute(task);
+        future
+    }
+
+    /// Calls `function` on every item; yields the results in the order of the items.
+    ///
+    /// All items are submitted before it returns, and run even if the results are never
+    /// looked at. An error is the result of its item; the others go on. Dropping the iterator
+    /// cancels what has not started.
+    fn map<F, A, R, I>(&self, function: F, items: I) -> Map<'static, R>
+    where
+        Self: Sized,
+        F: Fn(A) -> R + Copy + Send + 'static,
+        A: Portable,
+        R: Portable,
+        I: IntoIterator<Item = A>,
+    {
+        let function = Plain::<F, A, R>::new(function);
+        Map::eager(items.into_iter(), &MapOptions::new(), |items| batch(self, Batch(function, items)))
+    }
+
+    /// As [`map`](Self::map), with [`MapOptions`]: chunks, a bounded buffer that pulls the items
+    /// lazily (so that they may be without end), a time limit.
+    fn map_with<'a, F, A, R, I>(&'a self, function: F, items: I, options: MapOptions) -> Map<'a, R>
+    where
+        Self: Sized,
+        F: Fn(A) -> R + Copy + Send + 'static,
+        A: Portable,
+        R: Portable,
+        I: IntoIterator<Item = A, IntoIter: Send + 'a>,
+    {
+        let function = Plain::<F, A, R>::new(function);
+        Map::new(items.into_iter(), &options, move |items| batch(self, Batch(function, items)))
+    }
+
+    /// As [`map`](Self::map), for a function that can fail: its `Err` is the result of its item.
+    fn try_map<F, A, R, E, I>(&self, function: F, items: I) -> Map<'static, R>
+    where
+        Self: Sized,
+        F: Fn(A) -> Result<R, E> + Copy + Send + 'static,
+        A: Portable,
+        R: Portable,
+        E: Into<Box<dyn StdError + Send + Sync>> + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        let function = Fallible::<F, A, R, E>::new(function);
+        Map::eager(items.into_iter(), &MapOptions::new(), |items| batch(self, Batch(function, items)))
+    }
+}
+
+fn batch<J: crate::task::PortableJob>(executor: &impl Executor, job: J) -> Future<J::Output> {
+    let (task, future) = Task::new(job);
+    executor.execute(task);
+    future
+}
+
+macro_rules! forward {
+    ($pointer:ty) => {
+        impl<E: Executor + ?Sized> Executor for $pointer {
+            fn execute(&self, task: Task) {
+                (**self).execute(task);
+            }
+
+            fn shutdown_with(&self, how: Shutdown) {
+                (**self).shutdown_with(how);
+            }
+
+            fn shutdown_timeout(&self, limit: Duration) -> bool {
+                (**self).shutdown_timeout(limit)
+            }
+
+            fn shutdown(&self) {
+                (**self).shutdown();
+            }
+        }
+    };
+}
+
+forward!(&E);
+forward!(Box<E>);
+forward!(Arc<E>);

@@ -1,0 +1,185 @@
+//! [`as_completed`]: futures, of any executors, in the order in which they end.
+//!
+//! One mailbox, as in `wait.rs`: a future puts its number in when it is over, and the iterator
+//! hands out the item of that number.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::block::deadline_after;
+use super::cell::Want;
+use super::wait::AsFuture;
+use super::watch::Watcher;
+use crate::error::Error;
+
+/// Yields the items as their futures end: those that are over first, in the order given.
+///
+/// Watching begins at the call, not at the first `next`. Dropping the iterator cancels nothing.
+///
+/// ```
+/// use concurrent_futures::{Executor, ThreadPoolExecutor, as_completed};
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let futures = [30, 10, 20].map(|n| (n, pool.submit(|n: u32| n * n, n)));
+/// for (n, future) in as_completed(futures) {
+///     println!("{n}² = {}", future.result()?);
+/// }
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+pub fn as_completed<I>(futures: I) -> AsCompleted<I::Item>
+where
+    I: IntoIterator,
+    I::Item: AsFuture,
+{
+    let mut completed = AsCompleted::default();
+    futures.into_iter().for_each(|item| completed.push(item));
+    completed
+}
+
+/// As [`as_completed`], for `limit` at the most, counted from the call: then, when all that are
+/// over have been yielded, [`Error::TimedOut`] comes once and ends the iteration.
+pub fn as_completed_timeout<I>(futures: I, limit: Duration) -> AsCompletedTimeout<I::Item>
+where
+    I: IntoIterator,
+    I::Item: AsFuture,
+{
+    let deadline = deadline_after(limit);
+    let completed = as_completed(futures);
+    AsCompletedTimeout { total: completed.left, completed, limit, deadline, over: false }
+}
+
+/// The iterator of [`as_completed`]. More futures can be added midway.
+#[must_use = "iterators do nothing unless they are iterated"]
+pub struct AsCompleted<I: AsFuture> {
+    /// The items that have not been yielded, by number; empty slots are in `free`.
+    items: Vec<Option<I>>,
+    free: Vec<usize>,
+    left: usize,
+    mailbox: Sender<usize>,
+    arrivals: Receiver<usize>,
+}
+
+impl<I: AsFuture> Default for AsCompleted<I> {
+    /// An empty one, to be filled by [`push`](AsCompleted::push).
+    fn default() -> Self {
+        let (mailbox, arrivals) = crossbeam_channel::unbounded();
+        AsCompleted { items: Vec::new(), free: Vec::new(), left: 0, mailbox, arrivals }
+    }
+}
+
+impl<I: AsFuture> AsCompleted<I> {
+    /// Adds a future; an iterator that had come to its end goes on.
+    pub fn push(&mut self, item: I) {
+        let number = self.free.pop().unwrap_or(self.items.len());
+        let cell = item.watched().cell();
+        // The future of the very call that we are in can only say so: its `result` is that error.
+        let never = crate::outcome::is_running_here(cell.task().id);
+        if never || !cell.watch(&self.watcher(number), Want::End) {
+            let _ = self.mailbox.send(number);
+        }
+        if number == self.items.len() {
+            self.items.push(Some(item));
+        } else {
+            self.items[number] = Some(item);
+        }
+        self.left += 1;
+    }
+
+    fn watcher(&self, number: usize) -> Watcher {
+        Watcher::Mailbox(self.mailbox.clone(), number)
+    }
+
+    /// `None`: nothing left, or too late.
+    fn next_by(&mut self, deadline: Option<Instant>) -> Option<I> {
+        if self.left == 0 {
+            return None;
+        }
+        let number = match (self.arrivals.try_recv(), deadline) {
+            (Ok(number), _) => number,
+            (Err(_), Some(deadline)) => self.arrivals.recv_deadline(deadline).ok()?,
+            (Err(_), None) => self.arrivals.recv().ok()?,
+        };
+        self.left -= 1;
+        self.free.push(number);
+        self.items[number].take()
+    }
+}
+
+impl<I: AsFuture> Iterator for AsCompleted<I> {
+    type Item = I;
+
+    fn next(&mut self) -> Option<I> {
+        self.next_by(None)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl<I: AsFuture> ExactSizeIterator for AsCompleted<I> {}
+
+impl<I: AsFuture> Drop for AsCompleted<I> {
+    fn drop(&mut self) {
+        for (number, item) in self.items.iter().enumerate() {
+            if let Some(item) = item {
+                item.watched().cell().unwatch(&self.watcher(number));
+            }
+        }
+    }
+}
+
+impl<I: AsFuture> fmt::Debug for AsCompleted<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsCompleted").field("left", &self.left).finish_non_exhaustive()
+    }
+}
+
+/// The iterator of [`as_completed_timeout`].
+#[must_use = "iterators do nothing unless they are iterated"]
+pub struct AsCompletedTimeout<I: AsFuture> {
+    completed: AsCompleted<I>,
+    total: usize,
+    limit: Duration,
+    deadline: Option<Instant>,
+    over: bool,
+}
+
+impl<I: AsFuture> AsCompletedTimeout<I> {
+    /// As [`AsCompleted::push`]. The deadline stays.
+    pub fn push(&mut self, item: I) {
+        self.total += 1;
+        self.completed.push(item);
+    }
+}
+
+impl<I: AsFuture> Iterator for AsCompletedTimeout<I> {
+    type Item = Result<I, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.over {
+            return None;
+        }
+        if let Some(item) = self.completed.next_by(self.deadline) {
+            return Some(Ok(item));
+        }
+        let left = self.completed.left;
+        if left == 0 {
+            return None;
+        }
+        self.over = true;
+        let what = format!("{left} of {} futures", self.total);
+        Some(Err(Error::TimedOut { what, limit: self.limit }))
+    }
+}
+
+impl<I: AsFuture> fmt::Debug for AsCompletedTimeout<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsCompletedTimeout")
+            .field("completed", &self.completed)
+            .field("limit", &self.limit)
+            .finish()
+    }
+}

@@ -1,0 +1,57 @@
+//! How a thread waits for one future: it looks for a moment, then sleeps.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::cell::{Want, Watch};
+use super::watch::Watcher;
+use crate::sync::Parker;
+
+thread_local! {
+    static PARKER: Arc<Parker> = Arc::default();
+}
+
+/// Looks before sleeping: a wake-up costs microseconds, a tiny call less.
+const LOOKS: u32 = 200;
+
+/// Waits until `cell` has what is wanted; false if `deadline` passed first, or if this thread is
+/// running the very call and would wait for ever.
+pub(super) fn block(cell: &dyn Watch, want: Want, deadline: Option<Instant>) -> bool {
+    let too_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+    for look in 0..LOOKS {
+        if cell.has(want) {
+            return true;
+        }
+        if look % 16 == 0 && too_late() {
+            return false;
+        }
+        // On few cores the one we wait for may need this one.
+        if look < LOOKS / 2 { std::hint::spin_loop() } else { std::thread::yield_now() }
+    }
+    if crate::outcome::is_running_here(cell.task().id) {
+        return false;
+    }
+    // A thread that is ending has given its parker back.
+    let parker = PARKER.try_with(Arc::clone).unwrap_or_default();
+    let watcher = Watcher::Thread(Arc::clone(&parker));
+    loop {
+        if !cell.watch(&watcher, want) {
+            return true;
+        }
+        parker.park(deadline);
+        cell.unwatch(&watcher);
+        if cell.has(want) {
+            return true;
+        }
+        if too_late() {
+            return false;
+        }
+        // Woken for something else: by the end, while callbacks look at the value; by a wait
+        // that this thread was in before.
+    }
+}
+
+/// The moment `limit` from now. `None`, which means never, if the clock does not reach so far.
+pub(crate) fn deadline_after(limit: Duration) -> Option<Instant> {
+    Instant::now().checked_add(limit)
+}

@@ -1,0 +1,301 @@
+//! The cell that a future and a task share: the state under its lock, and the one function
+//! that resolves.
+//!
+//! Not here: what the states mean (`state.rs`), how a thread waits (`wait.rs`).
+//! The rule: user code (jobs, values, callbacks, wakers, destructors) never runs, and is never
+//! dropped, while the lock is held.
+
+use std::mem;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::FutureId;
+use super::state::{Phase, State, Stop, Value};
+use super::watch::{Callback, Watcher, Watchers};
+use crate::error::{Error, TaskRef};
+use crate::outcome::{discard, shielded};
+use crate::sync::Mutex;
+
+/// One allocation per task: its number, its job while it waits, its outcome after.
+pub(crate) struct Cell<T, J> {
+    id: FutureId,
+    state: Mutex<State<T, J>>,
+}
+
+/// What a cell's job is called, known by its type alone.
+pub(crate) trait Named: Send {
+    fn name() -> &'static str;
+}
+
+impl<T: Send, J: Named> Cell<T, J> {
+    pub(crate) fn new(job: Option<J>) -> Self {
+        let state = State::Pending { job, watchers: Watchers::default() };
+        Cell { id: FutureId::next(), state: Mutex::new(state) }
+    }
+
+    /// Takes the job without starting it (to encode it).
+    pub(crate) fn take_job(&self) -> Option<J> {
+        match &mut *self.state.lock() {
+            State::Pending { job, .. } => job.take(),
+            _ => None,
+        }
+    }
+
+    /// Pending → Running, with the job, if it is here. `None`: nothing to run any more.
+    pub(crate) fn start(&self, stop: Option<Arc<dyn Stop>>) -> Option<Option<J>> {
+        let mut state = self.state.lock();
+        match &mut *state {
+            State::Pending { job, watchers } => {
+                let job = job.take();
+                let watchers = mem::take(watchers);
+                *state = State::Running { stop, watchers };
+                Some(job)
+            }
+            _ => None,
+        }
+    }
+
+    /// The one resolving function: sets the outcome, wakes the waiters, runs the callbacks.
+    /// A future that is over keeps its first outcome.
+    ///
+    /// `freed` is called before anyone is woken, if no callback will keep this thread busy:
+    /// whoever wakes and submits again finds the worker idle already.
+    pub(crate) fn resolve(&self, outcome: Result<T, Error>, freed: &dyn Fn()) {
+        let mut state = self.state.lock();
+        let Some(watchers) = state.watchers() else {
+            drop(state);
+            return discard(outcome);
+        };
+        let mut watchers = mem::take(watchers);
+        let callbacks = watchers.take_callbacks();
+        if callbacks.is_empty() {
+            let before = mem::replace(&mut *state, State::Done(Value::Kept(outcome.map_err(Box::new))));
+            freed();
+            drop(state);
+            watchers.wake();
+            return discard(before);
+        }
+        match outcome {
+            Ok(value) => {
+                let before = mem::replace(&mut *state, State::Done(lent()));
+                drop(state);
+                watchers.wake();
+                discard(before);
+                self.lend(value, callbacks);
+            }
+            Err(error) => {
+                let kept = Value::Kept(Err(Box::new(error.clone())));
+                let before = mem::replace(&mut *state, State::Done(kept));
+                drop(state);
+                watchers.wake();
+                discard(before);
+                call_all(callbacks, Err(&error));
+            }
+        }
+    }
+
+    /// Shows the value to callbacks, also to those that are added meanwhile; then puts it back.
+    /// The state is `Lent` to this thread when this is called.
+    fn lend(&self, value: T, mut callbacks: Vec<Callback<T>>) {
+        loop {
+            call_all(callbacks, Ok(&value));
+            let mut state = self.state.lock();
+            let Some(watchers) = state.value_watchers() else { unreachable!("a lent value comes back once") };
+            callbacks = watchers.take_callbacks();
+            if callbacks.is_empty() {
+                let watchers = mem::take(watchers);
+                *state = State::Done(Value::Kept(Ok(value)));
+                drop(state);
+                return watchers.wake();
+            }
+        }
+    }
+
+    fn cancelled(&self) -> Error {
+        Error::Cancelled { task: self.task() }
+    }
+}
+
+fn lent<T>() -> Value<T> {
+    Value::Lent { to: std::thread::current().id(), watchers: Watchers::default() }
+}
+
+fn call_all<T>(callbacks: Vec<Callback<T>>, outcome: Result<&T, &Error>) {
+    for callback in callbacks {
+        shielded(|| callback(outcome));
+    }
+}
+
+/// What a waiter wants to wait for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Want {
+    /// That the future is over.
+    End,
+    /// That its value can be taken: callbacks registered before may still be looking at it.
+    Value,
+}
+
+/// A future, whatever its value is.
+pub(crate) trait Watch: Send + Sync {
+    fn task(&self) -> TaskRef;
+    fn phase(&self) -> Phase;
+    /// Over, and neither with a value nor cancelled.
+    fn failed(&self) -> bool;
+    /// The error of a future that is over.
+    fn error(&self) -> Option<Error>;
+    fn cancel(&self) -> bool;
+    fn kill(&self) -> bool;
+    /// Is there what a waiter wants?
+    fn has(&self, want: Want) -> bool;
+    /// False, and `watcher` is not kept, if there is nothing to wait for.
+    fn watch(&self, watcher: &Watcher, want: Want) -> bool;
+    fn unwatch(&self, watcher: &Watcher);
+}
+
+/// A future of a `T`, whatever makes it.
+pub(crate) trait Shared<T>: Watch {
+    /// Moves the outcome out. `None`: it is not there yet, or lent.
+    fn take(&self) -> Option<Result<T, Error>>;
+    fn poll(&self, context: &mut Context<'_>) -> Poll<Result<T, Error>>;
+    /// Runs `callback` when the future is over: later, or now, in this thread.
+    /// It comes back from a future whose value was taken.
+    fn on_done(&self, callback: Callback<T>) -> Result<(), Callback<T>>;
+}
+
+impl<T: Send, J: Named> Watch for Cell<T, J> {
+    fn task(&self) -> TaskRef {
+        TaskRef { name: J::name(), id: self.id }
+    }
+
+    fn phase(&self) -> Phase {
+        self.state.lock().phase()
+    }
+
+    fn failed(&self) -> bool {
+        matches!(&*self.state.lock(), State::Done(Value::Kept(Err(_)) | Value::Taken { failed: true }))
+    }
+
+    fn error(&self) -> Option<Error> {
+        match &*self.state.lock() {
+            State::Done(Value::Kept(Err(error))) => Some((**error).clone()),
+            State::Cancelled => Some(self.cancelled()),
+            _ => None,
+        }
+    }
+
+    fn cancel(&self) -> bool {
+        let mut state = self.state.lock();
+        match &mut *state {
+            State::Pending { watchers, .. } => {
+                let mut watchers = mem::take(watchers);
+                let before = mem::replace(&mut *state, State::Cancelled);
+                drop(state);
+                let callbacks = watchers.take_callbacks();
+                watchers.wake();
+                call_all(callbacks, Err(&self.cancelled()));
+                discard(before);
+                true
+            }
+            State::Cancelled => true,
+            State::Running { .. } | State::Done(_) => false,
+        }
+    }
+
+    fn kill(&self) -> bool {
+        if let State::Running { stop, .. } = &*self.state.lock() {
+            return stop.as_ref().is_some_and(|stop| stop.stop());
+        }
+        self.cancel()
+    }
+
+    fn has(&self, want: Want) -> bool {
+        match &*self.state.lock() {
+            State::Pending { .. } | State::Running { .. } => false,
+            // In its own callback the value can be had only as the callback's argument.
+            State::Done(Value::Lent { to, .. }) => want == Want::End || *to == std::thread::current().id(),
+            State::Done(_) | State::Cancelled => true,
+        }
+    }
+
+    fn watch(&self, watcher: &Watcher, want: Want) -> bool {
+        let mut state = self.state.lock();
+        let watchers = match want {
+            Want::End => state.watchers(),
+            Want::Value => state.value_watchers(),
+        };
+        watchers.map(|watchers| watchers.add(watcher.clone())).is_some()
+    }
+
+    fn unwatch(&self, watcher: &Watcher) {
+        if let Some(watchers) = self.state.lock().value_watchers() {
+            watchers.remove(watcher);
+        }
+    }
+}
+
+impl<T: Send, J: Named> Shared<T> for Cell<T, J> {
+    fn take(&self) -> Option<Result<T, Error>> {
+        let mut state = self.state.lock();
+        match &mut *state {
+            State::Cancelled => Some(Err(self.cancelled())),
+            State::Done(Value::Taken { .. }) => Some(Err(Error::invalid(
+                format!("the result of {} has been taken before", self.task()),
+                "keep it, or make the future `shared()`",
+            ))),
+            State::Done(Value::Lent { to, .. }) if *to == std::thread::current().id() => {
+                Some(Err(Error::invalid(
+                    format!("the result of {} was wanted inside its own callback", self.task()),
+                    "use the value that the callback is given",
+                )))
+            }
+            State::Done(value @ Value::Kept(_)) => {
+                let failed = matches!(value, Value::Kept(Err(_)));
+                match mem::replace(value, Value::Taken { failed }) {
+                    Value::Kept(outcome) => Some(outcome.map_err(|error| *error)),
+                    Value::Lent { .. } | Value::Taken { .. } => unreachable!("matched above"),
+                }
+            }
+            _ => None,
+        }
+    }
+
+    fn poll(&self, context: &mut Context<'_>) -> Poll<Result<T, Error>> {
+        loop {
+            if let Some(outcome) = self.take() {
+                return Poll::Ready(outcome);
+            }
+            let waker = context.waker().clone();
+            let mut state = self.state.lock();
+            // Resolved since `take` looked: look again.
+            let Some(watchers) = state.value_watchers() else { continue };
+            let unused = watchers.set_waker(waker);
+            drop(state);
+            discard(unused);
+            return Poll::Pending;
+        }
+    }
+
+    fn on_done(&self, callback: Callback<T>) -> Result<(), Callback<T>> {
+        let mut state = self.state.lock();
+        if let Some(watchers) = state.value_watchers() {
+            watchers.add_callback(callback);
+            return Ok(());
+        }
+        let error = match &mut *state {
+            State::Cancelled => self.cancelled(),
+            State::Done(Value::Kept(Err(error))) => (**error).clone(),
+            State::Done(kept @ Value::Kept(Ok(_))) => {
+                let Value::Kept(Ok(value)) = mem::replace(kept, lent()) else {
+                    unreachable!("matched above")
+                };
+                drop(state);
+                self.lend(value, vec![callback]);
+                return Ok(());
+            }
+            _ => return Err(callback),
+        };
+        drop(state);
+        call_all(vec![callback], Err(&error));
+        Ok(())
+    }
+}

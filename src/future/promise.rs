@@ -1,0 +1,95 @@
+//! [`Promise`]: the other end of a future, for executors of one's own and for tests.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::cell::{Cell, Named, Watch};
+use super::{Future, describe};
+use crate::error::{Error, TaskRef};
+
+/// The right, and the duty, to end a [`Future`]. Dropping it breaks the future: it ends with
+/// [`Error::Broken`], and nobody waits for ever.
+///
+/// ```
+/// use concurrent_futures::Promise;
+///
+/// let (promise, future) = Promise::new();
+/// std::thread::spawn(move || {
+///     if promise.start() {           // false: cancelled meanwhile
+///         promise.fulfil(6 * 7);
+///     }
+/// });
+/// assert_eq!(future.result()?, 42);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+pub struct Promise<T: Send + 'static> {
+    /// Absent once the duty is done.
+    cell: Option<Arc<Cell<T, ByHand>>>,
+}
+
+/// The job of a promise: none that we know of.
+struct ByHand;
+
+impl Named for ByHand {
+    fn name() -> &'static str {
+        "promise"
+    }
+}
+
+impl<T: Send + 'static> Promise<T> {
+    /// A promise and its future, pending.
+    #[allow(clippy::new_ret_no_self, reason = "the two ends of one thing, as a channel's")]
+    pub fn new() -> (Promise<T>, Future<T>) {
+        let cell = Arc::new(Cell::new(None));
+        (Promise { cell: Some(Arc::clone(&cell)) }, Future::new(cell))
+    }
+
+    /// Pending → running: from here on the future cannot be cancelled. False if it has been
+    /// cancelled (then there is nothing left to do), or was started before.
+    pub fn start(&self) -> bool {
+        self.cell().start(None).is_some()
+    }
+
+    /// Ends the future with a value. Without effect if it was cancelled.
+    pub fn fulfil(self, value: T) {
+        self.end(Ok(value));
+    }
+
+    /// Ends the future with an error. Without effect if it was cancelled.
+    pub fn fail(self, error: Error) {
+        self.end(Err(error));
+    }
+
+    /// How errors name this promise.
+    #[must_use]
+    pub fn task(&self) -> TaskRef {
+        self.cell().task()
+    }
+
+    fn end(mut self, outcome: Result<T, Error>) {
+        if let Some(cell) = self.cell.take() {
+            cell.resolve(outcome, &|| ());
+        }
+    }
+
+    fn cell(&self) -> &Arc<Cell<T, ByHand>> {
+        self.cell
+            .as_ref()
+            .unwrap_or_else(|| unreachable!("only `end` and `drop`, which consume the promise, take it"))
+    }
+}
+
+impl<T: Send + 'static> Drop for Promise<T> {
+    fn drop(&mut self) {
+        if let Some(cell) = self.cell.take() {
+            let reason = format!("the promise of {} was dropped without an outcome", cell.task());
+            cell.resolve(Err(Error::broken(reason, None)), &|| ());
+        }
+    }
+}
+
+impl<T: Send + 'static> fmt::Debug for Promise<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        describe(f, "Promise", &**self.cell())
+    }
+}

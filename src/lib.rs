@@ -1,0 +1,155 @@
+//! Python's `concurrent.futures` for Rust: threads and processes behind one [`Executor`].
+//!
+//! A function and its argument go in, a [`Future`] comes out:
+//!
+//! ```text
+//! submit ─▶ queue ─▶ worker ─▶ outcome ─▶ waiter
+//!           pending    running    done        result · wait · as_completed · callback · .await
+//!
+//! ThreadPoolExecutor    the worker runs the call in this process
+//! ProcessPoolExecutor   the worker is a copy of this program at the other end of two pipes:
+//!                       a crash costs the one call that crashed
+//! SerialExecutor        there is no worker: the caller runs the call at once
+//! ```
+//!
+//! # Quick start
+//!
+//! ```
+//! use concurrent_futures::{Executor, ProcessPoolExecutor, as_completed, init};
+//!
+//! fn is_prime(n: u64) -> bool {
+//!     n > 1 && (2..).take_while(|d| d * d <= n).all(|d| n % d != 0)
+//! }
+//!
+//! const NUMBERS: [u64; 4] = [2, 1_000_003, 4_444_444_444, 999_999_937];
+//!
+//! fn main() -> Result<(), concurrent_futures::Error> {
+//!     init();                                         // first line of main: a worker never gets past it
+//!
+//!     let pool = ProcessPoolExecutor::new(2)?;        // or ThreadPoolExecutor::new(2)?
+//!     let future = pool.submit(is_prime, 112_272_537);
+//!     println!("{}", future.result()?);
+//!
+//!     for (n, prime) in NUMBERS.iter().zip(pool.map(is_prime, NUMBERS)) {
+//!         println!("{n} {}", prime?);
+//!     }
+//!
+//!     let futures = NUMBERS.map(|n| (n, pool.submit(is_prime, n)));
+//!     for (n, future) in as_completed(futures) {
+//!         println!("{n} {}", future.result()?);
+//!     }
+//!     Ok(())                                          // dropping the pool waits for it
+//! }
+//! ```
+//!
+//! # From Python
+//!
+//! | Python | here |
+//! |---|---|
+//! | `with ThreadPoolExecutor(4) as pool:` | `let pool = ThreadPoolExecutor::new(4)?;` in a block: dropping it waits |
+//! | `pool.submit(pow, 2, 10)` | `pool.submit(\|(a, b)\| …, (2, 10))` |
+//! | `future.result()`, `future.result(1.5)` | [`future.result()`](Future::result), [`future.result_timeout(…)`](Future::result_timeout) |
+//! | an exception in the function | a panic: [`Error::Panicked`]; or an `Err`, with [`try_submit`](Executor::try_submit): [`Error::Raised`] |
+//! | `pool.map(f, xs)`, `chunksize=`, `buffersize=`, `timeout=` | [`pool.map(f, xs)`](Executor::map), [`MapOptions`] |
+//! | `wait(fs, return_when=FIRST_COMPLETED)` | [`wait(fs, ReturnWhen::FirstCompleted)`](wait()) |
+//! | `{pool.submit(f, url): url for url in urls}` | pairs: `urls.map(\|url\| (url, pool.submit(f, url)))`, which [`as_completed`] gives back |
+//! | `if __name__ == "__main__":` | [`init()`](init) on the first line of `main` |
+//! | `BrokenProcessPool` for all | [`Error::WorkerDied`] for one, and the pool goes on |
+//!
+//! # Promises
+//!
+//! 1. Every future ends exactly once, whatever dies. Nothing leaves a waiter hanging.
+//! 2. The death of a worker fails at most the one call that it had started.
+//! 3. No call runs twice.
+//! 4. No worker process outlives its pool or its host, busy or idle.
+//! 5. A worker that cannot start fails the pool with a clear error after three attempts; never a spin.
+//! 6. No user code runs under a lock, and no panic of it crosses the library's edge.
+//!
+//! # Platforms
+//!
+//! Linux is tested. Thread pools are portable. Process pools are written for the other Unixes too,
+//! but have not been run there; elsewhere their constructors return [`Error::Unsupported`].
+//!
+//! # Reading the source
+//!
+//! `future/state.rs` → `future/cell.rs` → `task.rs` → `pool/mod.rs` → `pool/worker.rs` →
+//! `thread/context.rs` → `wire/frame.rs` → `process/child.rs` → `process/context.rs` →
+//! `process/entry.rs` → `portable/descriptor.rs`. Imports point down: `error` ← `outcome` ← `future` ←
+//! `task` ← `pool` ← { `thread`, `process` }; `wire` ← `portable` ← { `task`, `process` }.
+
+mod error;
+mod executor;
+mod future;
+mod map;
+mod outcome;
+mod pool;
+mod portable;
+#[cfg(unix)]
+mod process;
+#[cfg(not(unix))]
+#[path = "process_unsupported.rs"]
+mod process;
+mod serial;
+mod sync;
+mod task;
+mod thread;
+mod wire;
+
+pub use error::{Error, Panic, RemoteError, TaskRef};
+pub use executor::{Executor, Shutdown};
+pub use future::{
+    AsCompleted, AsCompletedTimeout, AsFuture, Future, FutureId, Promise, ReturnWhen, SharedFuture, Waited,
+    as_completed, as_completed_timeout, wait, wait_timeout,
+};
+pub use map::{Map, MapOptions};
+pub use portable::Portable;
+pub use process::{ProcessPoolBuilder, ProcessPoolExecutor, init};
+pub use serial::SerialExecutor;
+pub use task::Task;
+pub use thread::{ThreadPoolBuilder, ThreadPoolExecutor};
+
+/// Makes worker processes possible in a test binary, which has no `main` of its own to call
+/// [`init`] in. One line at the top of the file, under `cargo test` and under nextest:
+///
+/// ```no_run
+/// concurrent_futures::init_tests!();
+/// # fn main() {}
+/// ```
+///
+/// It places a function that runs before `main` and calls [`init`]. The lint `unsafe_code` sees
+/// the placing; a crate that forbids it can write its tests with `harness = false`.
+#[macro_export]
+macro_rules! init_tests {
+    () => {
+        const _: () = {
+            extern "C" fn init_before_main() {
+                $crate::init();
+            }
+
+            #[used]
+            #[allow(unsafe_code)]
+            #[cfg_attr(
+                any(
+                    target_os = "linux",
+                    target_os = "android",
+                    target_os = "freebsd",
+                    target_os = "netbsd",
+                    target_os = "openbsd",
+                    target_os = "dragonfly",
+                    target_os = "illumos"
+                ),
+                unsafe(link_section = ".init_array")
+            )]
+            #[cfg_attr(
+                target_vendor = "apple",
+                unsafe(link_section = "__DATA,__mod_init_func,mod_init_funcs")
+            )]
+            static INIT: extern "C" fn() = init_before_main;
+        };
+    };
+}
+
+/// The CPUs that affinity and control groups leave to this process; at least 1.
+fn usable_cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

@@ -1,0 +1,143 @@
+//! How a call ends: the one place where panics are caught, and where an ending crosses a
+//! process wall and back.
+//!
+//! A panic hook of ours notes where a panic happened and, where the user asked for it, the
+//! backtrace; the payload that `catch_unwind` gives knows neither. It hands on to the hook
+//! that was there before, except in a worker process, where the report itself travels.
+
+use std::any::Any;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::sync::{Arc, Once};
+
+use crate::error::{Error, Panic, RemoteError, TaskRef};
+use crate::future::FutureId;
+use crate::sync::{AtomicBool, Ordering};
+use crate::wire::message::{Failure, RemoteCause};
+
+/// In a worker process a panic is told in the reply, not on stderr.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// The calls that run on this thread, innermost last (a serial executor nests them).
+    static RUNNING: RefCell<Vec<Call>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Call {
+    task: TaskRef,
+    place: Option<Place>,
+}
+
+/// Where a panic happened.
+struct Place {
+    location: Option<String>,
+    backtrace: Option<String>,
+}
+
+/// Runs user code that is `task`, and turns a panic into a report.
+pub(crate) fn catch<R>(task: TaskRef, call: impl FnOnce() -> R) -> Result<R, Panic> {
+    RUNNING.with_borrow_mut(|running| running.push(Call { task, place: None }));
+    let outcome = catch_unwind(AssertUnwindSafe(call));
+    let place = RUNNING.with_borrow_mut(|running| running.pop()).and_then(|call| call.place);
+    outcome.map_err(|payload| {
+        let Place { location, backtrace } = place.unwrap_or(Place { location: None, backtrace: None });
+        Panic::new(message(&*payload), location, backtrace, Some(payload))
+    })
+}
+
+/// Is the future `id` the one of a call that runs on this thread? Then waiting for it here never ends.
+pub(crate) fn is_running_here(id: FutureId) -> bool {
+    RUNNING.with_borrow(|running| running.iter().any(|call| call.task.id == id))
+}
+
+/// Runs user code whose panic has nobody to go to (a callback, a waker, a destructor).
+/// The panic hook has told of it by then.
+pub(crate) fn shielded(call: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(call)) {
+        // A payload may panic in its destructor, without end: try once.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(payload))).map_err(std::mem::forget);
+    }
+}
+
+/// Drops what belongs to the user.
+pub(crate) fn discard<T>(value: T) {
+    if std::mem::needs_drop::<T>() {
+        shielded(|| drop(value));
+    }
+}
+
+/// Makes this process tell panics of calls in the reply alone.
+pub(crate) fn quieten() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Puts the hook in place, once a process. Every pool calls it before its first worker.
+pub(crate) fn note_panics() {
+    static ONCE: Once = Once::new();
+    // The hook cannot be changed while this thread unwinds; the next pool will do it.
+    if std::thread::panicking() {
+        return;
+    }
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let noted = note(panic);
+            if !(noted && QUIET.load(Ordering::Relaxed)) {
+                before(panic);
+            }
+        }));
+    });
+}
+
+/// Notes the place of a panic inside a call.
+fn note(panic: &PanicHookInfo<'_>) -> bool {
+    // The thread may be ending, or be inside these very lines.
+    let noted = RUNNING.try_with(|running| {
+        let Ok(mut running) = running.try_borrow_mut() else { return false };
+        let Some(call) = running.last_mut() else { return false };
+        let backtrace = Backtrace::capture();
+        call.place = Some(Place {
+            location: panic.location().map(ToString::to_string),
+            backtrace: (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string()),
+        });
+        true
+    });
+    noted.unwrap_or(false)
+}
+
+/// The text of a panic's payload.
+fn message(payload: &(dyn Any + Send)) -> String {
+    payload
+        .downcast_ref::<&'static str>()
+        .map(ToString::to_string)
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a payload that is not text".into())
+}
+
+/// The error of `task`, from what arrived in its place.
+pub(crate) fn arrived(task: TaskRef, failure: Failure) -> Error {
+    match failure {
+        Failure::Panicked { message, location, backtrace } => {
+            Error::Panicked { task, panic: Panic::new(message, location, backtrace, None) }
+        }
+        Failure::Raised(RemoteCause { type_name, message, sources }) => {
+            Error::Raised { task, error: Arc::new(RemoteError::new(type_name, message, sources)) }
+        }
+        Failure::Undecodable { what, reason } => {
+            Error::Decode { task, what: if what == "argument" { "argument" } else { "return value" }, reason }
+        }
+        // What the worker cannot encode is what it returns; arguments do not get that far.
+        Failure::Unencodable { reason } => Error::Encode { task, what: "return value", reason },
+        Failure::UnknownFunction { reason } => Error::NotPortable { task, reason },
+        Failure::Refused { reason } => Error::broken(reason, None),
+    }
+}
+
+/// As [`arrived`], for what failed on this side.
+pub(crate) fn unencodable(task: TaskRef, what: &'static str, failure: Failure) -> Error {
+    match failure {
+        Failure::Unencodable { reason } => Error::Encode { task, what, reason },
+        other => arrived(task, other),
+    }
+}

@@ -1,0 +1,230 @@
+//! What thread pools and process pools have in common: a queue, a crew of workers that is hired
+//! on demand, and the way they end.
+//!
+//! ```text
+//!             close                    last worker out
+//!   open ───────────────▶ closed ────────────────────▶ over
+//!     │                     │
+//!     └──── break ──────────┴──▶ broken (all that was queued fails) ──▶ over
+//! ```
+//!
+//! Not here: what a worker does with a task (`Context`, one for each engine).
+//! The rule: a task in the queue has a worker that will come for it, or the queue is emptied.
+
+mod queue;
+mod worker;
+
+use std::cell::Cell;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use queue::Queue;
+pub(crate) use queue::Seat;
+pub(crate) use worker::Context;
+
+use crate::error::{Error, TaskRef};
+use crate::executor::Shutdown;
+use crate::future::deadline_after;
+use crate::sync::{AtomicUsize, Condvar, Mutex, Ordering};
+
+thread_local! {
+    /// The pool that this thread works for, by address.
+    static EMPLOYER: Cell<usize> = const { Cell::new(0) };
+}
+
+/// What a queue holds.
+pub(crate) trait Item: Send + 'static {
+    fn task(&self) -> TaskRef;
+    fn fail(self, error: Error);
+    fn cancel(self);
+}
+
+/// How the threads of a pool are made.
+pub(crate) struct Hiring {
+    pub(crate) max_workers: usize,
+    pub(crate) name_prefix: String,
+    pub(crate) stack_size: Option<usize>,
+}
+
+/// A pool whose workers are threads with a context `C` each.
+pub(crate) struct Pool<C: Context> {
+    queue: Queue<C::Item>,
+    hiring: Hiring,
+    make_context: Box<dyn Fn(usize) -> C + Send + Sync>,
+    /// Workers there are, ready to be compared with the limit without the lock.
+    hired: AtomicUsize,
+    crew: Mutex<Crew>,
+    someone_left: Condvar,
+}
+
+#[derive(Default)]
+struct Crew {
+    /// Workers that have not left.
+    present: usize,
+    /// Workers ever hired; the number in a thread's name.
+    ever: usize,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl<C: Context> Pool<C> {
+    pub(crate) fn new(
+        hiring: Hiring,
+        make_context: impl Fn(usize) -> C + Send + Sync + 'static,
+    ) -> Result<Arc<Self>, Error> {
+        if hiring.max_workers == 0 {
+            return Err(Error::invalid("max_workers is 0", "give at least 1, or use `default()`"));
+        }
+        crate::outcome::note_panics();
+        Ok(Arc::new(Pool {
+            queue: Queue::new(),
+            hiring,
+            make_context: Box::new(make_context),
+            hired: AtomicUsize::new(0),
+            crew: Mutex::default(),
+            someone_left: Condvar::new(),
+        }))
+    }
+
+    /// Queues a task, and hires a worker if none waits and there may be one more.
+    pub(crate) fn submit(self: &Arc<Self>, item: C::Item) {
+        match self.queue.push(item, || self.hire()) {
+            Ok(None | Some(Ok(()))) => {}
+            // With others at work the pool is only smaller than it may be.
+            Ok(Some(Err(error))) => {
+                if self.crew.lock().present == 0 {
+                    self.fail(&error);
+                }
+            }
+            Err((item, refusal)) => {
+                let task = item.task();
+                item.fail(refusal.of(task));
+            }
+        }
+    }
+
+    /// Why a task would be refused now.
+    pub(crate) fn refusal(&self, task: TaskRef) -> Option<Error> {
+        self.queue.why_closed().map(|refusal| refusal.of(task))
+    }
+
+    fn hire(self: &Arc<Self>) -> Result<(), Error> {
+        let max = self.hiring.max_workers;
+        if self.hired.load(Ordering::Acquire) >= max {
+            return Ok(());
+        }
+        let mut crew = self.crew.lock();
+        if crew.present >= max {
+            return Ok(());
+        }
+        let number = crew.ever;
+        let name = format!("{}_{number}", self.hiring.name_prefix);
+        let mut thread = std::thread::Builder::new().name(name.clone());
+        if let Some(bytes) = self.hiring.stack_size {
+            thread = thread.stack_size(bytes);
+        }
+        let pool = Arc::clone(self);
+        let handle = thread
+            .spawn(move || pool.work(number))
+            .map_err(|error| Error::spawn(format!("the worker thread `{name}`"), error))?;
+        crew.handles.push(handle);
+        crew.ever += 1;
+        crew.present += 1;
+        self.hired.store(crew.present, Ordering::Release);
+        Ok(())
+    }
+
+    /// The life of a worker thread.
+    fn work(self: Arc<Self>, number: usize) {
+        EMPLOYER.set(self.address());
+        // What a worker runs is shielded call by call; should anything slip through, the worker
+        // is still counted out, and its pool ends with an error, not in silence.
+        let life = catch_unwind(AssertUnwindSafe(|| worker::work(&self.queue, (self.make_context)(number))));
+        let ended = life.unwrap_or_else(|payload| {
+            crate::outcome::discard(payload);
+            Err(Error::broken("a worker of the pool panicked outside of a task; please report this", None))
+        });
+        if let Err(error) = ended {
+            self.fail(&error);
+        }
+        let mut crew = self.crew.lock();
+        crew.present -= 1;
+        self.hired.store(crew.present, Ordering::Release);
+        self.someone_left.notify_all();
+    }
+
+    /// The pool cannot go on: everything that is queued, and all that comes, ends with `cause`.
+    fn fail(&self, cause: &Error) {
+        let error = match cause {
+            Error::Broken { .. } => cause.clone(),
+            other => Error::broken(format!("the pool is broken: {other}"), Some(other.clone())),
+        };
+        self.queue.close_broken(&error);
+        self.queue.drain().for_each(|item| item.fail(error.clone()));
+    }
+
+    pub(crate) fn shutdown(&self, how: Shutdown) {
+        self.queue.close();
+        if how.cancel_futures {
+            self.queue.drain().for_each(Item::cancel);
+        }
+        if how.wait {
+            self.join(None);
+        }
+    }
+
+    pub(crate) fn shutdown_timeout(&self, limit: Duration) -> bool {
+        self.queue.close();
+        self.join(deadline_after(limit))
+    }
+
+    /// What `Drop` of an executor does.
+    pub(crate) fn leave(&self) {
+        self.shutdown(Shutdown { wait: true, cancel_futures: std::thread::panicking() });
+    }
+
+    /// Waits until every worker has left; false if `deadline` came first, or if this thread is
+    /// one of them and would wait for itself.
+    fn join(&self, deadline: Option<Instant>) -> bool {
+        if EMPLOYER.get() == self.address() {
+            return false;
+        }
+        let mut crew = self.crew.lock();
+        while crew.present > 0 {
+            match deadline {
+                None => self.someone_left.wait(&mut crew),
+                Some(deadline) => {
+                    if self.someone_left.wait_until(&mut crew, deadline).timed_out() && crew.present > 0 {
+                        return false;
+                    }
+                }
+            }
+        }
+        let handles = std::mem::take(&mut crew.handles);
+        drop(crew);
+        // They have left; what is left of each thread ends in a moment.
+        handles.into_iter().for_each(|handle| drop(handle.join()));
+        true
+    }
+
+    pub(crate) fn max_workers(&self) -> usize {
+        self.hiring.max_workers
+    }
+
+    /// How the executors print themselves.
+    pub(crate) fn describe(&self, f: &mut fmt::Formatter<'_>, kind: &str) -> fmt::Result {
+        f.debug_struct(kind)
+            .field("name", &self.hiring.name_prefix)
+            .field("max_workers", &self.hiring.max_workers)
+            .field("workers", &self.crew.lock().present)
+            .field("pending", &self.queue.len())
+            .field("open", &self.queue.why_closed().is_none())
+            .finish()
+    }
+
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+}

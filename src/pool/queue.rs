@@ -1,0 +1,120 @@
+//! The queue of a pool: tasks in the order they came, and how many workers wait for them.
+//!
+//! Open → closed (shut down) or broken. The door is the sender itself: while it is there, tasks
+//! come in; when it is gone, workers find the queue disconnected once it is empty, and leave.
+//! Every push holds the door open while it lasts, so after a close nothing comes behind it.
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::error::{Error, TaskRef};
+use crate::sync::{AtomicIsize, Ordering, RwLock};
+
+pub(super) struct Queue<I> {
+    door: RwLock<Door<I>>,
+    exit: Receiver<I>,
+    /// Workers that wait (or are about to) minus tasks that are queued. Negative: tasks wait.
+    balance: AtomicIsize,
+}
+
+enum Door<I> {
+    Open(Sender<I>),
+    Closed,
+    Broken(Error),
+}
+
+/// Why a task was not let in.
+pub(super) enum Refusal {
+    Closed,
+    Broken(Error),
+}
+
+impl Refusal {
+    pub(super) fn of(self, task: TaskRef) -> Error {
+        match self {
+            Refusal::Closed => Error::ShutDown { task },
+            Refusal::Broken(error) => error,
+        }
+    }
+}
+
+impl<I> Queue<I> {
+    pub(super) fn new() -> Self {
+        let (door, exit) = crossbeam_channel::unbounded();
+        Queue { door: RwLock::new(Door::Open(door)), exit, balance: AtomicIsize::new(0) }
+    }
+
+    /// Adds a task. If no waiting worker is there to take it, `hire` runs before the door may
+    /// close, so that whoever closes it and then counts the workers counts that one too.
+    pub(super) fn push<H>(&self, item: I, hire: impl FnOnce() -> H) -> Result<Option<H>, (I, Refusal)> {
+        match &*self.door.read() {
+            Door::Open(door) => {
+                let waiting = self.balance.fetch_sub(1, Ordering::AcqRel);
+                // Cannot fail: this queue itself holds a receiver.
+                let _ = door.send(item);
+                Ok((waiting <= 0).then(hire))
+            }
+            Door::Closed => Err((item, Refusal::Closed)),
+            Door::Broken(error) => Err((item, Refusal::Broken(error.clone()))),
+        }
+    }
+
+    pub(super) fn close(&self) {
+        let mut door = self.door.write();
+        if matches!(*door, Door::Open(_)) {
+            *door = Door::Closed;
+        }
+    }
+
+    /// Also a queue that is closed can break: what is left in it will not be run.
+    pub(super) fn close_broken(&self, error: &Error) {
+        let mut door = self.door.write();
+        if !matches!(*door, Door::Broken(_)) {
+            *door = Door::Broken(error.clone());
+        }
+    }
+
+    pub(super) fn why_closed(&self) -> Option<Refusal> {
+        match &*self.door.read() {
+            Door::Open(_) => None,
+            Door::Closed => Some(Refusal::Closed),
+            Door::Broken(error) => Some(Refusal::Broken(error.clone())),
+        }
+    }
+
+    /// What is queued right now; for a closed queue, all there will ever be.
+    pub(super) fn drain(&self) -> impl Iterator<Item = I> + '_ {
+        self.exit.try_iter()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.exit.len()
+    }
+}
+
+/// A worker's place at the queue.
+pub(crate) struct Seat<'a, I> {
+    queue: &'a Queue<I>,
+    counted: std::cell::Cell<bool>,
+}
+
+impl<'a, I> Seat<'a, I> {
+    pub(super) fn at(queue: &'a Queue<I>) -> Self {
+        Seat { queue, counted: std::cell::Cell::new(false) }
+    }
+
+    /// Says that this worker is as good as waiting. A task may say so before it wakes its
+    /// waiters: the task they submit next then finds this worker, and no new one is hired.
+    pub(crate) fn free(&self) {
+        if !self.counted.replace(true) {
+            self.queue.balance.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Waits for a task. `None`: closed and empty.
+    pub(super) fn next(&self) -> Option<I> {
+        self.free();
+        let item = self.queue.exit.recv().ok();
+        self.counted.set(false);
+        item
+    }
+}

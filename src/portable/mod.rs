@@ -1,0 +1,314 @@
+//! What may travel to another process: functions known by their type alone, and values that
+//! serde can carry.
+//!
+//! Not here: frames and pipes (`wire`, `process`), nor how an address becomes a function again
+//! (`descriptor.rs`). The rule: one bad argument, return value or panic costs one call, also
+//! inside a batch; everything user-written runs where a panic is caught.
+
+mod descriptor;
+#[cfg(unix)]
+mod image;
+
+use std::error::Error as StdError;
+use std::marker::PhantomData;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+#[cfg(unix)]
+pub(crate) use descriptor::identity;
+pub(crate) use descriptor::{of, resolve};
+
+use crate::error::TaskRef;
+use crate::outcome::catch;
+use crate::wire::message::{Failure, RemoteCause};
+
+/// What can be an argument or a return value of a call that may run in another process:
+/// everything that serde can write and read back, and that borrows nothing.
+///
+/// There is nothing to implement: the trait holds for all such types.
+///
+/// The format is [postcard](https://postcard.jamesmunns.com/wire-format), which does not describe
+/// itself: types that need `deserialize_any` (untagged enums, `#[serde(flatten)]`,
+/// `serde_json::Value`) end their call with [`Error::Encode`](crate::Error::Encode) or
+/// [`Error::Decode`](crate::Error::Decode). `Vec<u8>` travels byte by byte.
+pub trait Portable: Serialize + DeserializeOwned + Send + 'static {}
+
+impl<T: Serialize + DeserializeOwned + Send + 'static> Portable for T {}
+
+/// The error that a function returned, and what its type was called.
+pub(crate) struct Raised {
+    pub(crate) type_name: &'static str,
+    pub(crate) error: Box<dyn StdError + Send + Sync>,
+}
+
+/// A function that its type names: a `fn` item or a closure that captures nothing.
+pub(crate) trait Function: Copy + Send + 'static {
+    type Argument: Send + 'static;
+    type Return: Send + 'static;
+
+    fn name() -> &'static str;
+    fn call(self, argument: Self::Argument) -> Result<Self::Return, Raised>;
+}
+
+/// A function of `submit` and `map`: whatever it returns is the value.
+pub(crate) struct Plain<F, A, R>(F, PhantomData<fn(A) -> R>);
+
+/// A function of `try_submit` and `try_map`: its `Err` is the future's error.
+pub(crate) struct Fallible<F, A, R, E>(F, PhantomData<fn(A) -> Result<R, E>>);
+
+/// The compile error for closures that capture: they have a size.
+struct CapturesNothing<F>(PhantomData<F>);
+
+impl<F> CapturesNothing<F> {
+    const CHECK: () = assert!(
+        size_of::<F>() == 0,
+        "only a function or a closure that captures nothing can be handed to an `Executor`: \
+         what it captures would stay behind in this process. Pass it as the argument \
+         (several as a tuple). A `fn` pointer captures an address: name the function itself."
+    );
+}
+
+impl<F, A, R> Plain<F, A, R> {
+    pub(crate) fn new(function: F) -> Self {
+        let () = CapturesNothing::<F>::CHECK;
+        Plain(function, PhantomData)
+    }
+}
+
+impl<F, A, R, E> Fallible<F, A, R, E> {
+    pub(crate) fn new(function: F) -> Self {
+        let () = CapturesNothing::<F>::CHECK;
+        Fallible(function, PhantomData)
+    }
+}
+
+impl<F: Copy, A, R> Copy for Plain<F, A, R> {}
+impl<F: Copy, A, R> Clone for Plain<F, A, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F: Copy, A, R, E> Copy for Fallible<F, A, R, E> {}
+impl<F: Copy, A, R, E> Clone for Fallible<F, A, R, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F, A, R> Function for Plain<F, A, R>
+where
+    F: Fn(A) -> R + Copy + Send + 'static,
+    A: Send + 'static,
+    R: Send + 'static,
+{
+    type Argument = A;
+    type Return = R;
+
+    fn name() -> &'static str {
+        std::any::type_name::<F>()
+    }
+
+    fn call(self, argument: A) -> Result<R, Raised> {
+        Ok((self.0)(argument))
+    }
+}
+
+impl<F, A, R, E> Function for Fallible<F, A, R, E>
+where
+    F: Fn(A) -> Result<R, E> + Copy + Send + 'static,
+    A: Send + 'static,
+    R: Send + 'static,
+    E: Into<Box<dyn StdError + Send + Sync>> + 'static,
+{
+    type Argument = A;
+    type Return = R;
+
+    fn name() -> &'static str {
+        std::any::type_name::<F>()
+    }
+
+    fn call(self, argument: A) -> Result<R, Raised> {
+        (self.0)(argument).map_err(Raised::new)
+    }
+}
+
+impl Raised {
+    pub(crate) fn new<E: Into<Box<dyn StdError + Send + Sync>>>(error: E) -> Self {
+        Raised { type_name: std::any::type_name::<E>(), error: error.into() }
+    }
+}
+
+/// What a worker process does with the bytes of a call. Known by its type alone, as its function is.
+pub(crate) trait Remote: Copy + 'static {
+    fn name() -> &'static str;
+    /// Appends the return value to `reply`. On failure `reply` may hold a part of it.
+    fn serve(self, task: TaskRef, argument: &[u8], reply: &mut Vec<u8>) -> Result<(), Failure>;
+}
+
+/// One call: the argument's bytes in, the return value's bytes out.
+#[derive(Clone, Copy)]
+pub(crate) struct Once<Fun>(pub(crate) Fun);
+
+/// One call an entry, in order: see [`Entries`].
+#[derive(Clone, Copy)]
+pub(crate) struct Each<Fun>(pub(crate) Fun);
+
+impl<Fun> Remote for Once<Fun>
+where
+    Fun: Function<Argument: Portable, Return: Portable>,
+{
+    fn name() -> &'static str {
+        Fun::name()
+    }
+
+    fn serve(self, task: TaskRef, argument: &[u8], reply: &mut Vec<u8>) -> Result<(), Failure> {
+        let call = || {
+            let argument = decode(argument, "argument")?;
+            let value = self.0.call(argument).map_err(raised)?;
+            encode(&value, reply)
+        };
+        catch(task, call).unwrap_or_else(|panic| Err(panicked(&panic)))
+    }
+}
+
+impl<Fun> Remote for Each<Fun>
+where
+    Fun: Function<Argument: Portable, Return: Portable>,
+{
+    fn name() -> &'static str {
+        Fun::name()
+    }
+
+    fn serve(self, task: TaskRef, argument: &[u8], reply: &mut Vec<u8>) -> Result<(), Failure> {
+        for entry in Entries(argument) {
+            let argument =
+                entry.map_err(|reason| Failure::Undecodable { what: "argument".into(), reason })?;
+            put_entry(reply, |reply| Once(self.0).serve(task, argument?, reply));
+        }
+        Ok(())
+    }
+}
+
+/// Appends a value. On failure `out` may hold a part of it.
+pub(crate) fn encode<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), Failure> {
+    postcard::serialize_with_flavor(value, Appending(out))
+        .map_err(|error| Failure::Unencodable { reason: about::<T>(error) })
+}
+
+/// Lets postcard write behind what is in the buffer already.
+struct Appending<'a>(&'a mut Vec<u8>);
+
+impl postcard::ser_flavors::Flavor for Appending<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads a value that is all of `bytes`.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, Failure> {
+    let failure = |reason| Failure::Undecodable { what: what.into(), reason };
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => Err(failure(about::<T>(format_args!("{} bytes are left over", rest.len())))),
+        Err(error) => Err(failure(about::<T>(error))),
+    }
+}
+
+/// postcard drops the words of `Serialize` and `Deserialize`; the type's name leads to them.
+fn about<T>(reason: impl std::fmt::Display) -> String {
+    format!("`{}`: {reason}", std::any::type_name::<T>())
+}
+
+fn raised(raised: Raised) -> Failure {
+    let mut sources = Vec::new();
+    let mut source = raised.error.source();
+    // A chain of sources may run in a circle.
+    while let Some(error) = source.filter(|_| sources.len() < RemoteCause::MAX_SOURCES) {
+        sources.push(error.to_string());
+        source = error.source();
+    }
+    Failure::Raised(RemoteCause {
+        type_name: raised.type_name.into(),
+        message: raised.error.to_string(),
+        sources,
+    })
+}
+
+pub(crate) fn panicked(panic: &crate::error::Panic) -> Failure {
+    Failure::Panicked {
+        message: panic.message().into(),
+        location: panic.location().map(Into::into),
+        backtrace: panic.backtrace().map(Into::into),
+    }
+}
+
+/// The entries of a batch: each a tag, a length, and either an encoded value or a [`Failure`].
+///
+/// ```text
+///   0 = value, 1 = failure (u8) │ length (u64, little endian) │ bytes
+/// ```
+///
+/// Arguments and return values use the same form: an argument that cannot be encoded travels as
+/// its failure, and comes back as the outcome of its place.
+pub(crate) struct Entries<'a>(pub(crate) &'a [u8]);
+
+const ENTRY_HEAD: usize = 1 + 8;
+
+impl<'a> Entries<'a> {
+    fn take(&mut self) -> Option<Result<&'a [u8], Failure>> {
+        let (&tag, rest) = self.0.split_first()?;
+        let (length, rest) = rest.split_first_chunk::<8>()?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+        let (bytes, rest) = rest.split_at_checked(length)?;
+        self.0 = rest;
+        match tag {
+            0 => Some(Ok(bytes)),
+            1 => Some(Err(decode(bytes, "failure").unwrap_or_else(|failure| failure))),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> Iterator for Entries<'a> {
+    /// The outer error: the bytes are no entries.
+    type Item = Result<Result<&'a [u8], Failure>, String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let entry = self.take();
+        if entry.is_none() {
+            self.0 = &[];
+        }
+        Some(entry.ok_or_else(|| "the batch is malformed".into()))
+    }
+}
+
+/// Appends one entry: what `write` appends, or its failure.
+pub(crate) fn put_entry(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Result<(), Failure>) {
+    let start = out.len();
+    out.extend_from_slice(&[0; ENTRY_HEAD]);
+    if let Err(failure) = write(out) {
+        out.resize(start + ENTRY_HEAD, 0);
+        out[start] = 1;
+        // Strings and numbers: this cannot fail, and if it did, the other side would say so.
+        let _ = encode(&failure, out);
+    }
+    let length = (out.len() - start - ENTRY_HEAD) as u64;
+    out[start + 1..start + ENTRY_HEAD].copy_from_slice(&length.to_le_bytes());
+}

@@ -1,0 +1,395 @@
+//! The host's side of one worker process: start it, greet it, talk to it, bury it.
+//!
+//! Not here: which call it is given (`context.rs`). The rule: a process that was started is
+//! waited for, on every path, and its descriptors are private to the pair.
+//!
+//! ```text
+//!   host                                              worker (a copy of this binary)
+//!    │ spawn, a socket as its stdin                     │
+//!    │ Hello + ends of two pipes ──── socket ─────────▶ │ init(): takes the pipes, /dev/null on stdin
+//!    │ ◀──────────────────────────── pipe ───── Hello   │ or Refusal
+//!    │ Initialise ───────────────── pipe ─────────────▶ │
+//!    │ ◀──────────────────────────── pipe ── Returned   │ or Failed
+//!    │ Call ─────────────────────── pipe ─────────────▶ │
+//!    │ ◀──────────────────────────── pipe ── Returned   │ or Failed
+//!    │ Bye ──────────────────────── pipe ─────────────▶ │ exit
+//! ```
+
+use std::io::{self, BufReader, PipeReader, PipeWriter, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use super::invitation::{self, Invitation};
+use super::{LIMIT, Plan, entry};
+use crate::error::Error;
+use crate::future::state::Stop;
+use crate::sync::{AtomicBool, Mutex, Ordering};
+use crate::wire::connection::Connection;
+use crate::wire::frame::{Kind, WireError};
+use crate::wire::message::{Failure, Hello};
+
+/// How long a worker may take from its start to its Hello. Milliseconds are usual.
+const HANDSHAKE: Duration = Duration::from_secs(30);
+
+/// How long a worker may take to leave after it was told to, or after it closed its pipes.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// The process that serves one worker thread at the moment; others may only kill it.
+#[derive(Default)]
+pub(super) struct Slot {
+    process: Mutex<Option<std::process::Child>>,
+    /// Somebody here killed it: it may have a call in hand that must not be given to another.
+    killed: AtomicBool,
+}
+
+impl Slot {
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.process.lock().as_ref().map(std::process::Child::id)
+    }
+
+    pub(super) fn was_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
+    }
+
+    /// Asks the process to end, as `kill` without options does.
+    pub(super) fn terminate(&self) {
+        let process = self.process.lock();
+        let pid = process.as_ref().and_then(|process| rustix::process::Pid::from_raw(process.id() as i32));
+        if let Some(pid) = pid {
+            self.killed.store(true, Ordering::Release);
+            // It has not been waited for, so the number is still its own.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+    }
+}
+
+impl Stop for Slot {
+    fn stop(&self) -> bool {
+        let mut process = self.process.lock();
+        process.as_mut().is_some_and(|process| {
+            self.killed.store(true, Ordering::Release);
+            process.kill().is_ok()
+        })
+    }
+}
+
+/// A worker process that has said Hello.
+pub(super) struct Child {
+    pub(super) pid: u32,
+    pub(super) connection: Connection<BufReader<Incoming>, PipeWriter>,
+    slot: Arc<Slot>,
+    exit: Exit,
+    /// Calls it has answered.
+    pub(super) served: usize,
+}
+
+/// Why a worker could not be started.
+pub(super) enum NoStart {
+    /// The system refused a process, a pipe, a descriptor.
+    Refused(Error),
+    /// It started and did not become a worker: perhaps the next one does.
+    Died(Error),
+    /// It never will.
+    Never(Error),
+}
+
+impl Child {
+    /// Starts a process in `slot`, which is empty.
+    pub(super) fn start(plan: &Plan, number: usize, slot: &Arc<Slot>) -> Result<Child, NoStart> {
+        let name = format!("{}_{number}", plan.name);
+        let refused = |error| NoStart::Refused(Error::spawn(format!("the worker process `{name}`"), error));
+        let (pid, ours, (call_reader, call_writer), (reply_reader, reply_writer)) = {
+            // Where descriptors cannot be made close-on-exec at once, no two spawns may overlap.
+            static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+            let _lock = cfg!(target_vendor = "apple").then(|| ONE_AT_A_TIME.lock());
+            let (ours, theirs) = UnixStream::pair().map_err(refused)?;
+            let calls = io::pipe().map_err(refused)?;
+            let replies = io::pipe().map_err(refused)?;
+            let inode = invitation::socket_inode(&theirs).unwrap_or_default();
+            let depth = entry::depth() + 1;
+            let process = Command::new(entry::executable())
+                .arg0(format!("{}: {name}", entry::program_name()))
+                .envs(plan.env.iter().map(|(key, value)| (key, value)))
+                .env(invitation::VARIABLE, Invitation { depth, inode }.to_variable())
+                .stdin(Stdio::from(OwnedFd::from(theirs)))
+                .spawn()
+                .map_err(refused)?;
+            let pid = process.id();
+            slot.killed.store(false, Ordering::Release);
+            *slot.process.lock() = Some(process);
+            (pid, ours, calls, replies)
+        };
+        let exit = Exit::of(pid);
+        let reader = BufReader::new(Incoming { pipe: reply_reader, exit: exit.clone(), deadline: None });
+        let connection = Connection::new(reader, call_writer, LIMIT);
+        let mut child = Child { pid, connection, slot: Arc::clone(slot), exit, served: 0 };
+
+        let greeted = hand_over(&ours, [call_reader.as_fd(), reply_writer.as_fd()]);
+        // Now the worker's ends are the worker's alone: if it dies, we see the end of the file.
+        drop((call_reader, reply_writer));
+        let greeted = greeted.map_err(WireError::from).and_then(|()| child.greet());
+        match greeted {
+            Ok(None) => child.initialise(plan),
+            Ok(Some(refusal)) => {
+                child.bury();
+                Err(NoStart::Never(Error::broken(
+                    format!("the worker process `{name}` refused to work: {refusal}"),
+                    None,
+                )))
+            }
+            Err(error) => {
+                let late = matches!(&error, WireError::Io(error) if error.kind() == io::ErrorKind::TimedOut);
+                if late {
+                    slot.stop();
+                }
+                let status = child.bury();
+                let how = match (late, status) {
+                    (true, _) => format!("did not say Hello within {HANDSHAKE:?}"),
+                    (false, Some(status)) => format!("ended before it said Hello ({status})"),
+                    (false, None) => format!("could not be greeted: {error}"),
+                };
+                Err(NoStart::Died(Error::broken(
+                    format!(
+                        "the worker process `{name}` {how}; \
+                         `concurrent_futures::init();` must be the first line of `main`"
+                    ),
+                    None,
+                )))
+            }
+        }
+    }
+
+    /// Waits for the worker's Hello. `Some`: it refuses, and says why.
+    fn greet(&mut self) -> Result<Option<String>, WireError> {
+        self.connection.reader_mut().get_mut().deadline = Some(Instant::now() + HANDSHAKE);
+        let received = self.connection.receive()?;
+        self.connection.reader_mut().get_mut().deadline = None;
+        match received {
+            Some((Kind::Hello, _)) => {
+                let hello = Hello::decode(self.connection.payload())?;
+                let same = hello.identity == entry::identity();
+                Ok((!same).then(|| "it is another build of this program; was the file replaced?".into()))
+            }
+            Some((Kind::Refusal, _)) => match Failure::decode(Kind::Refusal, self.connection.payload())? {
+                Failure::Refused { reason } => Ok(Some(reason)),
+                other => Ok(Some(format!("{other:?}"))),
+            },
+            Some((kind, _)) => Err(WireError::Unexpected { kind, wanted: "a Hello" }),
+            None => Err(WireError::Closed),
+        }
+    }
+
+    /// Runs the user's initializer in the worker, if there is one.
+    fn initialise(mut self, plan: &Plan) -> Result<Child, NoStart> {
+        let Some(initializer) = &plan.initializer else { return Ok(self) };
+        let task = initializer.task;
+        match self.call(&initializer.frame, task.id.get()) {
+            Reply::Returned => Ok(self),
+            Reply::Failed(failure) => {
+                let cause = crate::outcome::arrived(task, failure);
+                self.leave();
+                let reason = format!("the pool is broken: its initializer failed: {cause}");
+                Err(NoStart::Never(Error::broken(reason, Some(cause))))
+            }
+            Reply::Nonsense(error) => {
+                self.bury();
+                Err(NoStart::Died(Error::broken(format!("a worker process talked nonsense: {error}"), None)))
+            }
+            Reply::Dead { .. } => {
+                let (pid, status) = (self.pid, self.bury());
+                Err(NoStart::Died(Error::WorkerDied { task, pid, status }))
+            }
+        }
+    }
+
+    /// Sends one frame and waits for its reply.
+    pub(super) fn call(&mut self, frame: &[u8], id: u64) -> Reply {
+        if let Err(error) = self.connection.send(frame) {
+            return match error {
+                WireError::TooLong { .. } => Reply::Nonsense(error),
+                _ => Reply::Dead { took_call: false },
+            };
+        }
+        match self.connection.receive() {
+            Ok(Some((Kind::Returned, of))) if of == id => Reply::Returned,
+            Ok(Some((Kind::Failed, of))) if of == id => {
+                match Failure::decode(Kind::Failed, self.connection.payload()) {
+                    Ok(failure) => Reply::Failed(failure),
+                    Err(error) => Reply::Nonsense(error),
+                }
+            }
+            Ok(Some((kind, _))) => {
+                Reply::Nonsense(WireError::Unexpected { kind, wanted: "the reply to the call" })
+            }
+            Ok(None) | Err(WireError::Truncated { .. } | WireError::Closed | WireError::Io(_)) => {
+                Reply::Dead { took_call: self.has_read_all() }
+            }
+            Err(error) => Reply::Nonsense(error),
+        }
+    }
+
+    /// Has the worker taken all we sent out of the pipe? If not, it cannot have begun the call.
+    fn has_read_all(&self) -> bool {
+        rustix::io::ioctl_fionread(self.connection.writer()).is_ok_and(|unread| unread == 0)
+    }
+
+    /// Has it died since its last reply?
+    pub(super) fn is_dead(&self) -> bool {
+        self.connection.reader().get_ref().is_at_end()
+    }
+
+    /// Ends it in good order: it flushes its output and runs its exit handlers.
+    pub(super) fn leave(mut self) {
+        let mut bye = Vec::new();
+        let start = crate::wire::frame::begin(&mut bye, Kind::Bye, 0);
+        crate::wire::frame::end(&mut bye, start);
+        let _ = self.connection.send(&bye);
+        // The pipes stay open meanwhile: their end would make it kill itself at once.
+        self.bury();
+    }
+
+    /// Waits for the end of a process that is ending, for a while; then kills it. Returns how it ended.
+    pub(super) fn bury(&mut self) -> Option<ExitStatus> {
+        if !self.exit.wait(FAREWELL) {
+            self.slot.stop();
+        }
+        // It is dead or dying: this does not block for long, and nobody can kill a stranger,
+        // because the number is free only after this.
+        let mut process = self.slot.process.lock();
+        process.take().and_then(|mut process| process.wait().ok())
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.slot.pid().is_some() {
+            self.slot.stop();
+            self.bury();
+        }
+    }
+}
+
+/// What came back for a call.
+pub(super) enum Reply {
+    /// A return value, in the connection's payload.
+    Returned,
+    Failed(Failure),
+    /// Something that is no reply: the worker cannot be trusted any more.
+    Nonsense(WireError),
+    /// The worker is gone. If it did not take the call, another worker may.
+    Dead {
+        took_call: bool,
+    },
+}
+
+/// Sends our Hello and the worker's ends of the pipes over the socket that is its stdin.
+fn hand_over(socket: &UnixStream, pipes: [BorrowedFd<'_>; 2]) -> io::Result<()> {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    let hello = Hello { identity: entry::identity(), pid: std::process::id() }.encode();
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut rights = SendAncillaryBuffer::new(&mut space);
+    rights.push(SendAncillaryMessage::ScmRights(&pipes));
+    let sent = sendmsg(socket, &[io::IoSlice::new(&hello)], &mut rights, SendFlags::NOSIGNAL)?;
+    // Less than a socket's buffer, and the first thing in it.
+    if sent == hello.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+}
+
+/// The end of the process, to be waited for. A process outlives its pipes for a moment; a fork of
+/// it may keep them open for ever.
+#[derive(Clone)]
+struct Exit {
+    pid: u32,
+    /// A descriptor that is readable when the process has ended, where there is such a thing.
+    fd: Option<Arc<OwnedFd>>,
+}
+
+impl Exit {
+    #[cfg(target_os = "linux")]
+    fn of(pid: u32) -> Self {
+        use rustix::process::{Pid, PidfdFlags, pidfd_open};
+        let fd = Pid::from_raw(pid as i32).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        Exit { pid, fd: fd.map(Arc::new) }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn of(pid: u32) -> Self {
+        Exit { pid, fd: None }
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(|fd| fd.as_fd())
+    }
+
+    /// Waits until the process has ended; false after `limit`. Does not reap it.
+    fn wait(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        if let Some(fd) = self.fd() {
+            return ready(&mut [PollFd::new(&fd, PollFlags::IN)], Some(deadline)).unwrap_or(false);
+        }
+        // No descriptor to poll (an old kernel, another system): look now and then.
+        use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+        let pid = Pid::from_raw(self.pid as i32);
+        while Instant::now() < deadline {
+            let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            match pid.map(|pid| waitid(WaitId::Pid(pid), look)) {
+                Some(Ok(None)) => std::thread::sleep(Duration::from_millis(1)),
+                _ => return true,
+            }
+        }
+        false
+    }
+}
+
+/// The pipe of replies. It is at its end when the worker has closed it or has died.
+pub(super) struct Incoming {
+    pipe: PipeReader,
+    exit: Exit,
+    deadline: Option<Instant>,
+}
+
+impl Incoming {
+    fn is_at_end(&self) -> bool {
+        let mut fds = [PollFd::new(&self.pipe, PollFlags::empty())];
+        let hung_up = matches!(ready(&mut fds, Some(Instant::now())), Ok(true) | Err(_));
+        hung_up
+            || self.exit.fd().is_some_and(|fd| {
+                matches!(ready(&mut [PollFd::new(&fd, PollFlags::IN)], Some(Instant::now())), Ok(true))
+            })
+    }
+}
+
+impl Read for Incoming {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let exit = self.exit.fd().unwrap_or(self.pipe.as_fd());
+        let mut fds = [PollFd::new(&self.pipe, PollFlags::IN), PollFd::new(&exit, PollFlags::IN)];
+        if !ready(&mut fds, self.deadline)? {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        // What the worker wrote before it died is still good.
+        if fds[0].revents().is_empty() && !ready(&mut fds[..1], Some(Instant::now()))? {
+            return Ok(0);
+        }
+        self.pipe.read(buffer)
+    }
+}
+
+/// Polls until a descriptor is ready, or until the deadline: then false.
+fn ready(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<bool> {
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| rustix::event::Timespec::try_from(left).ok());
+        match poll(fds, left.as_ref()) {
+            Ok(0) => return Ok(false),
+            Ok(_) => return Ok(true),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The worker's side: [`init`], and the loop that serves calls until the host says Bye or is gone.
+//!
+//! A worker never returns from `init`. It keeps the user's stdout and stderr, has `/dev/null` as
+//! its stdin, and its pipes are close-on-exec: whatever a task prints or starts cannot disturb
+//! the protocol. A thread of its own watches for the end of the host and then ends the process,
+//! also in the middle of a call.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use super::invitation::Invitation;
+use super::{LIMIT, sys};
+use crate::error::TaskRef;
+use crate::future::FutureId;
+use crate::sync::{AtomicBool, Ordering};
+use crate::wire::connection::Connection;
+use crate::wire::frame::{self, Kind, WireError};
+use crate::wire::message::{Failure, Hello, decode_call};
+use crate::{outcome, portable};
+
+static INITIALISED: AtomicBool = AtomicBool::new(false);
+
+/// Makes worker processes possible. Call it on the first line of `main`.
+///
+/// Worker processes are copies of this program. In one of them `init` does not return: it serves
+/// the calls that the host sends, then ends the process. In the program that the user started
+/// it returns at once. Everything before it runs in every worker too, so put nothing there. In a
+/// test binary, which has no `main` of its own, use [`init_tests!`](crate::init_tests).
+///
+/// Without it [`ProcessPoolExecutor::new`](crate::ProcessPoolExecutor::new) returns
+/// [`Error::NotInitialised`](crate::Error::NotInitialised). Calling it again does nothing.
+///
+/// ```
+/// fn main() -> Result<(), concurrent_futures::Error> {
+///     concurrent_futures::init();
+///     let pool = concurrent_futures::ProcessPoolExecutor::new(2)?;
+///     # drop(pool);
+///     // …
+///     Ok(())
+/// }
+/// ```
+pub fn init() {
+    if INITIALISED.load(Ordering::Acquire) {
+        return;
+    }
+    if let Some(invitation) = Invitation::of_this_process().filter(|invitation| invitation.is_for_us()) {
+        INITIALISED.store(true, Ordering::Release);
+        let status = match work(invitation) {
+            Ok(()) => 0,
+            // Nobody is there to be told.
+            Err(_) => 1,
+        };
+        std::process::exit(status);
+    }
+    if cfg!(not(target_os = "linux")) {
+        // Where the file can be replaced under a running program, what counts is what it was.
+        identity();
+    }
+    INITIALISED.store(true, Ordering::Release);
+}
+
+pub(super) fn is_initialised() -> bool {
+    INITIALISED.load(Ordering::Acquire)
+}
+
+/// How many pools this process is a worker in, one inside the other.
+pub(super) fn depth() -> u32 {
+    Invitation::of_this_process().map_or(0, |invitation| invitation.depth)
+}
+
+/// What to execute for another copy of this program. On Linux the very file that runs, even if
+/// it has been replaced or deleted since.
+pub(super) fn executable() -> PathBuf {
+    if cfg!(target_os = "linux") {
+        return PathBuf::from("/proc/self/exe");
+    }
+    static AT_START: OnceLock<PathBuf> = OnceLock::new();
+    AT_START.get_or_init(|| std::env::current_exe().unwrap_or_default()).clone()
+}
+
+/// What `ps` shows of workers begins with it.
+pub(super) fn program_name() -> String {
+    let program = std::env::args_os().next().unwrap_or_default();
+    let name = Path::new(&program).file_name().unwrap_or(program.as_os_str()).to_string_lossy();
+    // In a worker: "program: pool_0".
+    name.split(':').next().unwrap_or_default().to_owned()
+}
+
+/// What the two sides of a handshake must have in common: the build of the binary.
+pub(super) fn identity() -> u128 {
+    static IDENTITY: OnceLock<u128> = OnceLock::new();
+    *IDENTITY.get_or_init(|| portable::identity(&executable()))
+}
+
+/// The life of a worker.
+fn work(invitation: Invitation) -> Result<(), WireError> {
+    let _ = invitation;
+    // Before anything else, so that nothing takes our stdin for the user's.
+    let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    rustix::stdio::dup2_stdin(empty_input()?).map_err(io::Error::from)?;
+    sys::settle_signals();
+    if let Ok(name) = CString::new(program_name()) {
+        // `ps` would show "exe", after the path that was executed.
+        let _ = rustix::thread::set_name(&name);
+    }
+    outcome::note_panics();
+    outcome::quieten();
+
+    let (host, calls, replies) = be_handed(&socket)?;
+    let calls: &'static PipeReader = Box::leak(Box::new(calls));
+    std::thread::Builder::new()
+        .name("host watch".into())
+        .stack_size(64 << 10)
+        .spawn(|| die_with_the_host(calls))?;
+    let mut connection = Connection::new(io::BufReader::new(calls), replies, LIMIT);
+    if host.identity != identity() {
+        let reason = "it is another build of this program than its host; was the file replaced?".into();
+        return connection.send(&Failure::Refused { reason }.encode(Kind::Refusal, 0));
+    }
+    connection.send(&Hello { identity: identity(), pid: std::process::id() }.encode())?;
+    serve(&mut connection)
+}
+
+/// Answers calls until the host says Bye or closes the pipe.
+fn serve(connection: &mut Connection<impl Read, impl Write>) -> Result<(), WireError> {
+    let mut reply = Vec::new();
+    loop {
+        match connection.receive()? {
+            Some((Kind::Call | Kind::Initialise, id)) => {
+                answer(connection.payload(), id, &mut reply);
+                // What the task printed is on the terminal before its result is known.
+                let _ = io::stdout().flush();
+                if let Err(WireError::TooLong { length, limit }) = connection.send(&reply) {
+                    let reason = format!("it has {length} bytes, the limit is {limit}");
+                    connection.send(&Failure::Unencodable { reason }.encode(Kind::Failed, id))?;
+                }
+                if reply.capacity() > KEPT {
+                    reply = Vec::new();
+                }
+            }
+            Some((Kind::Bye, _)) | None => return Ok(()),
+            Some((kind, _)) => return Err(WireError::Unexpected { kind, wanted: "a call" }),
+        }
+    }
+}
+
+/// A buffer that has grown beyond this is given back.
+const KEPT: usize = 1 << 20;
+
+/// Makes the call that `payload` describes, and the frame of its reply.
+fn answer(payload: &[u8], id: u64, reply: &mut Vec<u8>) {
+    reply.clear();
+    let start = frame::begin(reply, Kind::Returned, id);
+    let served = match decode_call(payload) {
+        Ok((function, argument)) => match portable::resolve(function) {
+            Ok(descriptor) => {
+                let task = TaskRef { name: (descriptor.name)(), id: FutureId::of(id) };
+                (descriptor.serve)(task, argument, reply)
+            }
+            Err(reason) => Err(Failure::UnknownFunction { reason }),
+        },
+        Err(error) => Err(Failure::Undecodable { what: "argument".into(), reason: error.to_string() }),
+    };
+    match served {
+        Ok(()) => frame::end(reply, start),
+        Err(failure) => *reply = failure.encode(Kind::Failed, id),
+    }
+}
+
+/// An input that is at its end.
+fn empty_input() -> io::Result<OwnedFd> {
+    match File::open("/dev/null") {
+        Ok(null) => Ok(null.into()),
+        // A chroot without devices.
+        Err(_) => io::pipe().map(|(reader, _)| reader.into()),
+    }
+}
+
+/// Takes the host's Hello and our ends of the pipes.
+fn be_handed(socket: &UnixStream) -> Result<(Hello, PipeReader, PipeWriter), WireError> {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    #[cfg(not(target_vendor = "apple"))]
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    #[cfg(target_vendor = "apple")]
+    let flags = RecvFlags::empty();
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut rights = RecvAncillaryBuffer::new(&mut space);
+    let mut bytes = [0; 256];
+    let received = loop {
+        match recvmsg(socket, &mut [io::IoSliceMut::new(&mut bytes)], &mut rights, flags) {
+            Ok(received) => break received,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
+    };
+    let fds: Vec<OwnedFd> = rights
+        .drain()
+        .flat_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => fds.collect(),
+            _ => Vec::new(),
+        })
+        .collect();
+    let Ok([calls, replies]) = <[OwnedFd; 2]>::try_from(fds) else { return Err(WireError::NotOurs) };
+    #[cfg(target_vendor = "apple")]
+    for fd in [&calls, &replies] {
+        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC).map_err(io::Error::from)?;
+    }
+    let mut rest = bytes[..received.bytes].chain(socket);
+    let mut payload = Vec::new();
+    match frame::read_into(&mut rest, &mut payload, 4096)? {
+        Some((Kind::Hello, _)) => Ok((Hello::decode(&payload)?, calls.into(), replies.into())),
+        Some((kind, _)) => Err(WireError::Unexpected { kind, wanted: "a Hello" }),
+        None => Err(WireError::Closed),
+    }
+}
+
+/// Sleeps until the other end of the pipe is closed, which only the end of the host does; then
+/// ends this process, whatever it is doing. Data in the pipe does not wake it.
+fn die_with_the_host(calls: &PipeReader) {
+    loop {
+        let mut fds = [PollFd::new(calls, PollFlags::empty())];
+        match poll(&mut fds, None) {
+            Ok(_) if fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => break,
+        }
+    }
+    // Exit handlers could wait for the very call that runs.
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+}

@@ -1,0 +1,329 @@
+//! [`ProcessPoolExecutor`]: calls run in other processes, which are copies of this program.
+//!
+//! ```text
+//!   submit ── encode ──▶ queue ──▶ worker thread ══ pipe ══▶ child process: decode, call, encode
+//!                                       │                            │
+//!   future ◀── decode ── complete ◀─────┴──────── pipe ══════════════┘
+//! ```
+//!
+//! A worker is a thread of the host that owns one child (`context.rs`, `child.rs`); the child's
+//! side is `entry.rs`. No pipe and no lock is shared between workers, so the death of one, also
+//! in the middle of a message, is the end of a file for its own thread and nothing for the others.
+
+mod child;
+mod context;
+mod entry;
+mod invitation;
+mod sys;
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use child::Slot;
+use context::{Call, ProcessContext};
+pub use entry::init;
+
+use crate::error::{Error, TaskRef};
+use crate::executor::{Executor, Shutdown};
+use crate::future::FutureId;
+use crate::future::state::Stop;
+use crate::outcome::{self, catch};
+use crate::pool::{Hiring, Pool};
+use crate::portable::{self, Function, Once, Plain, Portable};
+use crate::sync::{AtomicUsize, Mutex, Ordering};
+use crate::task::Task;
+use crate::wire::frame::{self, Kind};
+use crate::wire::message::begin_call;
+
+/// The longest message, in bytes: 64 GiB. What is announced is not allocated before it arrives.
+const LIMIT: u64 = 1 << 36;
+
+/// A pool of worker processes.
+///
+/// A crash costs the one call that crashed: its future ends with [`Error::WorkerDied`], the
+/// worker is replaced, all others go on. Workers are copies of this program: [`init`] must be the
+/// first line of `main`. They are started when a call comes and none is idle, up to
+/// `max_workers`; idle ones are used first. Dropping the pool waits for all that was submitted.
+///
+/// Arguments are encoded by `submit`, in the caller's thread: what cannot be encoded ends its own
+/// future, and later changes are not seen. `println!` in a call reaches the user's terminal;
+/// its stdin is empty.
+///
+/// One queue without limit, first in, first out. A call costs two messages over pipes: some tens of
+/// microseconds, so hand over work in pieces of a millisecond or more, or in chunks
+/// ([`MapOptions::chunksize`](crate::MapOptions::chunksize)). A worker costs under 1 MB and starts
+/// in about a millisecond.
+///
+/// ```
+/// use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+///
+/// fn divide((a, b): (u32, u32)) -> u32 {
+///     a / b
+/// }
+///
+/// fn main() -> Result<(), Error> {
+///     concurrent_futures::init();
+///     let pool = ProcessPoolExecutor::new(2)?;
+///     assert_eq!(pool.submit(divide, (84, 2)).result()?, 42);
+///     let error = pool.submit(divide, (84, 0)).result().unwrap_err();
+///     assert!(error.to_string().contains("attempt to divide by zero"));
+///     Ok(())
+/// }
+/// ```
+pub struct ProcessPoolExecutor {
+    pool: Arc<Pool<ProcessContext>>,
+    plan: Arc<Plan>,
+}
+
+/// What all workers of a pool have in common.
+struct Plan {
+    name: String,
+    env: Vec<(OsString, OsString)>,
+    initializer: Option<Initializer>,
+    max_tasks_per_child: Option<usize>,
+    /// The process of each worker thread, to be listed and killed.
+    slots: Mutex<Vec<Arc<Slot>>>,
+}
+
+/// A call that each worker makes before its first task.
+struct Initializer {
+    task: TaskRef,
+    frame: Vec<u8>,
+}
+
+impl ProcessPoolExecutor {
+    /// A pool of `max_workers` processes at the most. None is started yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if `max_workers` is 0; [`Error::NotInitialised`] without [`init`].
+    pub fn new(max_workers: usize) -> Result<Self, Error> {
+        Self::builder().max_workers(max_workers).build()
+    }
+
+    /// A pool that is set up step by step.
+    pub fn builder() -> ProcessPoolBuilder {
+        ProcessPoolBuilder::default()
+    }
+
+    /// The most processes it will have.
+    #[must_use]
+    pub fn max_workers(&self) -> usize {
+        self.pool.max_workers()
+    }
+
+    /// The process ids of the workers there are now.
+    #[must_use]
+    pub fn worker_pids(&self) -> Vec<u32> {
+        self.plan.slots.lock().iter().filter_map(|slot| slot.pid()).collect()
+    }
+
+    /// Ends the pool at once: what has not started is cancelled, every worker gets SIGTERM, and
+    /// the calls that ran end with [`Error::WorkerDied`]. Does not wait.
+    pub fn terminate_workers(&self) {
+        self.stop(|slot| slot.terminate());
+    }
+
+    /// As [`terminate_workers`](Self::terminate_workers), with SIGKILL.
+    pub fn kill_workers(&self) {
+        self.stop(|slot| {
+            slot.stop();
+        });
+    }
+
+    fn stop(&self, end: impl Fn(&Slot)) {
+        self.pool.shutdown(Shutdown { wait: false, cancel_futures: true });
+        self.plan.slots.lock().iter().for_each(|slot| end(slot));
+    }
+}
+
+impl Executor for ProcessPoolExecutor {
+    fn execute(&self, task: Task) {
+        if let Some(refusal) = self.pool.refusal(task.task()) {
+            return task.fail(refusal);
+        }
+        let item = task.into_portable();
+        let mut frame = Vec::new();
+        match item.encode(&mut frame) {
+            Ok(()) => self.pool.submit(Call { item, frame }),
+            Err(error) => item.fail(error, &|| ()),
+        }
+    }
+
+    fn shutdown_with(&self, how: Shutdown) {
+        self.pool.shutdown(how);
+    }
+
+    fn shutdown_timeout(&self, limit: Duration) -> bool {
+        self.pool.shutdown_timeout(limit)
+    }
+}
+
+impl Drop for ProcessPoolExecutor {
+    fn drop(&mut self) {
+        self.pool.leave();
+    }
+}
+
+impl fmt::Debug for ProcessPoolExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pool.describe(f, "ProcessPoolExecutor")
+    }
+}
+
+/// Sets up a [`ProcessPoolExecutor`].
+///
+/// ```
+/// use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+///
+/// fn prepare(language: String) {
+///     println!("worker {} speaks {language}", std::process::id());
+/// }
+///
+/// fn main() -> Result<(), Error> {
+///     concurrent_futures::init();
+///     let pool = ProcessPoolExecutor::builder()
+///         .max_workers(1)
+///         .name("greeters")
+///         .initializer(prepare, "Latin".to_string())
+///         .env("LANG", "la")
+///         .max_tasks_per_child(100)
+///         .build()?;
+///     let lang = pool.submit(|()| std::env::var("LANG").unwrap_or_default(), ());
+///     assert_eq!(lang.result()?, "la");
+///     Ok(())
+/// }
+/// ```
+#[derive(Default)]
+#[must_use]
+pub struct ProcessPoolBuilder {
+    max_workers: Option<usize>,
+    name: Option<String>,
+    env: Vec<(OsString, OsString)>,
+    initializer: Option<Result<Initializer, Error>>,
+    max_tasks_per_child: Option<usize>,
+}
+
+impl ProcessPoolBuilder {
+    /// The most processes. Default: usable CPUs.
+    pub fn max_workers(mut self, processes: usize) -> Self {
+        self.max_workers = Some(processes);
+        self
+    }
+
+    /// Workers are named `<name>_<n>`, from 0: `ps` shows it behind the name of the program.
+    /// Default: `ProcessPoolExecutor-<pool>`.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Sets a variable in the environment of the workers, which otherwise is the host's.
+    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.env.push((key.as_ref().into(), value.as_ref().into()));
+        self
+    }
+
+    /// A call that each worker makes before its first task. If it panics, the pool is broken:
+    /// what is queued and what comes ends with [`Error::Broken`], with the panic as its cause.
+    pub fn initializer<F, A>(mut self, function: F, argument: A) -> Self
+    where
+        F: Fn(A) + Copy + Send + 'static,
+        A: Portable,
+    {
+        let function = Plain::<F, A, ()>::new(function);
+        self.initializer = Some(Initializer::new(function, &argument));
+        self
+    }
+
+    /// Replaces a worker after so many tasks (a chunk of a map is one). At least 1.
+    pub fn max_tasks_per_child(mut self, tasks: usize) -> Self {
+        self.max_tasks_per_child = Some(tasks);
+        self
+    }
+
+    /// The pool. No worker is started yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotInitialised`] without [`init`]; [`Error::InvalidArgument`] for a number that
+    /// is 0, a name or variable that cannot be passed on, or pools nested 16 deep; what kept the
+    /// initializer's argument from being encoded.
+    pub fn build(self) -> Result<ProcessPoolExecutor, Error> {
+        static POOLS: AtomicUsize = AtomicUsize::new(0);
+        if !entry::is_initialised() {
+            return Err(Error::NotInitialised);
+        }
+        if entry::depth() >= invitation::MAX_DEPTH {
+            return Err(Error::invalid(
+                format!("process pools are nested {} deep", entry::depth()),
+                "a task must not make a pool whose tasks make a pool without end",
+            ));
+        }
+        if self.max_tasks_per_child == Some(0) {
+            return Err(Error::invalid("max_tasks_per_child is 0", "give at least 1, or leave it out"));
+        }
+        let name = self
+            .name
+            .unwrap_or_else(|| format!("ProcessPoolExecutor-{}", POOLS.fetch_add(1, Ordering::Relaxed)));
+        if name.contains('\0') {
+            return Err(Error::invalid("the name of the pool holds a NUL byte", "leave it out"));
+        }
+        let bad = |text: &OsStr| text.as_encoded_bytes().contains(&0);
+        for (key, value) in &self.env {
+            if key.is_empty() || key.as_encoded_bytes().contains(&b'=') || bad(key) || bad(value) {
+                return Err(Error::invalid(
+                    format!("the environment variable {key:?}"),
+                    "a name is not empty and holds no `=`; neither name nor value holds a NUL byte",
+                ));
+            }
+        }
+        let hiring = Hiring {
+            max_workers: self.max_workers.unwrap_or_else(crate::usable_cpus),
+            name_prefix: name.clone(),
+            stack_size: None,
+        };
+        let plan = Arc::new(Plan {
+            name,
+            env: self.env,
+            initializer: self.initializer.transpose()?,
+            max_tasks_per_child: self.max_tasks_per_child,
+            slots: Mutex::default(),
+        });
+        let shared = Arc::clone(&plan);
+        let pool = Pool::new(hiring, move |number| ProcessContext::new(Arc::clone(&shared), number))?;
+        Ok(ProcessPoolExecutor { pool, plan })
+    }
+}
+
+impl Initializer {
+    fn new<Fun>(function: Fun, argument: &Fun::Argument) -> Result<Self, Error>
+    where
+        Fun: Function<Argument: Portable, Return: Portable>,
+    {
+        let task = TaskRef { name: Fun::name(), id: FutureId::next() };
+        let reference =
+            portable::of(&Once(function)).map_err(|reason| Error::NotPortable { task, reason })?;
+        let mut frame = Vec::new();
+        let start = begin_call(&mut frame, Kind::Initialise, task.id.get(), reference);
+        catch(task, || portable::encode(argument, &mut frame))
+            .map_err(|panic| Error::Panicked { task, panic })?
+            .map_err(|failure| outcome::unencodable(task, "argument", failure))?;
+        frame::end(&mut frame, start);
+        Ok(Initializer { task, frame })
+    }
+}
+
+impl fmt::Debug for ProcessPoolBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessPoolBuilder")
+            .field("max_workers", &self.max_workers)
+            .field("name", &self.name)
+            .field("env", &self.env)
+            .field("initializer", &self.initializer.is_some())
+            .field("max_tasks_per_child", &self.max_tasks_per_child)
+            .finish()
+    }
+}

@@ -1,0 +1,27 @@
+//! Signals of a worker process. The one file of the engine with unsafe code.
+
+#![allow(unsafe_code)]
+
+use std::ffi::c_int;
+use std::ptr;
+
+extern "C" fn nothing(_signal: c_int) {}
+
+/// Leaves Ctrl-C to the host, and makes a closed pipe an error as in every Rust program.
+///
+/// An empty handler, not "ignore": what is ignored stays ignored in programs that a task starts,
+/// a handler does not. And a worker may begin before the standard library has set SIGPIPE
+/// (`init_tests!`).
+pub(super) fn settle_signals() {
+    // SAFETY: all zero is a valid `sigaction` (no flags, default action, no restorer).
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = nothing as extern "C" fn(c_int) as libc::sighandler_t;
+    action.sa_flags = libc::SA_RESTART;
+    // SAFETY: the mask and the action are ours and valid for the time of the calls; the handler
+    // does nothing, which is safe in a signal; ignoring SIGPIPE installs no code at all.
+    unsafe {
+        libc::sigemptyset(&raw mut action.sa_mask);
+        libc::sigaction(libc::SIGINT, &raw const action, ptr::null_mut());
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+    }
+}

@@ -1,0 +1,112 @@
+//! What stands for the process engine on platforms that it was not written for: the same names,
+//! and constructors that say so.
+
+use std::convert::Infallible;
+use std::ffi::OsStr;
+use std::fmt;
+
+use crate::error::Error;
+use crate::executor::{Executor, Shutdown};
+use crate::portable::Portable;
+use crate::task::Task;
+
+/// Does nothing on this platform, which has no process pools yet.
+pub fn init() {}
+
+/// A pool of worker processes: not on this platform yet, so no value of it exists.
+#[derive(Debug)]
+pub struct ProcessPoolExecutor(Infallible);
+
+impl ProcessPoolExecutor {
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`].
+    pub fn new(max_workers: usize) -> Result<Self, Error> {
+        Self::builder().max_workers(max_workers).build()
+    }
+
+    /// A builder whose `build` says that this platform has no process pools yet.
+    pub fn builder() -> ProcessPoolBuilder {
+        ProcessPoolBuilder(())
+    }
+
+    /// Never called: there is no pool.
+    #[must_use]
+    pub fn max_workers(&self) -> usize {
+        match self.0 {}
+    }
+
+    /// Never called: there is no pool.
+    #[must_use]
+    pub fn worker_pids(&self) -> Vec<u32> {
+        match self.0 {}
+    }
+
+    /// Never called: there is no pool.
+    pub fn terminate_workers(&self) {
+        match self.0 {}
+    }
+
+    /// Never called: there is no pool.
+    pub fn kill_workers(&self) {
+        match self.0 {}
+    }
+}
+
+impl Executor for ProcessPoolExecutor {
+    fn execute(&self, _task: Task) {
+        match self.0 {}
+    }
+
+    fn shutdown_with(&self, _how: Shutdown) {
+        match self.0 {}
+    }
+}
+
+/// Sets up nothing: [`build`](Self::build) says so.
+#[must_use]
+pub struct ProcessPoolBuilder(());
+
+impl fmt::Debug for ProcessPoolBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProcessPoolBuilder")
+    }
+}
+
+impl ProcessPoolBuilder {
+    /// As on other platforms.
+    pub fn max_workers(self, _processes: usize) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn name(self, _name: impl Into<String>) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn env(self, _key: impl AsRef<OsStr>, _value: impl AsRef<OsStr>) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn initializer<F: Fn(A) + Copy + Send + 'static, A: Portable>(
+        self,
+        _function: F,
+        _argument: A,
+    ) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn max_tasks_per_child(self, _tasks: usize) -> Self {
+        self
+    }
+
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`].
+    pub fn build(self) -> Result<ProcessPoolExecutor, Error> {
+        Err(Error::Unsupported { what: "process pools are" })
+    }
+}

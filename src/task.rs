@@ -1,0 +1,372 @@
+//! [`Task`]: a call with its promise, its types erased: run it here, or encode it, and complete
+//! it when the reply comes.
+//!
+//! Not here: queues and workers (`pool`), what travels and how (`portable`).
+//! The rule: a work item is run, completed, failed or cancelled once, by value; one that is
+//! dropped breaks its future. So a future only ever waits for a task that somebody still holds.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::error::{Error, TaskRef};
+use crate::future::Future;
+use crate::future::cell::{Cell, Named, Watch};
+use crate::future::state::Stop;
+use crate::map::Outcomes;
+use crate::outcome::{self, catch};
+use crate::portable::{self, Each, Entries, Function, Once, Portable, Raised};
+use crate::wire::frame::{self, Kind};
+use crate::wire::message::{Failure, FunctionRef, begin_call};
+
+/// What a task will do, kept in its cell while it waits: a function with its arguments.
+pub(crate) trait Job: Named + 'static {
+    type Output: Send + 'static;
+
+    /// Calls the user's code; its panic is caught inside.
+    fn run(self, task: TaskRef) -> Result<Self::Output, Error>;
+}
+
+/// A job that can also be done in another process.
+pub(crate) trait PortableJob: Job {
+    fn function(&self) -> Result<FunctionRef, String>;
+    /// Appends the argument's bytes.
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), Failure>;
+    fn decode(reply: &[u8], task: TaskRef) -> Result<Self::Output, Failure>;
+}
+
+/// A job of a thread: any closure, under the name of the user's function `N`.
+pub(crate) struct Closure<N, F, R>(F, PhantomData<fn(N) -> R>);
+
+impl<N, F, R> Closure<N, F, R> {
+    pub(crate) fn new(call: F) -> Self {
+        Closure(call, PhantomData)
+    }
+}
+
+impl<N, F: Send, R> Named for Closure<N, F, R> {
+    fn name() -> &'static str {
+        std::any::type_name::<N>()
+    }
+}
+
+impl<N, F, R> Job for Closure<N, F, R>
+where
+    N: 'static,
+    F: FnOnce() -> Result<R, Raised> + Send + 'static,
+    R: Send + 'static,
+{
+    type Output = R;
+
+    fn run(self, task: TaskRef) -> Result<R, Error> {
+        call(task, self.0)
+    }
+}
+
+/// A chunk of a thread pool's own `map`: the closure is shared, the items are its own.
+pub(crate) struct Mapped<N, F, A> {
+    call: Arc<F>,
+    items: Vec<A>,
+    name: PhantomData<fn(N)>,
+}
+
+impl<N, F, A> Mapped<N, F, A> {
+    pub(crate) fn new(call: Arc<F>, items: Vec<A>) -> Self {
+        Mapped { call, items, name: PhantomData }
+    }
+}
+
+impl<N, F: Send + Sync, A: Send> Named for Mapped<N, F, A> {
+    fn name() -> &'static str {
+        std::any::type_name::<N>()
+    }
+}
+
+impl<N, F, A, R> Job for Mapped<N, F, A>
+where
+    N: 'static,
+    F: Fn(A) -> Result<R, Raised> + Send + Sync + 'static,
+    A: Send + 'static,
+    R: Send + 'static,
+{
+    type Output = Outcomes<R>;
+
+    fn run(self, task: TaskRef) -> Result<Outcomes<R>, Error> {
+        Ok(each(task, self.items, |item| (self.call)(item)))
+    }
+}
+
+/// One call of a function that can travel.
+pub(crate) struct OneCall<Fun: Function>(pub(crate) Fun, pub(crate) Fun::Argument);
+
+impl<Fun: Function> Named for OneCall<Fun> {
+    fn name() -> &'static str {
+        Fun::name()
+    }
+}
+
+impl<Fun: Function> Job for OneCall<Fun> {
+    type Output = Fun::Return;
+
+    fn run(self, task: TaskRef) -> Result<Fun::Return, Error> {
+        call(task, || self.0.call(self.1))
+    }
+}
+
+impl<Fun: Function<Argument: Portable, Return: Portable>> PortableJob for OneCall<Fun> {
+    fn function(&self) -> Result<FunctionRef, String> {
+        portable::of(&Once(self.0))
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), Failure> {
+        portable::encode(&self.1, out)
+    }
+
+    fn decode(reply: &[u8], _task: TaskRef) -> Result<Fun::Return, Failure> {
+        portable::decode(reply, "return value")
+    }
+}
+
+/// Calls of one function, made one after the other in one worker; each has its own outcome.
+pub(crate) struct Batch<Fun: Function>(pub(crate) Fun, pub(crate) Vec<Fun::Argument>);
+
+impl<Fun: Function> Named for Batch<Fun> {
+    fn name() -> &'static str {
+        Fun::name()
+    }
+}
+
+impl<Fun: Function> Job for Batch<Fun> {
+    type Output = Outcomes<Fun::Return>;
+
+    fn run(self, task: TaskRef) -> Result<Self::Output, Error> {
+        Ok(each(task, self.1, |argument| self.0.call(argument)))
+    }
+}
+
+impl<Fun: Function<Argument: Portable, Return: Portable>> PortableJob for Batch<Fun> {
+    fn function(&self) -> Result<FunctionRef, String> {
+        portable::of(&Each(self.0))
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), Failure> {
+        for argument in &self.1 {
+            portable::put_entry(out, |out| portable::encode(argument, out));
+        }
+        Ok(())
+    }
+
+    fn decode(reply: &[u8], task: TaskRef) -> Result<Self::Output, Failure> {
+        let malformed = |reason| Failure::Undecodable { what: "return value".into(), reason };
+        Entries(reply)
+            .map(|entry| {
+                let value =
+                    entry.map_err(malformed)?.and_then(|bytes| portable::decode(bytes, "return value"));
+                Ok(value.map_err(|failure| Box::new(outcome::arrived(task, failure))))
+            })
+            .collect()
+    }
+}
+
+/// Runs user code here; what it panics or raises becomes the error of `task`.
+pub(crate) fn call<R>(task: TaskRef, call: impl FnOnce() -> Result<R, Raised>) -> Result<R, Error> {
+    match catch(task, call) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(raised)) => Err(Error::raised(task, raised.error)),
+        Err(panic) => Err(Error::Panicked { task, panic }),
+    }
+}
+
+/// The same for every item of a chunk.
+fn each<A, R>(task: TaskRef, items: Vec<A>, function: impl Fn(A) -> Result<R, Raised>) -> Outcomes<R> {
+    items.into_iter().map(|item| call(task, || function(item)).map_err(Box::new)).collect()
+}
+
+/// A cell as workers see it. `freed` is as in `Cell::resolve`.
+pub(crate) trait Work: Watch {
+    /// Runs the call here, unless it has been cancelled.
+    fn run(&self, freed: &dyn Fn());
+    /// Pending → running, elsewhere. False: cancelled, there is nothing to do.
+    fn begin(&self, stop: Arc<dyn Stop>) -> bool;
+    fn fail(&self, error: Error, freed: &dyn Fn());
+}
+
+/// The same for calls that can be made in another process.
+pub(crate) trait PortableWork: Work {
+    /// Appends the frame of the call. The argument is dropped: from here on the bytes stand for it.
+    fn encode(&self, frame: &mut Vec<u8>) -> Result<(), Error>;
+    /// Ends the future with what the worker returned.
+    fn complete(&self, reply: &[u8], freed: &dyn Fn());
+}
+
+impl<J: Job> Work for Cell<J::Output, J> {
+    fn run(&self, freed: &dyn Fn()) {
+        if let Some(Some(job)) = self.start(None) {
+            let outcome = job.run(self.task());
+            self.resolve(outcome, freed);
+        }
+    }
+
+    fn begin(&self, stop: Arc<dyn Stop>) -> bool {
+        self.start(Some(stop)).is_some()
+    }
+
+    fn fail(&self, error: Error, freed: &dyn Fn()) {
+        self.resolve(Err(error), freed);
+    }
+}
+
+impl<J: PortableJob> PortableWork for Cell<J::Output, J> {
+    fn encode(&self, frame: &mut Vec<u8>) -> Result<(), Error> {
+        let task = self.task();
+        let job = self.take_job().ok_or(Error::Cancelled { task })?;
+        let function = job.function().map_err(|reason| Error::NotPortable { task, reason })?;
+        let start = begin_call(frame, Kind::Call, task.id.get(), function);
+        let encoded = catch(task, || {
+            let encoded = job.encode(frame);
+            drop(job);
+            encoded
+        });
+        frame::end(frame, start);
+        match encoded {
+            Ok(encoded) => encoded.map_err(|failure| outcome::unencodable(task, "argument", failure)),
+            Err(panic) => Err(Error::Panicked { task, panic }),
+        }
+    }
+
+    fn complete(&self, reply: &[u8], freed: &dyn Fn()) {
+        let task = self.task();
+        let outcome = match catch(task, || J::decode(reply, task)) {
+            Ok(decoded) => decoded.map_err(|failure| outcome::arrived(task, failure)),
+            Err(panic) => Err(Error::Panicked { task, panic }),
+        };
+        self.resolve(outcome, freed);
+    }
+}
+
+/// The right, and the duty, to end one call.
+pub(crate) struct WorkItem<W: ?Sized + Work>(Option<Arc<W>>);
+
+impl<W: ?Sized + Work> WorkItem<W> {
+    pub(crate) fn task(&self) -> TaskRef {
+        self.work().task()
+    }
+
+    pub(crate) fn run(mut self, freed: &dyn Fn()) {
+        self.take().run(freed);
+    }
+
+    pub(crate) fn cancel(mut self) {
+        self.take().cancel();
+    }
+
+    pub(crate) fn fail(mut self, error: Error, freed: &dyn Fn()) {
+        self.take().fail(error, freed);
+    }
+
+    pub(crate) fn begin(&self, stop: Arc<dyn Stop>) -> bool {
+        self.work().begin(stop)
+    }
+
+    fn work(&self) -> &W {
+        self.0.as_ref().unwrap_or_else(|| unreachable!("only methods that consume the item take it"))
+    }
+
+    fn take(&mut self) -> Arc<W> {
+        self.0.take().unwrap_or_else(|| unreachable!("only methods that consume the item take it"))
+    }
+}
+
+impl WorkItem<dyn PortableWork> {
+    pub(crate) fn encode(&self, frame: &mut Vec<u8>) -> Result<(), Error> {
+        self.work().encode(frame)
+    }
+
+    pub(crate) fn complete(mut self, reply: &[u8], freed: &dyn Fn()) {
+        self.take().complete(reply, freed);
+    }
+}
+
+impl<W: ?Sized + Work> Drop for WorkItem<W> {
+    fn drop(&mut self) {
+        if let Some(work) = self.0.take() {
+            let reason = format!("{} was dropped by its executor before it ended", work.task());
+            work.fail(Error::broken(reason, None), &|| ());
+        }
+    }
+}
+
+/// A task of a thread pool's own `submit`, and its future.
+pub(crate) fn local<J: Job>(job: J) -> (WorkItem<dyn Work>, Future<J::Output>) {
+    let cell = Arc::new(Cell::new(Some(job)));
+    (WorkItem(Some(cell.clone())), Future::new(cell))
+}
+
+/// A call on its way to a worker, with the duty to end its future: what an
+/// [`Executor`](crate::Executor) is handed.
+///
+/// Run it, here or on another thread; fail it; or cancel it. A task that is dropped instead
+/// breaks its future, with [`Error::Broken`].
+///
+/// ```
+/// use concurrent_futures::{Executor, Shutdown, Task};
+///
+/// /// A thread per task, and no limit.
+/// struct ThreadPerTask;
+///
+/// impl Executor for ThreadPerTask {
+///     fn execute(&self, task: Task) {
+///         std::thread::spawn(move || task.run());
+///     }
+///     fn shutdown_with(&self, _: Shutdown) {}
+/// }
+///
+/// assert_eq!(ThreadPerTask.submit(|n: u32| n + 1, 41).result()?, 42);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+#[must_use = "a task that is dropped breaks its future"]
+pub struct Task(WorkItem<dyn PortableWork>);
+
+impl Task {
+    pub(crate) fn new<J: PortableJob>(job: J) -> (Task, Future<J::Output>) {
+        let cell = Arc::new(Cell::new(Some(job)));
+        (Task(WorkItem(Some(cell.clone()))), Future::new(cell))
+    }
+
+    /// Runs the call in this thread, unless it has been cancelled; a panic of it is caught.
+    pub fn run(self) {
+        self.0.run(&|| ());
+    }
+
+    /// Ends the future with `error`.
+    pub fn fail(self, error: Error) {
+        self.0.fail(error, &|| ());
+    }
+
+    /// Cancels the call.
+    pub fn cancel(self) {
+        self.0.cancel();
+    }
+
+    /// The name of the function and the id of the future.
+    #[must_use]
+    pub fn task(&self) -> TaskRef {
+        self.0.task()
+    }
+
+    /// For engines that only run it here.
+    pub(crate) fn into_local(mut self) -> WorkItem<dyn Work> {
+        WorkItem(Some(self.0.take()))
+    }
+
+    /// For engines that send it away.
+    pub(crate) fn into_portable(self) -> WorkItem<dyn PortableWork> {
+        self.0
+    }
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Task").field(&self.task()).finish()
+    }
+}

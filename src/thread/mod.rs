@@ -1,0 +1,282 @@
+//! [`ThreadPoolExecutor`]: calls run on threads of this process.
+
+mod context;
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use context::{Initializer, ThreadContext};
+
+use crate::error::Error;
+use crate::executor::{Executor, Shutdown};
+use crate::future::Future;
+use crate::map::{Map, MapOptions, Outcomes};
+use crate::pool::{Hiring, Pool};
+use crate::portable::Raised;
+use crate::sync::{AtomicUsize, Ordering};
+use crate::task::{self, Closure, Job, Task};
+
+/// A pool of threads.
+///
+/// Threads are started when a task comes and none is idle, up to `max_workers`; idle ones are
+/// used first. One queue without limit, first in, first out. Dropping the pool waits for all
+/// that was submitted.
+///
+/// Its own `submit`, `map`, … take any closure and any value that can be sent to a thread, more
+/// than those of the trait [`Executor`] allow.
+///
+/// A call that waits for another call of the same pool occupies a worker meanwhile.
+///
+/// ```
+/// use concurrent_futures::ThreadPoolExecutor;
+///
+/// let pool = ThreadPoolExecutor::new(4)?;
+/// let greeting = String::from("hello");
+/// let future = pool.spawn(move || greeting.len());
+/// assert_eq!(future.result()?, 5);
+/// for (n, square) in [1, 2, 3].into_iter().zip(pool.map(|n| n * n, [1, 2, 3])) {
+///     println!("{n}² = {}", square?);
+/// }
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+pub struct ThreadPoolExecutor {
+    pool: Arc<Pool<ThreadContext>>,
+}
+
+impl ThreadPoolExecutor {
+    /// A pool of `max_workers` threads at the most. None is started yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if `max_workers` is 0.
+    pub fn new(max_workers: usize) -> Result<Self, Error> {
+        Self::builder().max_workers(max_workers).build()
+    }
+
+    /// A pool that is set up step by step.
+    pub fn builder() -> ThreadPoolBuilder {
+        ThreadPoolBuilder::default()
+    }
+
+    /// The most threads it will have.
+    #[must_use]
+    pub fn max_workers(&self) -> usize {
+        self.pool.max_workers()
+    }
+
+    /// Hands over the call `function(argument)`. Never blocks, never fails: a refusal is the
+    /// error of the future.
+    pub fn submit<F, A, R>(&self, function: F, argument: A) -> Future<R>
+    where
+        F: FnOnce(A) -> R + Send + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        self.start(Closure::<F, _, R>::new(move || Ok(function(argument))))
+    }
+
+    /// As [`submit`](Self::submit), for a function that can fail: its `Err` becomes the future's
+    /// [`Error::Raised`].
+    pub fn try_submit<F, A, R, E>(&self, function: F, argument: A) -> Future<R>
+    where
+        F: FnOnce(A) -> Result<R, E> + Send + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+        E: Into<Box<dyn StdError + Send + Sync>> + 'static,
+    {
+        self.start(Closure::<F, _, R>::new(move || function(argument).map_err(Raised::new)))
+    }
+
+    /// Hands over a closure without argument.
+    pub fn spawn<F, R>(&self, function: F) -> Future<R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        self.start(Closure::<F, _, R>::new(move || Ok(function())))
+    }
+
+    /// Calls `function` on every item; yields the results in the order of the items. As
+    /// [`Executor::map`], for any closure.
+    pub fn map<F, A, R, I>(&self, function: F, items: I) -> Map<'static, R>
+    where
+        F: Fn(A) -> R + Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        Map::eager(
+            items.into_iter(),
+            &MapOptions::new(),
+            self.batches(move |item| Ok(function(item)), PhantomData::<F>),
+        )
+    }
+
+    /// As [`map`](Self::map), with [`MapOptions`].
+    pub fn map_with<'a, F, A, R, I>(&'a self, function: F, items: I, options: MapOptions) -> Map<'a, R>
+    where
+        F: Fn(A) -> R + Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+        I: IntoIterator<Item = A, IntoIter: Send + 'a>,
+    {
+        Map::new(items.into_iter(), &options, self.batches(move |item| Ok(function(item)), PhantomData::<F>))
+    }
+
+    /// As [`map`](Self::map), for a function that can fail: its `Err` is the result of its item.
+    pub fn try_map<F, A, R, E, I>(&self, function: F, items: I) -> Map<'static, R>
+    where
+        F: Fn(A) -> Result<R, E> + Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+        E: Into<Box<dyn StdError + Send + Sync>> + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        let call = move |item| function(item).map_err(Raised::new);
+        Map::eager(items.into_iter(), &MapOptions::new(), self.batches(call, PhantomData::<F>))
+    }
+
+    /// Submits chunks of a map. `N` is the function that errors name.
+    fn batches<N, F, A, R>(&self, call: F, _: PhantomData<N>) -> impl FnMut(Vec<A>) -> Future<Outcomes<R>>
+    where
+        N: 'static,
+        F: Fn(A) -> Result<R, Raised> + Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        let call = Arc::new(call);
+        move |items| {
+            let call = Arc::clone(&call);
+            self.start(task::Mapped::<N, _, A>::new(call, items))
+        }
+    }
+
+    fn start<J: Job>(&self, job: J) -> Future<J::Output> {
+        let (item, future) = task::local(job);
+        self.pool.submit(item);
+        future
+    }
+}
+
+impl Default for ThreadPoolExecutor {
+    /// A pool of as many threads as suit work that waits now and then: usable CPUs + 4, at most
+    /// 32, as Python's. Usable are those that affinity and control groups leave to this process.
+    fn default() -> Self {
+        Self::builder().build().unwrap_or_else(|error| unreachable!("the defaults are valid: {error}"))
+    }
+}
+
+impl Executor for ThreadPoolExecutor {
+    fn execute(&self, task: Task) {
+        self.pool.submit(task.into_local());
+    }
+
+    fn shutdown_with(&self, how: Shutdown) {
+        self.pool.shutdown(how);
+    }
+
+    fn shutdown_timeout(&self, limit: Duration) -> bool {
+        self.pool.shutdown_timeout(limit)
+    }
+}
+
+impl Drop for ThreadPoolExecutor {
+    fn drop(&mut self) {
+        self.pool.leave();
+    }
+}
+
+impl fmt::Debug for ThreadPoolExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pool.describe(f, "ThreadPoolExecutor")
+    }
+}
+
+/// Sets up a [`ThreadPoolExecutor`].
+///
+/// ```
+/// use concurrent_futures::ThreadPoolExecutor;
+///
+/// let pool = ThreadPoolExecutor::builder()
+///     .max_workers(2)
+///     .thread_name_prefix("fetch")
+///     .stack_size(4 << 20)
+///     .initializer(|| println!("a worker starts"))
+///     .build()?;
+/// let name = pool.spawn(|| std::thread::current().name().map(str::to_owned));
+/// assert_eq!(name.result()?.as_deref(), Some("fetch_0"));
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+#[derive(Default)]
+#[must_use]
+pub struct ThreadPoolBuilder {
+    max_workers: Option<usize>,
+    thread_name_prefix: Option<String>,
+    stack_size: Option<usize>,
+    initializer: Option<Initializer>,
+}
+
+impl ThreadPoolBuilder {
+    /// The most threads. Default: usable CPUs + 4, at most 32.
+    pub fn max_workers(mut self, threads: usize) -> Self {
+        self.max_workers = Some(threads);
+        self
+    }
+
+    /// Threads are named `<prefix>_<n>`, from 0. Default: `ThreadPoolExecutor-<pool>`. Linux shows
+    /// the first 15 bytes.
+    pub fn thread_name_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.thread_name_prefix = Some(prefix.into());
+        self
+    }
+
+    /// Bytes of stack for each thread. Default: that of [`std::thread`].
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Runs in each thread before its first task. If it panics, the pool is broken: what is
+    /// queued and what comes ends with [`Error::Broken`], with the panic as its cause.
+    pub fn initializer(mut self, initializer: impl Fn() + Send + Sync + 'static) -> Self {
+        self.initializer = Some(Arc::new(initializer));
+        self
+    }
+
+    /// The pool. No thread is started yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if `max_workers` is 0 or the prefix holds a NUL byte.
+    pub fn build(self) -> Result<ThreadPoolExecutor, Error> {
+        static POOLS: AtomicUsize = AtomicUsize::new(0);
+        let name_prefix = self
+            .thread_name_prefix
+            .unwrap_or_else(|| format!("ThreadPoolExecutor-{}", POOLS.fetch_add(1, Ordering::Relaxed)));
+        if name_prefix.contains('\0') {
+            return Err(Error::invalid("thread_name_prefix holds a NUL byte", "leave it out"));
+        }
+        let hiring = Hiring {
+            max_workers: self.max_workers.unwrap_or_else(|| crate::usable_cpus().saturating_add(4).min(32)),
+            name_prefix,
+            stack_size: self.stack_size,
+        };
+        let initializer = self.initializer;
+        let pool = Pool::new(hiring, move |_| ThreadContext::new(initializer.clone()))?;
+        Ok(ThreadPoolExecutor { pool })
+    }
+}
+
+impl fmt::Debug for ThreadPoolBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ThreadPoolBuilder")
+            .field("max_workers", &self.max_workers)
+            .field("thread_name_prefix", &self.thread_name_prefix)
+            .field("stack_size", &self.stack_size)
+            .field("initializer", &self.initializer.is_some())
+            .finish()
+    }
+}

@@ -1,0 +1,208 @@
+//! Frames: where one message ends and the next begins.
+//!
+//! ```text
+//! byte  0         8      9         17                17 + len
+//!       ┌─────────┬──────┬─────────┬─────────────────┐
+//!       │ len     │ kind │ id      │ payload         │   numbers are
+//!       │ u64     │ u8   │ u64     │ len bytes       │   little endian
+//!       └─────────┴──────┴─────────┴─────────────────┘
+//! ```
+//!
+//! Not here: what a payload means (`message`), and who sends it to whom
+//! (`connection`, and the pools). The id stands outside the payload, so a payload
+//! that does not decode costs one task and not the connection.
+//!
+//! The rule: a length is a claim. It is checked against the limit before the
+//! payload is read, and memory follows the bytes that arrive, not the claim.
+
+use std::io::{self, Read};
+
+/// Bytes in front of each payload.
+pub(crate) const HEADER: usize = 17;
+
+/// Memory that a mere announcement can make us set aside.
+const STEP: usize = 1 << 20;
+
+/// What a frame is about. The numbers are part of the format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// The first frame in both directions: who I am.
+    Hello = 1,
+    /// The answer to a hello that does not fit; nothing follows.
+    Refusal = 2,
+    /// A call that comes before all others, once.
+    Initialise = 3,
+    /// A function and its argument.
+    Call = 4,
+    /// The value of the call with this id.
+    Returned = 5,
+    /// Why the call with this id has no value.
+    Failed = 6,
+    /// The sender leaves on purpose; nothing follows.
+    Bye = 7,
+}
+
+impl Kind {
+    fn from_byte(byte: u8) -> Option<Kind> {
+        Some(match byte {
+            1 => Kind::Hello,
+            2 => Kind::Refusal,
+            3 => Kind::Initialise,
+            4 => Kind::Call,
+            5 => Kind::Returned,
+            6 => Kind::Failed,
+            7 => Kind::Bye,
+            _ => return None,
+        })
+    }
+}
+
+/// A frame that owns its payload.
+#[cfg(test)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub(crate) kind: Kind,
+    pub(crate) id: u64,
+    pub(crate) payload: Vec<u8>,
+}
+
+#[cfg(test)]
+impl Frame {
+    /// [`read_into`] with a payload of its own.
+    pub(crate) fn read(reader: &mut impl Read, limit: u64) -> Result<Option<Frame>, WireError> {
+        let mut payload = Vec::new();
+        let header = read_into(reader, &mut payload, limit)?;
+        Ok(header.map(|(kind, id)| Frame { kind, id, payload }))
+    }
+}
+
+/// Starts a frame at the end of `buffer` and returns where. The payload is then
+/// appended straight behind it, with no copy in between; [`end`] closes the frame.
+pub(crate) fn begin(buffer: &mut Vec<u8>, kind: Kind, id: u64) -> usize {
+    let start = buffer.len();
+    buffer.extend_from_slice(&0_u64.to_le_bytes());
+    buffer.push(kind as u8);
+    buffer.extend_from_slice(&id.to_le_bytes());
+    start
+}
+
+/// Closes the frame that [`begin`] started at `start`: all that was appended since
+/// is its payload.
+pub(crate) fn end(buffer: &mut [u8], start: usize) {
+    let length = (buffer.len() - start - HEADER) as u64;
+    buffer[start..start + 8].copy_from_slice(&length.to_le_bytes());
+}
+
+/// Reads one frame; `payload` is cleared and filled. `Ok(None)` is the end of the
+/// stream exactly between two frames.
+///
+/// The memory of `payload` grows to at most twice what has arrived, and a step.
+/// After an error the reader stands somewhere inside a frame: read no more from it.
+pub(crate) fn read_into(
+    reader: &mut impl Read,
+    payload: &mut Vec<u8>,
+    limit: u64,
+) -> Result<Option<(Kind, u64)>, WireError> {
+    payload.clear();
+    let Some((length, kind, id)) = read_header(reader)? else {
+        return Ok(None);
+    };
+    let kind = Kind::from_byte(kind).ok_or(WireError::UnknownKind(kind))?;
+    // No `Vec` is longer than `isize::MAX`, so below it every length is a `usize`.
+    let limit = limit.min(isize::MAX as u64);
+    if length > limit {
+        return Err(WireError::TooLong { length, limit });
+    }
+    read_payload(reader, payload, length as usize)?;
+    Ok(Some((kind, id)))
+}
+
+/// Length, kind and id, or nothing at the end of the stream.
+fn read_header(reader: &mut impl Read) -> Result<Option<(u64, u8, u64)>, WireError> {
+    let mut header = [0; HEADER];
+    match fill(reader, &mut header)? {
+        0 => Ok(None),
+        HEADER => {
+            let number = |at: usize| {
+                let mut bytes = [0; 8];
+                bytes.copy_from_slice(&header[at..at + 8]);
+                u64::from_le_bytes(bytes)
+            };
+            Ok(Some((number(0), header[8], number(9))))
+        }
+        got => Err(WireError::truncated(HEADER, got)),
+    }
+}
+
+/// Reads until `bytes` is full or the stream ends, and says how far it came:
+/// `read_exact` would not tell an end between frames from one inside a frame.
+fn fill(reader: &mut impl Read, bytes: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match reader.read(&mut bytes[filled..]) {
+            Ok(0) => break,
+            Ok(got) => filled += got,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+fn read_payload(reader: &mut impl Read, payload: &mut Vec<u8>, length: usize) -> Result<(), WireError> {
+    while payload.len() < length {
+        let arrived = payload.len();
+        let missing = length - arrived;
+        // Room for as much again as has arrived: an honest sender costs few moves,
+        // a liar must send half of what it makes us set aside.
+        payload.try_reserve_exact(missing.min(arrived.max(STEP))).map_err(io::Error::from)?;
+        let room = missing.min(payload.capacity() - arrived);
+        // `read_to_end` fills the room without zeroing it first, and retries interrupted reads.
+        let got = reader.by_ref().take(room as u64).read_to_end(payload)?;
+        if got < room {
+            return Err(WireError::truncated(length, payload.len()));
+        }
+    }
+    Ok(())
+}
+
+/// What can be wrong with what the other side sends, or with the way to it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WireError {
+    #[error("the stream ended inside a frame, after {got} of {wanted} bytes")]
+    Truncated { wanted: u64, got: u64 },
+    #[error("a frame announces {length} bytes, the limit is {limit}")]
+    TooLong { length: u64, limit: u64 },
+    #[error("a frame has the unknown kind {0}")]
+    UnknownKind(u8),
+    #[error("a {kind:?} frame is malformed: {reason}")]
+    Malformed { kind: Kind, reason: String },
+    #[error("a {kind:?} frame arrived where {wanted} was expected")]
+    Unexpected { kind: Kind, wanted: &'static str },
+    #[error("the other side is not a worker or host of this crate")]
+    NotOurs,
+    #[error("the other side speaks version {theirs} of the protocol, this side version {ours}")]
+    Version { ours: u32, theirs: u32 },
+    #[error("the other side has closed the connection")]
+    Closed,
+    #[error("the connection failed: {0}")]
+    Io(io::Error),
+}
+
+impl WireError {
+    fn truncated(wanted: usize, got: usize) -> WireError {
+        WireError::Truncated { wanted: wanted as u64, got: got as u64 }
+    }
+}
+
+/// That the other side is gone has several names in the operating system, and one here.
+impl From<io::Error> for WireError {
+    fn from(error: io::Error) -> WireError {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+        match error.kind() {
+            BrokenPipe | ConnectionAborted | ConnectionReset => WireError::Closed,
+            _ => WireError::Io(error),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Messages: what the payload of a frame means.
+//!
+//! ```text
+//! Hello                magic 8 bytes · version u32 · Hello in postcard
+//! Refusal, Failed      Failure in postcard
+//! Initialise, Call     offset i64 · types u64 · the argument
+//! Returned             the value
+//! Bye                  nothing
+//! ```
+//!
+//! Arguments and values are bytes here: the task that owns them encodes and
+//! decodes them, so a type that misbehaves can harm its own task only.
+//!
+//! The rule: one way in and one way out for each message. Decoding takes the whole
+//! payload or fails; it never panics, never recurses along the data, and takes
+//! no more memory than the payload did (and a few KiB).
+
+use std::fmt;
+
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::frame::{self, Kind, WireError};
+
+/// The first bytes that each side says. They, the version behind them and the
+/// header of a frame are the same in every version of the protocol.
+pub(crate) const MAGIC: [u8; 8] = *b"cf-wire\0";
+
+/// Raised with every change of what follows the version in a hello, of the kinds,
+/// or of a payload.
+pub(crate) const VERSION: u32 = 1;
+
+/// Who is speaking: the first frame in both directions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    /// Of the binary: two sides with the same one have their functions at the same places.
+    pub(crate) identity: u128,
+    pub(crate) pid: u32,
+}
+
+impl Hello {
+    /// A whole frame.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let start = frame::begin(&mut bytes, Kind::Hello, 0);
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        append(self, &mut bytes);
+        frame::end(&mut bytes, start);
+        bytes
+    }
+
+    pub(crate) fn decode(payload: &[u8]) -> Result<Hello, WireError> {
+        let rest = payload.strip_prefix(&MAGIC).ok_or(WireError::NotOurs)?;
+        let Some((version, rest)) = rest.split_first_chunk() else {
+            return Err(malformed(Kind::Hello, "it ends inside the version"));
+        };
+        // The version comes first: what follows it may be of another shape.
+        match u32::from_le_bytes(*version) {
+            VERSION => whole(Kind::Hello, rest),
+            theirs => Err(WireError::Version { ours: VERSION, theirs }),
+        }
+    }
+}
+
+/// Where a function is: how far its descriptor lies from the anchor of the binary,
+/// and a hash of its types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FunctionRef {
+    pub(crate) offset: i64,
+    pub(crate) types: u64,
+}
+
+/// Starts a [`Kind::Call`] or [`Kind::Initialise`] and returns where. The caller
+/// appends the argument and closes the frame with [`frame::end`].
+pub(crate) fn begin_call(buffer: &mut Vec<u8>, kind: Kind, id: u64, function: FunctionRef) -> usize {
+    let start = frame::begin(buffer, kind, id);
+    buffer.extend_from_slice(&function.offset.to_le_bytes());
+    buffer.extend_from_slice(&function.types.to_le_bytes());
+    start
+}
+
+/// The function of a call and its argument, still encoded.
+pub(crate) fn decode_call(payload: &[u8]) -> Result<(FunctionRef, &[u8]), WireError> {
+    let ends_early = || malformed(Kind::Call, "it ends inside the function");
+    let (offset, rest) = payload.split_first_chunk().ok_or_else(ends_early)?;
+    let (types, argument) = rest.split_first_chunk().ok_or_else(ends_early)?;
+    let function = FunctionRef { offset: i64::from_le_bytes(*offset), types: u64::from_le_bytes(*types) };
+    Ok((function, argument))
+}
+
+/// Why there is no value, as it crosses the wall.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Failure {
+    /// The function panicked.
+    Panicked { message: String, location: Option<String>, backtrace: Option<String> },
+    /// The function returned an error.
+    Raised(RemoteCause),
+    /// The argument did not decode.
+    Undecodable { what: String, reason: String },
+    /// The value did not encode.
+    Unencodable { reason: String },
+    /// No such function on this side.
+    UnknownFunction { reason: String },
+    /// The hello does not fit.
+    Refused { reason: String },
+}
+
+impl Failure {
+    /// A whole frame, [`Kind::Failed`] or [`Kind::Refusal`].
+    pub(crate) fn encode(&self, kind: Kind, id: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let start = frame::begin(&mut bytes, kind, id);
+        append(self, &mut bytes);
+        frame::end(&mut bytes, start);
+        bytes
+    }
+
+    pub(crate) fn decode(kind: Kind, payload: &[u8]) -> Result<Failure, WireError> {
+        whole(kind, payload)
+    }
+}
+
+/// An error as text. Its chain of sources is flat: nested, the sender would decide
+/// how deep our stack goes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RemoteCause {
+    pub(crate) type_name: String,
+    pub(crate) message: String,
+    /// The messages of the sources, nearest first; at most [`RemoteCause::MAX_SOURCES`] arrive.
+    #[serde(deserialize_with = "first_sources")]
+    pub(crate) sources: Vec<String>,
+}
+
+impl RemoteCause {
+    /// Longer chains are cut on arrival. An empty string is one byte on the wire and
+    /// 24 in memory: without a bound a sender takes 24 times what it sends.
+    pub(crate) const MAX_SOURCES: usize = 64;
+}
+
+fn first_sources<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Sources;
+
+    impl<'de> Visitor<'de> for Sources {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("the messages of a chain of errors")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<String>, A::Error> {
+            let mut sources = Vec::new();
+            // Borrowed, so that what lies beyond the bound is read but never copied.
+            while let Some(source) = seq.next_element::<&str>()? {
+                if sources.len() < RemoteCause::MAX_SOURCES {
+                    sources.push(source.to_owned());
+                }
+            }
+            Ok(sources)
+        }
+    }
+
+    deserializer.deserialize_seq(Sources)
+}
+
+/// Appends a message of ours, none of which has a way to fail: they are numbers and
+/// strings of known length, and a `Vec` takes all bytes.
+fn append(message: &impl Serialize, bytes: &mut Vec<u8>) {
+    postcard::to_io(message, bytes).expect("numbers and strings always encode");
+}
+
+/// Decodes a message that must fill `bytes` to the last one.
+fn whole<'a, T: Deserialize<'a>>(kind: Kind, bytes: &'a [u8]) -> Result<T, WireError> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((message, [])) => Ok(message),
+        Ok((_, rest)) => Err(malformed(kind, format!("bytes left over at its end: {}", rest.len()))),
+        Err(error) => Err(malformed(kind, error.to_string())),
+    }
+}
+
+fn malformed(kind: Kind, reason: impl Into<String>) -> WireError {
+    WireError::Malformed { kind, reason: reason.into() }
+}
