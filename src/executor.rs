@@ -175,6 +175,20 @@ pub trait Executor: Send + Sync {
         let function = Fallible::<F, A, R, E>::new(function);
         Map::eager(items.into_iter(), &MapOptions::new(), |items| batch(self, Batch(function, items)))
     }
+
+    /// As [`try_map`](Self::try_map), with [`MapOptions`].
+    fn try_map_with<'a, F, A, R, E, I>(&'a self, function: F, items: I, options: MapOptions) -> Map<'a, R>
+    where
+        Self: Sized,
+        F: Fn(A) -> Result<R, E> + Copy + Send + 'static,
+        A: Portable,
+        R: Portable,
+        E: Into<Box<dyn StdError + Send + Sync>> + 'static,
+        I: IntoIterator<Item = A, IntoIter: Send + 'a>,
+    {
+        let function = Fallible::<F, A, R, E>::new(function);
+        Map::new(items.into_iter(), &options, move |items| batch(self, Batch(function, items)))
+    }
 }
 
 fn batch<J: crate::task::PortableJob>(executor: &impl Executor, job: J) -> Future<J::Output> {

@@ -6,7 +6,8 @@ use crate::sync::{AtomicBool, Ordering};
 use crate::task::Task;
 
 /// Runs each call in the thread that submits it, before `submit` returns: to debug, to test, and
-/// as the baseline of a comparison. The same trait and the same errors as the pools.
+/// as the baseline of a comparison. The same trait and the same errors as the pools. So `map` has
+/// done all the work when it returns; `map_with` and a `buffersize` of 1 does it item by item.
 ///
 /// ```
 /// use concurrent_futures::{Executor, SerialExecutor};

@@ -14,7 +14,7 @@ use crate::future::Future;
 use crate::future::cell::{Cell, Named, Watch};
 use crate::future::state::Stop;
 use crate::map::Outcomes;
-use crate::outcome::{self, catch};
+use crate::outcome::{self, catch, discard};
 use crate::portable::{self, Each, Entries, Function, Once, Portable, Raised};
 use crate::wire::frame::{self, Kind};
 use crate::wire::message::{Failure, FunctionRef, begin_call};
@@ -252,16 +252,18 @@ impl<W: ?Sized + Work> WorkItem<W> {
         self.work().task()
     }
 
-    pub(crate) fn run(mut self, freed: &dyn Fn()) {
-        self.take().run(freed);
+    pub(crate) fn run(self, freed: &dyn Fn()) {
+        self.end(|work| work.run(freed));
     }
 
-    pub(crate) fn cancel(mut self) {
-        self.take().cancel();
+    pub(crate) fn cancel(self) {
+        self.end(|work| {
+            work.cancel();
+        });
     }
 
-    pub(crate) fn fail(mut self, error: Error, freed: &dyn Fn()) {
-        self.take().fail(error, freed);
+    pub(crate) fn fail(self, error: Error, freed: &dyn Fn()) {
+        self.end(|work| work.fail(error, freed));
     }
 
     pub(crate) fn begin(&self, stop: Arc<dyn Stop>) -> bool {
@@ -270,6 +272,13 @@ impl<W: ?Sized + Work> WorkItem<W> {
 
     fn work(&self) -> &W {
         self.0.as_ref().unwrap_or_else(|| unreachable!("only methods that consume the item take it"))
+    }
+
+    fn end(mut self, how: impl FnOnce(&W)) {
+        let work = self.take();
+        how(&work);
+        // If nobody wants the future any more, this drops the user's value.
+        discard(work);
     }
 
     fn take(&mut self) -> Arc<W> {
@@ -282,8 +291,8 @@ impl WorkItem<dyn PortableWork> {
         self.work().encode(frame)
     }
 
-    pub(crate) fn complete(mut self, reply: &[u8], freed: &dyn Fn()) {
-        self.take().complete(reply, freed);
+    pub(crate) fn complete(self, reply: &[u8], freed: &dyn Fn()) {
+        self.end(|work| work.complete(reply, freed));
     }
 }
 
@@ -292,6 +301,7 @@ impl<W: ?Sized + Work> Drop for WorkItem<W> {
         if let Some(work) = self.0.take() {
             let reason = format!("{} was dropped by its executor before it ended", work.task());
             work.fail(Error::broken(reason, None), &|| ());
+            discard(work);
         }
     }
 }

@@ -14,8 +14,8 @@ thread_local! {
 /// Looks before sleeping: a wake-up costs microseconds, a tiny call less.
 const LOOKS: u32 = 200;
 
-/// Waits until `cell` has what is wanted; false if `deadline` passed first, or if this thread is
-/// running the very call and would wait for ever.
+/// Waits until `cell` has what is wanted; false if `deadline` passed first, or if this thread
+/// would wait for itself, which is for ever.
 pub(super) fn block(cell: &dyn Watch, want: Want, deadline: Option<Instant>) -> bool {
     let too_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
     for look in 0..LOOKS {
@@ -28,7 +28,7 @@ pub(super) fn block(cell: &dyn Watch, want: Want, deadline: Option<Instant>) -> 
         // On few cores the one we wait for may need this one.
         if look < LOOKS / 2 { std::hint::spin_loop() } else { std::thread::yield_now() }
     }
-    if crate::outcome::is_running_here(cell.task().id) {
+    if cell.waits_for_itself(want) {
         return false;
     }
     // A thread that is ending has given its parker back.

@@ -8,12 +8,13 @@
 use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::thread;
 
 use super::FutureId;
 use super::state::{Phase, State, Stop, Value};
 use super::watch::{Callback, Watcher, Watchers};
 use crate::error::{Error, TaskRef};
-use crate::outcome::{discard, shielded};
+use crate::outcome::{discard, is_running_here, shielded};
 use crate::sync::Mutex;
 
 /// One allocation per task: its number, its job while it waits, its outcome after.
@@ -117,7 +118,7 @@ impl<T: Send, J: Named> Cell<T, J> {
 }
 
 fn lent<T>() -> Value<T> {
-    Value::Lent { to: std::thread::current().id(), watchers: Watchers::default() }
+    Value::Lent { to: thread::current().id(), watchers: Watchers::default() }
 }
 
 fn call_all<T>(callbacks: Vec<Callback<T>>, outcome: Result<&T, &Error>) {
@@ -147,6 +148,9 @@ pub(crate) trait Watch: Send + Sync {
     fn kill(&self) -> bool;
     /// Is there what a waiter wants?
     fn has(&self, want: Want) -> bool;
+    /// Would this thread wait for itself: is it running the call, or a callback that looks at
+    /// the value?
+    fn waits_for_itself(&self, want: Want) -> bool;
     /// False, and `watcher` is not kept, if there is nothing to wait for.
     fn watch(&self, watcher: &Watcher, want: Want) -> bool;
     fn unwatch(&self, watcher: &Watcher);
@@ -211,10 +215,15 @@ impl<T: Send, J: Named> Watch for Cell<T, J> {
     fn has(&self, want: Want) -> bool {
         match &*self.state.lock() {
             State::Pending { .. } | State::Running { .. } => false,
-            // In its own callback the value can be had only as the callback's argument.
-            State::Done(Value::Lent { to, .. }) => want == Want::End || *to == std::thread::current().id(),
+            State::Done(Value::Lent { .. }) => want == Want::End,
             State::Done(_) | State::Cancelled => true,
         }
+    }
+
+    fn waits_for_itself(&self, want: Want) -> bool {
+        let lent_here = want == Want::Value
+            && matches!(&*self.state.lock(), State::Done(Value::Lent { to, .. }) if *to == thread::current().id());
+        lent_here || is_running_here(self.id)
     }
 
     fn watch(&self, watcher: &Watcher, want: Want) -> bool {
@@ -242,12 +251,6 @@ impl<T: Send, J: Named> Shared<T> for Cell<T, J> {
                 format!("the result of {} has been taken before", self.task()),
                 "keep it, or make the future `shared()`",
             ))),
-            State::Done(Value::Lent { to, .. }) if *to == std::thread::current().id() => {
-                Some(Err(Error::invalid(
-                    format!("the result of {} was wanted inside its own callback", self.task()),
-                    "use the value that the callback is given",
-                )))
-            }
             State::Done(value @ Value::Kept(_)) => {
                 let failed = matches!(value, Value::Kept(Err(_)));
                 match mem::replace(value, Value::Taken { failed }) {

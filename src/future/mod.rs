@@ -97,7 +97,7 @@ impl<T> Future<T> {
     /// Whatever kept the call from returning; [`Error::InvalidArgument`] when called inside the
     /// call itself or inside the future's own callback, where it could only wait for ever.
     pub fn result(self) -> Result<T, Error> {
-        self.take_by(None).unwrap_or_else(|| Err(self.waits_for_itself()))
+        self.take_by(None).unwrap_or_else(|| Err(waits_for_itself(self.watch())))
     }
 
     /// As [`result`](Self::result), for `limit` at the most. The outcome is moved out once; the
@@ -108,12 +108,7 @@ impl<T> Future<T> {
     ///
     /// As [`result`](Self::result), and [`Error::TimedOut`].
     pub fn result_timeout(&mut self, limit: Duration) -> Result<T, Error> {
-        self.take_by(Some(limit)).unwrap_or_else(|| {
-            if crate::outcome::is_running_here(self.id()) {
-                return Err(self.waits_for_itself());
-            }
-            Err(Error::TimedOut { what: self.cell.task().to_string(), limit })
-        })
+        self.take_by(Some(limit)).unwrap_or_else(|| Err(late(self.watch(), limit)))
     }
 
     /// The outcome, if it is there; moved out. Never waits.
@@ -213,13 +208,21 @@ impl<T> Future<T> {
             }
         }
     }
+}
 
-    fn waits_for_itself(&self) -> Error {
-        Error::invalid(
-            format!("{} waits for its own result", self.cell.task()),
-            "return the value instead; only others can wait for it",
-        )
+fn waits_for_itself(cell: &dyn Watch) -> Error {
+    Error::invalid(
+        format!("{} waits for its own result", cell.task()),
+        "inside the call, return the value; inside a callback, use the one that it is given",
+    )
+}
+
+/// Why a wait with a limit came back without the value.
+fn late(cell: &dyn Watch, limit: Duration) -> Error {
+    if cell.waits_for_itself(Want::Value) {
+        return waits_for_itself(cell);
     }
+    Error::TimedOut { what: cell.task().to_string(), limit }
 }
 
 impl<T> std::future::Future for Future<T> {

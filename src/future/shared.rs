@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::block::{block, deadline_after};
 use super::cell::{Shared, Want};
 use super::state::Phase;
-use super::{FutureId, describe};
+use super::{FutureId, describe, late, waits_for_itself};
 use crate::error::Error;
 
 /// A future whose handle can be cloned, and whose outcome can be looked at many times, from many
@@ -39,12 +39,7 @@ impl<T> SharedFuture<T> {
     ///
     /// As [`Future::result`](super::Future::result).
     pub fn result(&self) -> Result<&T, Error> {
-        self.outcome_by(None).unwrap_or_else(|| {
-            Err(Error::invalid(
-                format!("{} waits for its own result", self.cell.task()),
-                "return the value instead; only others can wait for it",
-            ))
-        })
+        self.outcome_by(None).unwrap_or_else(|| Err(waits_for_itself(&*self.cell)))
     }
 
     /// As [`result`](Self::result), for `limit` at the most.
@@ -53,8 +48,7 @@ impl<T> SharedFuture<T> {
     ///
     /// As [`result`](Self::result), and [`Error::TimedOut`].
     pub fn result_timeout(&self, limit: Duration) -> Result<&T, Error> {
-        self.outcome_by(Some(limit))
-            .unwrap_or_else(|| Err(Error::TimedOut { what: self.cell.task().to_string(), limit }))
+        self.outcome_by(Some(limit)).unwrap_or_else(|| Err(late(&*self.cell, limit)))
     }
 
     /// Waits, then tells the error; `None` when the call returned a value.

@@ -146,10 +146,16 @@ impl<C: Context> Pool<C> {
             crate::outcome::discard(payload);
             Err(Error::broken("a worker of the pool panicked outside of a task; please report this", None))
         });
-        if let Err(error) = ended {
-            self.fail(&error);
-        }
         let mut crew = self.crew.lock();
+        if let Err(error) = ended {
+            // What the system refuses to one worker, others may have: a smaller pool goes on.
+            let others_go_on = matches!(error, Error::Spawn { .. }) && crew.present > 1;
+            if !others_go_on {
+                drop(crew);
+                self.fail(&error);
+                crew = self.crew.lock();
+            }
+        }
         crew.present -= 1;
         self.hired.store(crew.present, Ordering::Release);
         self.someone_left.notify_all();

@@ -36,7 +36,7 @@ use crate::wire::frame::{Kind, WireError};
 use crate::wire::message::{Failure, Hello};
 
 /// How long a worker may take from its start to its Hello. Milliseconds are usual.
-const HANDSHAKE: Duration = Duration::from_secs(30);
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// How long a worker may take to leave after it was told to, or after it closed its pipes.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -356,12 +356,9 @@ pub(super) struct Incoming {
 
 impl Incoming {
     fn is_at_end(&self) -> bool {
-        let mut fds = [PollFd::new(&self.pipe, PollFlags::empty())];
-        let hung_up = matches!(ready(&mut fds, Some(Instant::now())), Ok(true) | Err(_));
-        hung_up
-            || self.exit.fd().is_some_and(|fd| {
-                matches!(ready(&mut [PollFd::new(&fd, PollFlags::IN)], Some(Instant::now())), Ok(true))
-            })
+        let exit = self.exit.fd().unwrap_or(self.pipe.as_fd());
+        let mut fds = [PollFd::new(&self.pipe, PollFlags::empty()), PollFd::new(&exit, PollFlags::IN)];
+        !matches!(ready(&mut fds, Some(Instant::now())), Ok(false))
     }
 }
 

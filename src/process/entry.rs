@@ -114,7 +114,7 @@ fn work(invitation: Invitation) -> Result<(), WireError> {
     outcome::note_panics();
     outcome::quieten();
 
-    let (host, calls, replies) = be_handed(&socket)?;
+    let (host, calls, replies) = be_handed(socket)?;
     let calls: &'static PipeReader = Box::leak(Box::new(calls));
     std::thread::Builder::new()
         .name("host watch".into())
@@ -185,7 +185,7 @@ fn empty_input() -> io::Result<OwnedFd> {
 }
 
 /// Takes the host's Hello and our ends of the pipes.
-fn be_handed(socket: &UnixStream) -> Result<(Hello, PipeReader, PipeWriter), WireError> {
+fn be_handed(socket: UnixStream) -> Result<(Hello, PipeReader, PipeWriter), WireError> {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
     #[cfg(not(target_vendor = "apple"))]
     let flags = RecvFlags::CMSG_CLOEXEC;
@@ -195,7 +195,7 @@ fn be_handed(socket: &UnixStream) -> Result<(Hello, PipeReader, PipeWriter), Wir
     let mut rights = RecvAncillaryBuffer::new(&mut space);
     let mut bytes = [0; 256];
     let received = loop {
-        match recvmsg(socket, &mut [io::IoSliceMut::new(&mut bytes)], &mut rights, flags) {
+        match recvmsg(&socket, &mut [io::IoSliceMut::new(&mut bytes)], &mut rights, flags) {
             Ok(received) => break received,
             Err(Errno::INTR) => {}
             Err(error) => return Err(io::Error::from(error).into()),

@@ -139,6 +139,19 @@ impl ThreadPoolExecutor {
         Map::eager(items.into_iter(), &MapOptions::new(), self.batches(call, PhantomData::<F>))
     }
 
+    /// As [`try_map`](Self::try_map), with [`MapOptions`].
+    pub fn try_map_with<'a, F, A, R, E, I>(&'a self, function: F, items: I, options: MapOptions) -> Map<'a, R>
+    where
+        F: Fn(A) -> Result<R, E> + Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+        E: Into<Box<dyn StdError + Send + Sync>> + 'static,
+        I: IntoIterator<Item = A, IntoIter: Send + 'a>,
+    {
+        let call = move |item| function(item).map_err(Raised::new);
+        Map::new(items.into_iter(), &options, self.batches(call, PhantomData::<F>))
+    }
+
     /// Submits chunks of a map. `N` is the function that errors name.
     fn batches<N, F, A, R>(&self, call: F, _: PhantomData<N>) -> impl FnMut(Vec<A>) -> Future<Outcomes<R>>
     where
