@@ -3,7 +3,7 @@
 use concurrent_futures::{Error, Executor, ProcessPoolExecutor, as_completed, init};
 
 fn is_prime(n: u64) -> bool {
-    n > 1 && (2..).take_while(|d| d * d <= n).all(|d| n % d != 0)
+    n > 1 && !(2..).take_while(|d| d * d <= n).any(|d| n.is_multiple_of(d))
 }
 
 const NUMBERS: [u64; 4] = [2, 1_000_003, 4_444_444_444, 999_999_937];

@@ -11,26 +11,8 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::future::FutureId;
+use crate::id::TaskRef;
 use crate::sync::Mutex;
-
-/// Which call an error speaks of: the name of its function and the id of its future.
-///
-/// Displays as `` `my_crate::resize` (task 17) ``.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct TaskRef {
-    /// The function, as [`std::any::type_name`] gives it; `promise` for one made by hand.
-    pub name: &'static str,
-    /// The id of the future that stands for the call.
-    pub id: FutureId,
-}
-
-impl fmt::Display for TaskRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` (task {})", self.name, self.id)
-    }
-}
 
 /// Everything that `result()` can say instead of a value, and every refusal of a constructor.
 ///

@@ -18,7 +18,7 @@
 //! use concurrent_futures::{Executor, ProcessPoolExecutor, as_completed, init};
 //!
 //! fn is_prime(n: u64) -> bool {
-//!     n > 1 && (2..).take_while(|d| d * d <= n).all(|d| n % d != 0)
+//!     n > 1 && !(2..).take_while(|d| d * d <= n).any(|d| n.is_multiple_of(d))
 //! }
 //!
 //! const NUMBERS: [u64; 4] = [2, 1_000_003, 4_444_444_444, 999_999_937];
@@ -74,12 +74,13 @@
 //!
 //! `future/state.rs` → `future/cell.rs` → `task.rs` → `pool/mod.rs` → `pool/worker.rs` →
 //! `thread/context.rs` → `wire/frame.rs` → `process/child.rs` → `process/context.rs` →
-//! `process/entry.rs` → `portable/descriptor.rs`. Imports point down: `error` ← `outcome` ← `future` ←
+//! `process/entry.rs` → `portable/descriptor.rs`. Imports point down: `id` ← `error` ← `outcome` ← `future` ←
 //! `task` ← `pool` ← { `thread`, `process` }; `wire` ← `portable` ← { `task`, `process` }.
 
 mod error;
 mod executor;
 mod future;
+mod id;
 mod map;
 mod outcome;
 mod pool;
@@ -95,12 +96,13 @@ mod task;
 mod thread;
 mod wire;
 
-pub use error::{Error, Panic, RemoteError, TaskRef};
+pub use error::{Error, Panic, RemoteError};
 pub use executor::{Executor, Shutdown};
 pub use future::{
-    AsCompleted, AsCompletedTimeout, AsFuture, Future, FutureId, Promise, ReturnWhen, SharedFuture, Waited,
+    AsCompleted, AsCompletedTimeout, AsFuture, Future, Promise, ReturnWhen, SharedFuture, Waited,
     as_completed, as_completed_timeout, wait, wait_timeout,
 };
+pub use id::{FutureId, TaskRef};
 pub use map::{Map, MapOptions};
 pub use portable::Portable;
 pub use process::{ProcessPoolBuilder, ProcessPoolExecutor, init};

@@ -11,8 +11,8 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::{Arc, Once};
 
-use crate::error::{Error, Panic, RemoteError, TaskRef};
-use crate::future::FutureId;
+use crate::error::{Error, Panic, RemoteError};
+use crate::id::{FutureId, TaskRef};
 use crate::sync::{AtomicBool, Ordering};
 use crate::wire::message::{Failure, RemoteCause};
 

@@ -9,10 +9,11 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::error::{Error, TaskRef};
+use crate::error::Error;
 use crate::future::Future;
 use crate::future::cell::{Cell, Named, Watch};
 use crate::future::state::Stop;
+use crate::id::TaskRef;
 use crate::map::Outcomes;
 use crate::outcome::{self, catch, discard};
 use crate::portable::{self, Each, Entries, Function, Once, Portable, Raised};

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::cell::{Want, Watch};
 use super::watch::Watcher;
+use crate::error::Error;
 use crate::sync::Parker;
 
 thread_local! {
@@ -54,4 +55,20 @@ pub(super) fn block(cell: &dyn Watch, want: Want, deadline: Option<Instant>) -> 
 /// The moment `limit` from now. `None`, which means never, if the clock does not reach so far.
 pub(crate) fn deadline_after(limit: Duration) -> Option<Instant> {
     Instant::now().checked_add(limit)
+}
+
+/// The error of a wait that would never end.
+pub(super) fn waits_for_itself(cell: &dyn Watch) -> Error {
+    Error::invalid(
+        format!("{} waits for its own result", cell.task()),
+        "inside the call, return the value; inside a callback, use the one that it is given",
+    )
+}
+
+/// Why a wait with a limit came back without the value.
+pub(super) fn late(cell: &dyn Watch, limit: Duration) -> Error {
+    if cell.waits_for_itself(Want::Value) {
+        return waits_for_itself(cell);
+    }
+    Error::TimedOut { what: cell.task().to_string(), limit }
 }

@@ -5,15 +5,16 @@
 //! The rule: user code (jobs, values, callbacks, wakers, destructors) never runs, and is never
 //! dropped, while the lock is held.
 
+use std::fmt;
 use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread;
 
-use super::FutureId;
 use super::state::{Phase, State, Stop, Value};
 use super::watch::{Callback, Watcher, Watchers};
-use crate::error::{Error, TaskRef};
+use crate::error::Error;
+use crate::id::{FutureId, TaskRef};
 use crate::outcome::{discard, is_running_here, shielded};
 use crate::sync::Mutex;
 
@@ -301,4 +302,14 @@ impl<T: Send, J: Named> Shared<T> for Cell<T, J> {
         call_all(vec![callback], Err(&error));
         Ok(())
     }
+}
+
+/// How futures and promises print themselves: never the value.
+pub(super) fn describe(f: &mut fmt::Formatter<'_>, kind: &str, cell: &dyn Watch) -> fmt::Result {
+    let task = cell.task();
+    f.debug_struct(kind)
+        .field("id", &task.id.get())
+        .field("task", &task.name)
+        .field("state", &cell.phase())
+        .finish()
 }

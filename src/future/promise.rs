@@ -3,9 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::cell::describe;
 use super::cell::{Cell, Named, Watch};
-use super::{Future, describe};
-use crate::error::{Error, TaskRef};
+use super::handle::Future;
+use crate::error::Error;
+use crate::id::TaskRef;
 
 /// The right, and the duty, to end a [`Future`]. Dropping it breaks the future: it ends with
 /// [`Error::Broken`], and nobody waits for ever.

@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::block::{block, deadline_after};
-use super::cell::{Shared, Want};
+use super::block::{block, deadline_after, late, waits_for_itself};
+use super::cell::{Shared, Want, describe};
 use super::state::Phase;
-use super::{FutureId, describe, late, waits_for_itself};
+
 use crate::error::Error;
+use crate::id::FutureId;
 
 /// A future whose handle can be cloned, and whose outcome can be looked at many times, from many
 /// threads. Made by [`Future::shared`](super::Future::shared).

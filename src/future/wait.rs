@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::block::deadline_after;
 use super::cell::{Want, Watch};
+use super::handle::Future;
+use super::shared::SharedFuture;
 use super::watch::Watcher;
-use super::{Future, SharedFuture};
 
 /// Something that has a future in it: `Future<T>`, `SharedFuture<T>`, a reference to one, or a
 /// pair `(K, F)` of anything and one of those.
@@ -31,7 +32,7 @@ impl<'a> Watched<'a> {
 
 impl std::fmt::Debug for Watched<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        super::describe(f, "Watched", self.0)
+        super::cell::describe(f, "Watched", self.0)
     }
 }
 

@@ -25,9 +25,10 @@ use queue::Queue;
 pub(crate) use queue::Seat;
 pub(crate) use worker::Context;
 
-use crate::error::{Error, TaskRef};
+use crate::error::Error;
 use crate::executor::Shutdown;
 use crate::future::deadline_after;
+use crate::id::TaskRef;
 use crate::sync::{AtomicUsize, Condvar, Mutex, Ordering};
 
 thread_local! {

@@ -6,7 +6,8 @@
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::error::{Error, TaskRef};
+use crate::error::Error;
+use crate::id::TaskRef;
 use crate::sync::{AtomicIsize, Ordering, RwLock};
 
 pub(super) struct Queue<I> {

@@ -22,7 +22,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::marker::PhantomData;
 
 use super::Remote;
-use crate::error::TaskRef;
+use crate::id::TaskRef;
 use crate::wire::message::{Failure, FunctionRef};
 
 type Serve = fn(TaskRef, &[u8], &mut Vec<u8>) -> Result<(), Failure>;
@@ -134,7 +134,7 @@ fn serve<C: Remote>(task: TaskRef, argument: &[u8], reply: &mut Vec<u8>) -> Resu
 mod tests {
     use super::super::{Once, Plain};
     use super::*;
-    use crate::future::FutureId;
+    use crate::id::FutureId;
 
     fn double(n: u32) -> u32 {
         n * 2

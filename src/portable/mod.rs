@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 pub(crate) use descriptor::identity;
 pub(crate) use descriptor::{of, resolve};
 
-use crate::error::TaskRef;
+use crate::id::TaskRef;
 use crate::outcome::catch;
 use crate::wire::message::{Failure, RemoteCause};
 

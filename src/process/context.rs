@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use super::Plan;
 use super::child::{Child, NoStart, Reply, Slot};
-use crate::error::{Error, TaskRef};
+use crate::error::Error;
+use crate::id::TaskRef;
 use crate::outcome;
 use crate::pool::{Context, Item, Seat};
 use crate::task::{PortableWork, WorkItem};

@@ -18,8 +18,7 @@ use rustix::io::Errno;
 
 use super::invitation::Invitation;
 use super::{LIMIT, sys};
-use crate::error::TaskRef;
-use crate::future::FutureId;
+use crate::id::{FutureId, TaskRef};
 use crate::sync::{AtomicBool, Ordering};
 use crate::wire::connection::Connection;
 use crate::wire::frame::{self, Kind, WireError};

@@ -25,10 +25,10 @@ use child::Slot;
 use context::{Call, ProcessContext};
 pub use entry::init;
 
-use crate::error::{Error, TaskRef};
+use crate::error::Error;
 use crate::executor::{Executor, Shutdown};
-use crate::future::FutureId;
 use crate::future::state::Stop;
+use crate::id::{FutureId, TaskRef};
 use crate::outcome::{self, catch};
 use crate::pool::{Hiring, Pool};
 use crate::portable::{self, Function, Once, Plain, Portable};

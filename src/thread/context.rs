@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, TaskRef};
-use crate::future::FutureId;
+use crate::error::Error;
+use crate::id::{FutureId, TaskRef};
 use crate::outcome::catch;
 use crate::pool::{Context, Item, Seat};
 use crate::task::{Work, WorkItem};

@@ -1,0 +1,192 @@
+//! [`Future`], the caller's handle on a call.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::block::{block, deadline_after, late, waits_for_itself};
+use super::cell::{Shared, Want, Watch, describe};
+use super::shared::SharedFuture;
+use super::state::Phase;
+use crate::error::Error;
+use crate::id::FutureId;
+
+/// A call that was handed to an executor, and the value that it will have.
+///
+/// Every future ends: with the value, or with the [`Error`] that says why there is none.
+/// Dropping it detaches: the call runs all the same. It can be a key (`Hash`, `Eq`): two
+/// futures are equal when they are the same one.
+///
+/// It is also a [`std::future::Future`], on any async runtime.
+///
+/// ```
+/// use concurrent_futures::{Executor, ThreadPoolExecutor};
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let future = pool.submit(|(a, b)| a + b, (2, 3));
+/// assert_eq!(future.result()?, 5);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+#[must_use = "dropping a future loses its result and its error; `drop` it to say that this is meant"]
+pub struct Future<T> {
+    cell: Arc<dyn Shared<T>>,
+}
+
+impl<T> Future<T> {
+    pub(crate) fn new(cell: Arc<dyn Shared<T>>) -> Self {
+        Future { cell }
+    }
+
+    /// Waits for the outcome and moves it out.
+    ///
+    /// Callbacks added before the call ended are shown the value first: `result` returns after
+    /// them, [`wait`](Self::wait) and [`done`](Self::done) do not wait for them.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the call from returning; [`Error::InvalidArgument`] when called inside the
+    /// call itself or inside the future's own callback, where it could only wait for ever.
+    pub fn result(self) -> Result<T, Error> {
+        self.take_by(None).unwrap_or_else(|| Err(waits_for_itself(self.watch())))
+    }
+
+    /// As [`result`](Self::result), for `limit` at the most. The outcome is moved out once; the
+    /// future can be asked again after a time-out. A future that is done never times out, not
+    /// even with a limit of zero.
+    ///
+    /// # Errors
+    ///
+    /// As [`result`](Self::result), and [`Error::TimedOut`].
+    pub fn result_timeout(&mut self, limit: Duration) -> Result<T, Error> {
+        self.take_by(Some(limit)).unwrap_or_else(|| Err(late(self.watch(), limit)))
+    }
+
+    /// The outcome, if it is there; moved out. Never waits.
+    pub fn try_result(&mut self) -> Option<Result<T, Error>> {
+        self.cell.take()
+    }
+
+    /// Waits, then tells the error; `None` when the call returned a value. A cancelled future
+    /// gives [`Error::Cancelled`].
+    #[must_use]
+    pub fn exception(&self) -> Option<Error> {
+        self.wait();
+        self.cell.error()
+    }
+
+    /// Cancels the call if it has not started. True if it will never run (also when it had been
+    /// cancelled before), false if it runs or has ended.
+    pub fn cancel(&self) -> bool {
+        self.cell.cancel()
+    }
+
+    /// As [`cancel`](Self::cancel), and stops a call that runs where the engine can: the worker
+    /// process that runs it is killed, and the future ends with [`Error::WorkerDied`].
+    /// False for a call that has ended, and for one that runs on a thread: threads cannot be stopped.
+    pub fn kill(&self) -> bool {
+        self.cell.kill()
+    }
+
+    /// Was the call cancelled?
+    #[must_use]
+    pub fn cancelled(&self) -> bool {
+        self.cell.phase() == Phase::Cancelled
+    }
+
+    /// Has a worker started the call, and not ended it?
+    #[must_use]
+    pub fn running(&self) -> bool {
+        self.cell.phase() == Phase::Running
+    }
+
+    /// Is the future over: value, error or cancelled?
+    #[must_use]
+    pub fn done(&self) -> bool {
+        self.cell.phase().is_over()
+    }
+
+    /// Waits until the future is over. Inside the call itself it returns at once.
+    pub fn wait(&self) {
+        block(self.watch(), Want::End, None);
+    }
+
+    /// Waits for `limit` at the most; true if the future is over.
+    pub fn wait_timeout(&self, limit: Duration) -> bool {
+        block(self.watch(), Want::End, deadline_after(limit))
+    }
+
+    /// Runs `callback` once, when the future is over: in the thread that ends the call or cancels
+    /// it, or here and now if it is over already. Callbacks run in the order in which they were
+    /// added, after the waiters have been woken; a panic in one does not keep the next from running.
+    ///
+    /// A callback that is added while others look at the value runs after them, in their thread.
+    pub fn add_done_callback(&self, callback: impl FnOnce(Result<&T, &Error>) + Send + 'static) {
+        if let Err(callback) = self.cell.on_done(Box::new(callback)) {
+            let error = Error::invalid(
+                format!("the result of {} has been taken before the callback was added", self.cell.task()),
+                "add callbacks before `result_timeout` or `try_result`, or make the future `shared()`",
+            );
+            crate::outcome::shielded(|| callback(Err(&error)));
+        }
+    }
+
+    /// The future's number.
+    #[must_use]
+    pub fn id(&self) -> FutureId {
+        self.cell.task().id
+    }
+
+    /// A handle that can be cloned, and whose result can be looked at many times.
+    pub fn shared(self) -> SharedFuture<T> {
+        SharedFuture::new(self.cell)
+    }
+
+    pub(super) fn watch(&self) -> &dyn Watch {
+        &*self.cell
+    }
+
+    /// `None`: the time is over, or would be spent for nothing.
+    fn take_by(&self, limit: Option<Duration>) -> Option<Result<T, Error>> {
+        let deadline = limit.and_then(deadline_after);
+        loop {
+            if let Some(outcome) = self.cell.take() {
+                return Some(outcome);
+            }
+            if !block(self.watch(), Want::Value, deadline) {
+                // The last look is at the state, not at the clock.
+                return self.cell.take();
+            }
+        }
+    }
+}
+
+impl<T> std::future::Future for Future<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.cell.poll(context)
+    }
+}
+
+impl<T> PartialEq for Future<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl<T> Eq for Future<T> {}
+
+impl<T> Hash for Future<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id().hash(state);
+    }
+}
+
+impl<T> fmt::Debug for Future<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        describe(f, "Future", self.watch())
+    }
+}

@@ -1,0 +1,51 @@
+//! What names a call: the number of its future and the name of its function.
+
+use std::fmt;
+
+use crate::sync::{AtomicU64, Ordering};
+
+/// The number of a future, unique in its process; it names the call in every error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FutureId(u64);
+
+impl FutureId {
+    pub(crate) fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        FutureId(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// In a worker process: the number that the call has in the host.
+    pub(crate) fn of(number: u64) -> Self {
+        FutureId(number)
+    }
+
+    /// The number itself.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for FutureId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Which call an error speaks of: the name of its function and the id of its future.
+///
+/// Displays as `` `my_crate::resize` (task 17) ``.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct TaskRef {
+    /// The function, as [`std::any::type_name`] gives it; `promise` for one made by hand.
+    pub name: &'static str,
+    /// The id of the future that stands for the call.
+    pub id: FutureId,
+}
+
+impl fmt::Display for TaskRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` (task {})", self.name, self.id)
+    }
+}
