@@ -155,8 +155,3 @@ macro_rules! init_tests {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
-
-/// The CPUs that affinity and control groups leave to this process; at least 1.
-fn usable_cpus() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}

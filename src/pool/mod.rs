@@ -235,3 +235,8 @@ impl<C: Context> Pool<C> {
         std::ptr::from_ref(self).addr()
     }
 }
+
+/// The CPUs that affinity and control groups leave to this process; at least 1.
+pub(crate) fn usable_cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

@@ -124,6 +124,10 @@ impl Child {
             let pid = process.id();
             slot.killed.store(false, Ordering::Release);
             *slot.process.lock() = Some(process);
+            // Whoever said so before did not find this one; whoever says so after does.
+            if plan.stopped.load(Ordering::Acquire) {
+                slot.stop();
+            }
             (pid, ours, calls, replies)
         };
         let exit = Exit::of(pid);

@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::id::TaskRef;
 use crate::outcome;
 use crate::pool::{Context, Item, Seat};
+use crate::sync::Ordering;
 use crate::task::{PortableWork, WorkItem};
 
 /// A call and its frame.
@@ -70,6 +71,9 @@ impl ProcessContext {
     fn start(&self) -> Result<Child, Error> {
         let mut attempt = 1;
         loop {
+            if self.plan.stopped.load(Ordering::Acquire) {
+                return Err(Error::broken("the workers of the pool were killed", None));
+            }
             match Child::start(&self.plan, self.number, &self.slot) {
                 Ok(child) => return Ok(child),
                 Err(NoStart::Died(_)) if attempt < ATTEMPTS => attempt += 1,
@@ -95,11 +99,17 @@ impl Context for ProcessContext {
     fn run(&mut self, Call { item, frame }: Call, seat: &Seat<'_, Call>) -> Result<(), Error> {
         let task = item.task();
         let freed = || seat.free();
+        let plan = Arc::clone(&self.plan);
         let mut begun = false;
+        let mut moved = 0;
         loop {
             let slot = Arc::clone(&self.slot);
             let child = match self.child() {
                 Ok(child) => child,
+                Err(_) if !begun && plan.stopped.load(Ordering::Acquire) => {
+                    item.cancel();
+                    return Ok(());
+                }
                 Err(error) => {
                     item.fail(error.clone(), &|| ());
                     return Err(error);
@@ -125,7 +135,9 @@ impl Context for ProcessContext {
                     let pid = child.pid;
                     let status = child.bury();
                     self.child = None;
-                    if moves_on {
+                    // Each got as far as Hello; were all killed from outside, it must end somewhere.
+                    if moves_on && moved < ATTEMPTS {
+                        moved += 1;
                         continue;
                     }
                     item.fail(Error::WorkerDied { task, pid, status }, &freed);

@@ -30,9 +30,9 @@ use crate::executor::{Executor, Shutdown};
 use crate::future::state::Stop;
 use crate::id::{FutureId, TaskRef};
 use crate::outcome::{self, catch};
-use crate::pool::{Hiring, Pool};
+use crate::pool::{Hiring, Pool, usable_cpus};
 use crate::portable::{self, Function, Once, Plain, Portable};
-use crate::sync::{AtomicUsize, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
 use crate::task::Task;
 use crate::wire::frame::{self, Kind};
 use crate::wire::message::begin_call;
@@ -85,6 +85,8 @@ struct Plan {
     max_tasks_per_child: Option<usize>,
     /// The process of each worker thread, to be listed and killed.
     slots: Mutex<Vec<Arc<Slot>>>,
+    /// The workers were killed for good: none is to be started any more.
+    stopped: AtomicBool,
 }
 
 /// A call that each worker makes before its first task.
@@ -134,6 +136,7 @@ impl ProcessPoolExecutor {
     }
 
     fn stop(&self, end: impl Fn(&Slot)) {
+        self.plan.stopped.store(true, Ordering::Release);
         self.pool.shutdown(Shutdown { wait: false, cancel_futures: true });
         self.plan.slots.lock().iter().for_each(|slot| end(slot));
     }
@@ -145,9 +148,14 @@ impl Executor for ProcessPoolExecutor {
             return task.fail(refusal);
         }
         let item = task.into_portable();
+        let task = item.task();
         let mut frame = Vec::new();
         match item.encode(&mut frame) {
-            Ok(()) => self.pool.submit(Call { item, frame }),
+            Ok(()) if frame.len() as u64 <= LIMIT => self.pool.submit(Call { item, frame }),
+            Ok(()) => {
+                let reason = format!("it has {} bytes, the limit is {LIMIT}", frame.len());
+                item.fail(Error::Encode { task, what: "argument", reason }, &|| ());
+            }
             Err(error) => item.fail(error, &|| ()),
         }
     }
@@ -281,7 +289,7 @@ impl ProcessPoolBuilder {
             }
         }
         let hiring = Hiring {
-            max_workers: self.max_workers.unwrap_or_else(crate::usable_cpus),
+            max_workers: self.max_workers.unwrap_or_else(usable_cpus),
             name_prefix: name.clone(),
             stack_size: None,
         };
@@ -291,6 +299,7 @@ impl ProcessPoolBuilder {
             initializer: self.initializer.transpose()?,
             max_tasks_per_child: self.max_tasks_per_child,
             slots: Mutex::default(),
+            stopped: AtomicBool::new(false),
         });
         let shared = Arc::clone(&plan);
         let pool = Pool::new(hiring, move |number| ProcessContext::new(Arc::clone(&shared), number))?;

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::executor::{Executor, Shutdown};
 use crate::future::Future;
 use crate::map::{Map, MapOptions, Outcomes};
-use crate::pool::{Hiring, Pool};
+use crate::pool::{Hiring, Pool, usable_cpus};
 use crate::portable::Raised;
 use crate::sync::{AtomicUsize, Ordering};
 use crate::task::{self, Closure, Job, Task};
@@ -273,7 +273,7 @@ impl ThreadPoolBuilder {
             return Err(Error::invalid("thread_name_prefix holds a NUL byte", "leave it out"));
         }
         let hiring = Hiring {
-            max_workers: self.max_workers.unwrap_or_else(|| crate::usable_cpus().saturating_add(4).min(32)),
+            max_workers: self.max_workers.unwrap_or_else(|| usable_cpus().saturating_add(4).min(32)),
             name_prefix,
             stack_size: self.stack_size,
         };
