@@ -37,9 +37,9 @@ struct Place {
 
 /// Runs user code that is `task`, and turns a panic into a report.
 pub(crate) fn catch<R>(task: TaskRef, call: impl FnOnce() -> R) -> Result<R, Panic> {
-    RUNNING.with_borrow_mut(|running| running.push(Call { task, place: None }));
+    with_running(|running| running.push(Call { task, place: None }));
     let outcome = catch_unwind(AssertUnwindSafe(call));
-    let place = RUNNING.with_borrow_mut(|running| running.pop()).and_then(|call| call.place);
+    let place = with_running(Vec::pop).flatten().and_then(|call| call.place);
     outcome.map_err(|payload| {
         let Place { location, backtrace } = place.unwrap_or(Place { location: None, backtrace: None });
         Panic::new(message(&*payload), location, backtrace, Some(payload))
@@ -48,7 +48,12 @@ pub(crate) fn catch<R>(task: TaskRef, call: impl FnOnce() -> R) -> Result<R, Pan
 
 /// Is the future `id` the one of a call that runs on this thread? Then waiting for it here never ends.
 pub(crate) fn is_running_here(id: FutureId) -> bool {
-    RUNNING.with_borrow(|running| running.iter().any(|call| call.task.id == id))
+    with_running(|running| running.iter().any(|call| call.task.id == id)).unwrap_or(false)
+}
+
+/// `None` in a thread that is ending and has given its list back.
+fn with_running<R>(look: impl FnOnce(&mut Vec<Call>) -> R) -> Option<R> {
+    RUNNING.try_with(|running| look(&mut running.borrow_mut())).ok()
 }
 
 /// Runs user code whose panic has nobody to go to (a callback, a waker, a destructor).

@@ -157,6 +157,7 @@ impl<C: Context> Pool<C> {
                 crew = self.crew.lock();
             }
         }
+        EMPLOYER.set(0);
         crew.present -= 1;
         self.hired.store(crew.present, Ordering::Release);
         self.someone_left.notify_all();
