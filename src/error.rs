@@ -254,7 +254,7 @@ impl Panic {
         &self.0.message
     }
 
-    /// `file:line:column`. `None` only if somebody replaced the panic hook after the pool was made.
+    /// `file:line:column`. `None` only if somebody replaced the panic hook after the first call.
     #[must_use]
     pub fn location(&self) -> Option<&str> {
         self.0.location.as_deref()

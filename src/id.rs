@@ -14,11 +14,6 @@ impl FutureId {
         FutureId(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// In a worker process: the number that the call has in the host.
-    pub(crate) fn of(number: u64) -> Self {
-        FutureId(number)
-    }
-
     /// The number itself.
     #[must_use]
     pub fn get(self) -> u64 {

@@ -72,7 +72,6 @@ impl MapOptions {
         Ok(())
     }
 
-    /// A chunk larger than the buffer would never fit.
     fn chunk(&self) -> usize {
         self.chunksize.unwrap_or(1).min(self.buffersize.unwrap_or(usize::MAX))
     }
@@ -88,6 +87,8 @@ pub struct Map<'a, R> {
     /// Submits the next chunk; absent when the input is at its end.
     feed: Option<Feed<'a, R>>,
     buffersize: usize,
+    /// No more than `buffersize`, so that a chunk fits when there is nothing else.
+    chunksize: usize,
     /// Submitted, results not taken yet.
     chunks: VecDeque<Chunk<R>>,
     /// The results that are being yielded.
@@ -150,6 +151,7 @@ impl<'a, R> Map<'a, R> {
         Map {
             feed: None,
             buffersize: options.buffersize.unwrap_or(usize::MAX),
+            chunksize: options.chunk(),
             chunks: VecDeque::new(),
             current: Vec::new().into_iter(),
             outstanding: 0,
@@ -170,9 +172,9 @@ impl<'a, R> Map<'a, R> {
         self.chunks.push_back(chunk);
     }
 
-    /// Submits while there is room.
+    /// Submits while there is room for a whole chunk.
     fn fill(&mut self) {
-        while self.outstanding < self.buffersize {
+        while self.outstanding.saturating_add(self.chunksize) <= self.buffersize {
             let Some(feed) = &mut self.feed else { return };
             let Some(chunk) = (feed.next)() else {
                 self.feed = None;

@@ -25,7 +25,8 @@ thread_local! {
 }
 
 struct Call {
-    task: TaskRef,
+    /// The future that waits for it, if that is one of this process.
+    future: Option<FutureId>,
     place: Option<Place>,
 }
 
@@ -37,7 +38,17 @@ struct Place {
 
 /// Runs user code that is `task`, and turns a panic into a report.
 pub(crate) fn catch<R>(task: TaskRef, call: impl FnOnce() -> R) -> Result<R, Panic> {
-    with_running(|running| running.push(Call { task, place: None }));
+    catch_as(Some(task.id), call)
+}
+
+/// The same in a worker process: the future is the host's, whose numbers are not ours.
+pub(crate) fn catch_for_the_host<R>(call: impl FnOnce() -> R) -> Result<R, Panic> {
+    catch_as(None, call)
+}
+
+fn catch_as<R>(future: Option<FutureId>, call: impl FnOnce() -> R) -> Result<R, Panic> {
+    note_panics();
+    with_running(|running| running.push(Call { future, place: None }));
     let outcome = catch_unwind(AssertUnwindSafe(call));
     let place = with_running(Vec::pop).flatten().and_then(|call| call.place);
     outcome.map_err(|payload| {
@@ -48,7 +59,7 @@ pub(crate) fn catch<R>(task: TaskRef, call: impl FnOnce() -> R) -> Result<R, Pan
 
 /// Is the future `id` the one of a call that runs on this thread? Then waiting for it here never ends.
 pub(crate) fn is_running_here(id: FutureId) -> bool {
-    with_running(|running| running.iter().any(|call| call.task.id == id)).unwrap_or(false)
+    with_running(|running| running.iter().any(|call| call.future == Some(id))).unwrap_or(false)
 }
 
 /// `None` in a thread that is ending and has given its list back.
@@ -77,11 +88,11 @@ pub(crate) fn quieten() {
     QUIET.store(true, Ordering::Relaxed);
 }
 
-/// Puts the hook in place, once a process. Every pool calls it before its first worker.
-pub(crate) fn note_panics() {
+/// Puts the hook in place, once a process, before the first call.
+fn note_panics() {
     static ONCE: Once = Once::new();
-    // The hook cannot be changed while this thread unwinds; the next pool will do it.
-    if std::thread::panicking() {
+    // The hook cannot be changed while this thread unwinds; the next call will do it.
+    if ONCE.is_completed() || std::thread::panicking() {
         return;
     }
     ONCE.call_once(|| {
@@ -129,20 +140,14 @@ pub(crate) fn arrived(task: TaskRef, failure: Failure) -> Error {
         Failure::Raised(RemoteCause { type_name, message, sources }) => {
             Error::Raised { task, error: Arc::new(RemoteError::new(type_name, message, sources)) }
         }
-        Failure::Undecodable { what, reason } => {
-            Error::Decode { task, what: if what == "argument" { "argument" } else { "return value" }, reason }
-        }
-        // What the worker cannot encode is what it returns; arguments do not get that far.
-        Failure::Unencodable { reason } => Error::Encode { task, what: "return value", reason },
+        Failure::Undecodable { what, reason } => Error::Decode { task, what: side(&what), reason },
+        Failure::Unencodable { what, reason } => Error::Encode { task, what: side(&what), reason },
         Failure::UnknownFunction { reason } => Error::NotPortable { task, reason },
         Failure::Refused { reason } => Error::broken(reason, None),
     }
 }
 
-/// As [`arrived`], for what failed on this side.
-pub(crate) fn unencodable(task: TaskRef, what: &'static str, failure: Failure) -> Error {
-    match failure {
-        Failure::Unencodable { reason } => Error::Encode { task, what, reason },
-        other => arrived(task, other),
-    }
+/// The two things that travel.
+fn side(what: &str) -> &'static str {
+    if what == "argument" { "argument" } else { "return value" }
 }

@@ -26,7 +26,6 @@ impl SerialExecutor {
     /// An executor without workers.
     #[must_use]
     pub fn new() -> Self {
-        crate::outcome::note_panics();
         SerialExecutor::default()
     }
 }

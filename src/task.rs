@@ -32,7 +32,7 @@ pub(crate) trait Job: Named + 'static {
 pub(crate) trait PortableJob: Job {
     fn function(&self) -> Result<FunctionRef, String>;
     /// Appends the argument's bytes.
-    fn encode(&self, out: &mut Vec<u8>) -> Result<(), Failure>;
+    fn encode(&self, task: TaskRef, out: &mut Vec<u8>) -> Result<(), Failure>;
     fn decode(reply: &[u8], task: TaskRef) -> Result<Self::Output, Failure>;
 }
 
@@ -119,8 +119,8 @@ impl<Fun: Function<Argument: Portable, Return: Portable>> PortableJob for OneCal
         portable::of(&Once(self.0))
     }
 
-    fn encode(&self, out: &mut Vec<u8>) -> Result<(), Failure> {
-        portable::encode(&self.1, out)
+    fn encode(&self, _task: TaskRef, out: &mut Vec<u8>) -> Result<(), Failure> {
+        portable::encode(&self.1, out, "argument")
     }
 
     fn decode(reply: &[u8], _task: TaskRef) -> Result<Fun::Return, Failure> {
@@ -150,9 +150,9 @@ impl<Fun: Function<Argument: Portable, Return: Portable>> PortableJob for Batch<
         portable::of(&Each(self.0))
     }
 
-    fn encode(&self, out: &mut Vec<u8>) -> Result<(), Failure> {
+    fn encode(&self, task: TaskRef, out: &mut Vec<u8>) -> Result<(), Failure> {
         for argument in &self.1 {
-            portable::put_entry(out, |out| portable::encode(argument, out));
+            portable::put_entry(out, |out| guarded(task, || portable::encode(argument, out, "argument")));
         }
         Ok(())
     }
@@ -161,8 +161,9 @@ impl<Fun: Function<Argument: Portable, Return: Portable>> PortableJob for Batch<
         let malformed = |reason| Failure::Undecodable { what: "return value".into(), reason };
         Entries(reply)
             .map(|entry| {
-                let value =
-                    entry.map_err(malformed)?.and_then(|bytes| portable::decode(bytes, "return value"));
+                let value = entry
+                    .map_err(malformed)?
+                    .and_then(|bytes| guarded(task, || portable::decode(bytes, "return value")));
                 Ok(value.map_err(|failure| Box::new(outcome::arrived(task, failure))))
             })
             .collect()
@@ -178,7 +179,12 @@ pub(crate) fn call<R>(task: TaskRef, call: impl FnOnce() -> Result<R, Raised>) -
     }
 }
 
-/// The same for every item of a chunk.
+/// Runs the user's `Serialize` or `Deserialize` here; its panic is one more failure.
+fn guarded<R>(task: TaskRef, code: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
+    catch(task, code).unwrap_or_else(|panic| Err(portable::panicked(&panic)))
+}
+
+/// The same as `call`, for every item of a chunk.
 fn each<A, R>(task: TaskRef, items: Vec<A>, function: impl Fn(A) -> Result<R, Raised>) -> Outcomes<R> {
     items.into_iter().map(|item| call(task, || function(item)).map_err(Box::new)).collect()
 }
@@ -223,25 +229,16 @@ impl<J: PortableJob> PortableWork for Cell<J::Output, J> {
         let job = self.take_job().ok_or(Error::Cancelled { task })?;
         let function = job.function().map_err(|reason| Error::NotPortable { task, reason })?;
         let start = begin_call(frame, Kind::Call, task.id.get(), function);
-        let encoded = catch(task, || {
-            let encoded = job.encode(frame);
-            drop(job);
-            encoded
-        });
+        let encoded = guarded(task, || job.encode(task, frame));
+        discard(job);
         frame::end(frame, start);
-        match encoded {
-            Ok(encoded) => encoded.map_err(|failure| outcome::unencodable(task, "argument", failure)),
-            Err(panic) => Err(Error::Panicked { task, panic }),
-        }
+        encoded.map_err(|failure| outcome::arrived(task, failure))
     }
 
     fn complete(&self, reply: &[u8], freed: &dyn Fn()) {
         let task = self.task();
-        let outcome = match catch(task, || J::decode(reply, task)) {
-            Ok(decoded) => decoded.map_err(|failure| outcome::arrived(task, failure)),
-            Err(panic) => Err(Error::Panicked { task, panic }),
-        };
-        self.resolve(outcome, freed);
+        let outcome = guarded(task, || J::decode(reply, task));
+        self.resolve(outcome.map_err(|failure| outcome::arrived(task, failure)), freed);
     }
 }
 

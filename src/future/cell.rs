@@ -159,7 +159,7 @@ pub(crate) trait Watch: Send + Sync {
 
 /// A future of a `T`, whatever makes it.
 pub(crate) trait Shared<T>: Watch {
-    /// Moves the outcome out. `None`: it is not there yet, or lent.
+    /// Moves the value out, or tells the error. `None`: it is not there yet, or lent.
     fn take(&self) -> Option<Result<T, Error>>;
     fn poll(&self, context: &mut Context<'_>) -> Poll<Result<T, Error>>;
     /// Runs `callback` when the future is over: later, or now, in this thread.
@@ -177,7 +177,7 @@ impl<T: Send, J: Named> Watch for Cell<T, J> {
     }
 
     fn failed(&self) -> bool {
-        matches!(&*self.state.lock(), State::Done(Value::Kept(Err(_)) | Value::Taken { failed: true }))
+        matches!(&*self.state.lock(), State::Done(Value::Kept(Err(_))))
     }
 
     fn error(&self) -> Option<Error> {
@@ -248,17 +248,15 @@ impl<T: Send, J: Named> Shared<T> for Cell<T, J> {
         let mut state = self.state.lock();
         match &mut *state {
             State::Cancelled => Some(Err(self.cancelled())),
-            State::Done(Value::Taken { .. }) => Some(Err(Error::invalid(
+            State::Done(Value::Kept(Err(error))) => Some(Err((**error).clone())),
+            State::Done(Value::Taken) => Some(Err(Error::invalid(
                 format!("the result of {} has been taken before", self.task()),
                 "keep it, or make the future `shared()`",
             ))),
-            State::Done(value @ Value::Kept(_)) => {
-                let failed = matches!(value, Value::Kept(Err(_)));
-                match mem::replace(value, Value::Taken { failed }) {
-                    Value::Kept(outcome) => Some(outcome.map_err(|error| *error)),
-                    Value::Lent { .. } | Value::Taken { .. } => unreachable!("matched above"),
-                }
-            }
+            State::Done(value @ Value::Kept(Ok(_))) => match mem::replace(value, Value::Taken) {
+                Value::Kept(Ok(value)) => Some(Ok(value)),
+                _ => unreachable!("matched above"),
+            },
             _ => None,
         }
     }

@@ -8,6 +8,7 @@ use super::cell::{Cell, Named, Watch};
 use super::handle::Future;
 use crate::error::Error;
 use crate::id::TaskRef;
+use crate::outcome::discard;
 
 /// The right, and the duty, to end a [`Future`]. Dropping it breaks the future: it ends with
 /// [`Error::Broken`], and nobody waits for ever.
@@ -71,6 +72,8 @@ impl<T: Send + 'static> Promise<T> {
     fn end(mut self, outcome: Result<T, Error>) {
         if let Some(cell) = self.cell.take() {
             cell.resolve(outcome, &|| ());
+            // If nobody wants the future any more, this drops the user's value.
+            discard(cell);
         }
     }
 
@@ -86,6 +89,7 @@ impl<T: Send + 'static> Drop for Promise<T> {
         if let Some(cell) = self.cell.take() {
             let reason = format!("the promise of {} was dropped without an outcome", cell.task());
             cell.resolve(Err(Error::broken(reason, None)), &|| ());
+            discard(cell);
         }
     }
 }

@@ -46,8 +46,8 @@ pub(crate) enum Value<T> {
     Kept(Result<T, Box<Error>>),
     /// A value (never an error: those are cloned) that callbacks of this thread look at.
     Lent { to: ThreadId, watchers: Watchers<T> },
-    /// Moved out.
-    Taken { failed: bool },
+    /// The value was moved out. (Errors stay: they can be cloned.)
+    Taken,
 }
 
 /// What an observer sees of a [`State`].

@@ -78,7 +78,6 @@ impl<C: Context> Pool<C> {
         if hiring.max_workers == 0 {
             return Err(Error::invalid("max_workers is 0", "give at least 1, or use `default()`"));
         }
-        crate::outcome::note_panics();
         Ok(Arc::new(Pool {
             queue: Queue::new(),
             hiring,

@@ -5,7 +5,7 @@
 //! submitted the compiler places one constant there:
 //!
 //! ```text
-//!   ANCHOR ──── offset (i64) ────▶ Descriptor │ magic │ types (TypeId) │ name │ serve (fn) │
+//!   ANCHOR ──── offset (i64) ────▶ Descriptor │ magic │ types (TypeId) │ serve (fn) │
 //! ```
 //!
 //! The offset and a hash of the types go over the wire. Before the worker follows them it knows
@@ -22,30 +22,28 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::marker::PhantomData;
 
 use super::Remote;
-use crate::id::TaskRef;
 use crate::wire::message::{Failure, FunctionRef};
 
-type Serve = fn(TaskRef, &[u8], &mut Vec<u8>) -> Result<(), Failure>;
+type Serve = fn(&[u8], &mut Vec<u8>) -> Result<(), Failure>;
 
 /// What the image holds for each function that can travel.
 #[repr(C, align(16))]
 pub(crate) struct Descriptor {
     magic: [u8; 16],
     types: TypeId,
-    pub(crate) name: fn() -> &'static str,
     pub(crate) serve: Serve,
 }
 
 const MAGIC: [u8; 16] = *b"\xb7cf descriptor\xd1\x9e";
 
 static ANCHOR: Descriptor =
-    Descriptor { magic: [0; 16], types: TypeId::of::<Descriptor>(), name: || "", serve: |_, _, _| Ok(()) };
+    Descriptor { magic: [0; 16], types: TypeId::of::<Descriptor>(), serve: |_, _| Ok(()) };
 
 struct Of<C>(PhantomData<C>);
 
 impl<C: Remote> Of<C> {
     const DESCRIPTOR: &'static Descriptor =
-        &Descriptor { magic: MAGIC, types: TypeId::of::<C>(), name: C::name, serve: serve::<C> };
+        &Descriptor { magic: MAGIC, types: TypeId::of::<C>(), serve: serve::<C> };
 }
 
 /// The reference to a function's descriptor. `function` is a witness: a value of its type exists.
@@ -120,21 +118,20 @@ fn hash(types: TypeId) -> u64 {
     hasher.finish()
 }
 
-fn serve<C: Remote>(task: TaskRef, argument: &[u8], reply: &mut Vec<u8>) -> Result<(), Failure> {
+fn serve<C: Remote>(argument: &[u8], reply: &mut Vec<u8>) -> Result<(), Failure> {
     const { assert!(size_of::<C>() == 0, "`C` is made from nothing below") };
     // SAFETY: `C` has no bytes, so none is left uninitialised, and a dangling pointer that is
     // aligned may be read for it. That such a value may exist: it is `Copy`, and this function is
     // reached only by way of `Of::<C>::DESCRIPTOR`, whose reference `of` gave out for a value of
     // `C` that the host held; ours is one more copy of that one.
     let function = unsafe { std::ptr::NonNull::<C>::dangling().read() };
-    function.serve(task, argument, reply)
+    function.serve(argument, reply)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::{Once, Plain};
     use super::*;
-    use crate::id::FutureId;
 
     fn double(n: u32) -> u32 {
         n * 2
@@ -150,10 +147,9 @@ mod tests {
 
     fn call(function: FunctionRef, n: u32) -> u32 {
         let descriptor = resolve(function).unwrap();
-        let task = TaskRef { name: (descriptor.name)(), id: FutureId::of(1) };
         let (mut argument, mut reply) = (Vec::new(), Vec::new());
-        super::super::encode(&n, &mut argument).unwrap();
-        (descriptor.serve)(task, &argument, &mut reply).unwrap();
+        super::super::encode(&n, &mut argument, "argument").unwrap();
+        (descriptor.serve)(&argument, &mut reply).unwrap();
         super::super::decode(&reply, "return value").unwrap()
     }
 

@@ -19,8 +19,7 @@ use serde::de::DeserializeOwned;
 pub(crate) use descriptor::identity;
 pub(crate) use descriptor::{of, resolve};
 
-use crate::id::TaskRef;
-use crate::outcome::catch;
+use crate::outcome::catch_for_the_host;
 use crate::wire::message::{Failure, RemoteCause};
 
 /// What can be an argument or a return value of a call that may run in another process:
@@ -142,9 +141,8 @@ impl Raised {
 
 /// What a worker process does with the bytes of a call. Known by its type alone, as its function is.
 pub(crate) trait Remote: Copy + 'static {
-    fn name() -> &'static str;
     /// Appends the return value to `reply`. On failure `reply` may hold a part of it.
-    fn serve(self, task: TaskRef, argument: &[u8], reply: &mut Vec<u8>) -> Result<(), Failure>;
+    fn serve(self, argument: &[u8], reply: &mut Vec<u8>) -> Result<(), Failure>;
 }
 
 /// One call: the argument's bytes in, the return value's bytes out.
@@ -159,17 +157,13 @@ impl<Fun> Remote for Once<Fun>
 where
     Fun: Function<Argument: Portable, Return: Portable>,
 {
-    fn name() -> &'static str {
-        Fun::name()
-    }
-
-    fn serve(self, task: TaskRef, argument: &[u8], reply: &mut Vec<u8>) -> Result<(), Failure> {
+    fn serve(self, argument: &[u8], reply: &mut Vec<u8>) -> Result<(), Failure> {
         let call = || {
             let argument = decode(argument, "argument")?;
             let value = self.0.call(argument).map_err(raised)?;
-            encode(&value, reply)
+            encode(&value, reply, "return value")
         };
-        catch(task, call).unwrap_or_else(|panic| Err(panicked(&panic)))
+        catch_for_the_host(call).unwrap_or_else(|panic| Err(panicked(&panic)))
     }
 }
 
@@ -177,24 +171,20 @@ impl<Fun> Remote for Each<Fun>
 where
     Fun: Function<Argument: Portable, Return: Portable>,
 {
-    fn name() -> &'static str {
-        Fun::name()
-    }
-
-    fn serve(self, task: TaskRef, argument: &[u8], reply: &mut Vec<u8>) -> Result<(), Failure> {
+    fn serve(self, argument: &[u8], reply: &mut Vec<u8>) -> Result<(), Failure> {
         for entry in Entries(argument) {
             let argument =
                 entry.map_err(|reason| Failure::Undecodable { what: "argument".into(), reason })?;
-            put_entry(reply, |reply| Once(self.0).serve(task, argument?, reply));
+            put_entry(reply, |reply| Once(self.0).serve(argument?, reply));
         }
         Ok(())
     }
 }
 
 /// Appends a value. On failure `out` may hold a part of it.
-pub(crate) fn encode<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), Failure> {
+pub(crate) fn encode<T: Serialize>(value: &T, out: &mut Vec<u8>, what: &str) -> Result<(), Failure> {
     postcard::serialize_with_flavor(value, Appending(out))
-        .map_err(|error| Failure::Unencodable { reason: about::<T>(error) })
+        .map_err(|error| Failure::Unencodable { what: what.into(), reason: about::<T>(error) })
 }
 
 /// Lets postcard write behind what is in the buffer already.
@@ -307,7 +297,7 @@ pub(crate) fn put_entry(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> R
         out.resize(start + ENTRY_HEAD, 0);
         out[start] = 1;
         // Strings and numbers: this cannot fail, and if it did, the other side would say so.
-        let _ = encode(&failure, out);
+        let _ = encode(&failure, out, "failure");
     }
     let length = (out.len() - start - ENTRY_HEAD) as u64;
     out[start + 1..start + ENTRY_HEAD].copy_from_slice(&length.to_le_bytes());

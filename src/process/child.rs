@@ -15,7 +15,7 @@
 //!    │ Bye ──────────────────────── pipe ─────────────▶ │ exit
 //! ```
 
-use std::io::{self, BufReader, PipeReader, PipeWriter, Read};
+use std::io::{self, BufReader};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -23,10 +23,8 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
-
 use super::invitation::{self, Invitation};
+use super::pipes::{Exit, Incoming, Outgoing};
 use super::{LIMIT, Plan, entry};
 use crate::error::Error;
 use crate::future::state::Stop;
@@ -44,46 +42,72 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// The process that serves one worker thread at the moment; others may only kill it.
 #[derive(Default)]
 pub(super) struct Slot {
-    process: Mutex<Option<std::process::Child>>,
-    /// Somebody here killed it: it may have a call in hand that must not be given to another.
-    killed: AtomicBool,
+    process: Mutex<Option<Process>>,
+    /// The call in hand was killed: whatever comes of its worker, it must not be given to another.
+    call_killed: AtomicBool,
+}
+
+struct Process {
+    child: std::process::Child,
+    /// It was told to end: it gets no more calls.
+    doomed: bool,
 }
 
 impl Slot {
     pub(super) fn pid(&self) -> Option<u32> {
-        self.process.lock().as_ref().map(std::process::Child::id)
+        self.process.lock().as_ref().map(|process| process.child.id())
     }
 
-    pub(super) fn was_killed(&self) -> bool {
-        self.killed.load(Ordering::Acquire)
+    pub(super) fn is_doomed(&self) -> bool {
+        self.process.lock().as_ref().is_some_and(|process| process.doomed)
+    }
+
+    /// A new call is in hand.
+    pub(super) fn begin_call(&self) {
+        self.call_killed.store(false, Ordering::Release);
+    }
+
+    pub(super) fn call_was_killed(&self) -> bool {
+        self.call_killed.load(Ordering::Acquire)
     }
 
     /// Asks the process to end, as `kill` without options does.
     pub(super) fn terminate(&self) {
-        let process = self.process.lock();
-        let pid = process.as_ref().and_then(|process| rustix::process::Pid::from_raw(process.id() as i32));
-        if let Some(pid) = pid {
-            self.killed.store(true, Ordering::Release);
-            // It has not been waited for, so the number is still its own.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        self.call_killed.store(true, Ordering::Release);
+        self.end(|child| {
+            if let Some(pid) = rustix::process::Pid::from_raw(child.id() as i32) {
+                // It has not been waited for, so the number is still its own.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            }
+        });
+    }
+
+    fn kill(&self) {
+        self.end(|child| {
+            let _ = child.kill();
+        });
+    }
+
+    fn end(&self, how: impl FnOnce(&mut std::process::Child)) {
+        if let Some(process) = &mut *self.process.lock() {
+            process.doomed = true;
+            how(&mut process.child);
         }
     }
 }
 
 impl Stop for Slot {
     fn stop(&self) -> bool {
-        let mut process = self.process.lock();
-        process.as_mut().is_some_and(|process| {
-            self.killed.store(true, Ordering::Release);
-            process.kill().is_ok()
-        })
+        self.call_killed.store(true, Ordering::Release);
+        self.kill();
+        true
     }
 }
 
 /// A worker process that has said Hello.
 pub(super) struct Child {
     pub(super) pid: u32,
-    pub(super) connection: Connection<BufReader<Incoming>, PipeWriter>,
+    pub(super) connection: Connection<BufReader<Incoming>, Outgoing>,
     slot: Arc<Slot>,
     exit: Exit,
     /// Calls it has answered.
@@ -112,6 +136,7 @@ impl Child {
             let (ours, theirs) = UnixStream::pair().map_err(refused)?;
             let calls = io::pipe().map_err(refused)?;
             let replies = io::pipe().map_err(refused)?;
+            Outgoing::prepare(&calls.1).map_err(refused)?;
             let inode = invitation::socket_inode(&theirs).unwrap_or_default();
             let depth = entry::depth() + 1;
             let process = Command::new(entry::executable())
@@ -122,17 +147,17 @@ impl Child {
                 .spawn()
                 .map_err(refused)?;
             let pid = process.id();
-            slot.killed.store(false, Ordering::Release);
-            *slot.process.lock() = Some(process);
+            *slot.process.lock() = Some(Process { child: process, doomed: false });
             // Whoever said so before did not find this one; whoever says so after does.
             if plan.stopped.load(Ordering::Acquire) {
-                slot.stop();
+                slot.kill();
             }
             (pid, ours, calls, replies)
         };
         let exit = Exit::of(pid);
-        let reader = BufReader::new(Incoming { pipe: reply_reader, exit: exit.clone(), deadline: None });
-        let connection = Connection::new(reader, call_writer, LIMIT);
+        let incoming = BufReader::new(Incoming::new(reply_reader, exit.clone()));
+        let outgoing = Outgoing::new(call_writer, exit.clone());
+        let connection = Connection::new(incoming, outgoing, LIMIT);
         let mut child = Child { pid, connection, slot: Arc::clone(slot), exit, served: 0 };
 
         let greeted = hand_over(&ours, [call_reader.as_fd(), reply_writer.as_fd()]);
@@ -151,7 +176,7 @@ impl Child {
             Err(error) => {
                 let late = matches!(&error, WireError::Io(error) if error.kind() == io::ErrorKind::TimedOut);
                 if late {
-                    slot.stop();
+                    slot.kill();
                 }
                 let status = child.bury();
                 let how = match (late, status) {
@@ -233,15 +258,11 @@ impl Child {
                 Reply::Nonsense(WireError::Unexpected { kind, wanted: "the reply to the call" })
             }
             Ok(None) | Err(WireError::Truncated { .. } | WireError::Closed | WireError::Io(_)) => {
-                Reply::Dead { took_call: self.has_read_all() }
+                // What is still in the pipe, it cannot have begun.
+                Reply::Dead { took_call: self.connection.writer().is_empty() }
             }
             Err(error) => Reply::Nonsense(error),
         }
-    }
-
-    /// Has the worker taken all we sent out of the pipe? If not, it cannot have begun the call.
-    fn has_read_all(&self) -> bool {
-        rustix::io::ioctl_fionread(self.connection.writer()).is_ok_and(|unread| unread == 0)
     }
 
     /// Has it died since its last reply?
@@ -262,19 +283,19 @@ impl Child {
     /// Waits for the end of a process that is ending, for a while; then kills it. Returns how it ended.
     pub(super) fn bury(&mut self) -> Option<ExitStatus> {
         if !self.exit.wait(FAREWELL) {
-            self.slot.stop();
+            self.slot.kill();
         }
         // It is dead or dying: this does not block for long, and nobody can kill a stranger,
         // because the number is free only after this.
         let mut process = self.slot.process.lock();
-        process.take().and_then(|mut process| process.wait().ok())
+        process.take().and_then(|mut process| process.child.wait().ok())
     }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
         if self.slot.pid().is_some() {
-            self.slot.stop();
+            self.slot.kill();
             self.bury();
         }
     }
@@ -303,94 +324,4 @@ fn hand_over(socket: &UnixStream, pipes: [BorrowedFd<'_>; 2]) -> io::Result<()> 
     let sent = sendmsg(socket, &[io::IoSlice::new(&hello)], &mut rights, SendFlags::NOSIGNAL)?;
     // Less than a socket's buffer, and the first thing in it.
     if sent == hello.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
-}
-
-/// The end of the process, to be waited for. A process outlives its pipes for a moment; a fork of
-/// it may keep them open for ever.
-#[derive(Clone)]
-struct Exit {
-    pid: u32,
-    /// A descriptor that is readable when the process has ended, where there is such a thing.
-    fd: Option<Arc<OwnedFd>>,
-}
-
-impl Exit {
-    #[cfg(target_os = "linux")]
-    fn of(pid: u32) -> Self {
-        use rustix::process::{Pid, PidfdFlags, pidfd_open};
-        let fd = Pid::from_raw(pid as i32).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        Exit { pid, fd: fd.map(Arc::new) }
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn of(pid: u32) -> Self {
-        Exit { pid, fd: None }
-    }
-
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.fd.as_ref().map(|fd| fd.as_fd())
-    }
-
-    /// Waits until the process has ended; false after `limit`. Does not reap it.
-    fn wait(&self, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
-        if let Some(fd) = self.fd() {
-            return ready(&mut [PollFd::new(&fd, PollFlags::IN)], Some(deadline)).unwrap_or(false);
-        }
-        // No descriptor to poll (an old kernel, another system): look now and then.
-        use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
-        let pid = Pid::from_raw(self.pid as i32);
-        while Instant::now() < deadline {
-            let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-            match pid.map(|pid| waitid(WaitId::Pid(pid), look)) {
-                Some(Ok(None)) => std::thread::sleep(Duration::from_millis(1)),
-                _ => return true,
-            }
-        }
-        false
-    }
-}
-
-/// The pipe of replies. It is at its end when the worker has closed it or has died.
-pub(super) struct Incoming {
-    pipe: PipeReader,
-    exit: Exit,
-    deadline: Option<Instant>,
-}
-
-impl Incoming {
-    fn is_at_end(&self) -> bool {
-        let exit = self.exit.fd().unwrap_or(self.pipe.as_fd());
-        let mut fds = [PollFd::new(&self.pipe, PollFlags::empty()), PollFd::new(&exit, PollFlags::IN)];
-        !matches!(ready(&mut fds, Some(Instant::now())), Ok(false))
-    }
-}
-
-impl Read for Incoming {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let exit = self.exit.fd().unwrap_or(self.pipe.as_fd());
-        let mut fds = [PollFd::new(&self.pipe, PollFlags::IN), PollFd::new(&exit, PollFlags::IN)];
-        if !ready(&mut fds, self.deadline)? {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        // What the worker wrote before it died is still good.
-        if fds[0].revents().is_empty() && !ready(&mut fds[..1], Some(Instant::now()))? {
-            return Ok(0);
-        }
-        self.pipe.read(buffer)
-    }
-}
-
-/// Polls until a descriptor is ready, or until the deadline: then false.
-fn ready(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<bool> {
-    loop {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let left = left.and_then(|left| rustix::event::Timespec::try_from(left).ok());
-        match poll(fds, left.as_ref()) {
-            Ok(0) => return Ok(false),
-            Ok(_) => return Ok(true),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
 }

@@ -59,7 +59,7 @@ impl ProcessContext {
 
     /// The child, alive as far as we can see; a new one if need be.
     fn child(&mut self) -> Result<&mut Child, Error> {
-        if let Some(dead) = self.child.take_if(|child| self.slot.was_killed() || child.is_dead()) {
+        if let Some(dead) = self.child.take_if(|child| self.slot.is_doomed() || child.is_dead()) {
             drop(dead);
         }
         if self.child.is_none() {
@@ -102,6 +102,7 @@ impl Context for ProcessContext {
         let plan = Arc::clone(&self.plan);
         let mut begun = false;
         let mut moved = 0;
+        let mut lost = (0, None);
         loop {
             let slot = Arc::clone(&self.slot);
             let child = match self.child() {
@@ -115,10 +116,16 @@ impl Context for ProcessContext {
                     return Err(error);
                 }
             };
-            if !begun && !item.begin(slot.clone()) {
-                return Ok(());
+            if begun && slot.call_was_killed() {
+                break item.fail(Error::WorkerDied { task, pid: lost.0, status: lost.1 }, &freed);
             }
-            begun = true;
+            if !begun {
+                slot.begin_call();
+                if !item.begin(slot.clone()) {
+                    return Ok(());
+                }
+                begun = true;
+            }
             match child.call(&frame, task.id.get()) {
                 Reply::Returned => {
                     // The reply is decoded in this thread; the child is idle, and so are we soon.
@@ -131,16 +138,14 @@ impl Context for ProcessContext {
                     item.fail(Error::Decode { task, what: "return value", reason }, &freed);
                 }
                 Reply::Dead { took_call } => {
-                    let moves_on = !took_call && !slot.was_killed();
-                    let pid = child.pid;
-                    let status = child.bury();
+                    lost = (child.pid, child.bury());
                     self.child = None;
                     // Each got as far as Hello; were all killed from outside, it must end somewhere.
-                    if moves_on && moved < ATTEMPTS {
+                    if !took_call && moved < ATTEMPTS {
                         moved += 1;
                         continue;
                     }
-                    item.fail(Error::WorkerDied { task, pid, status }, &freed);
+                    item.fail(Error::WorkerDied { task, pid: lost.0, status: lost.1 }, &freed);
                 }
             }
             break;

@@ -18,7 +18,6 @@ use rustix::io::Errno;
 
 use super::invitation::Invitation;
 use super::{LIMIT, sys};
-use crate::id::{FutureId, TaskRef};
 use crate::sync::{AtomicBool, Ordering};
 use crate::wire::connection::Connection;
 use crate::wire::frame::{self, Kind, WireError};
@@ -110,7 +109,6 @@ fn work(invitation: Invitation) -> Result<(), WireError> {
         // `ps` would show "exe", after the path that was executed.
         let _ = rustix::thread::set_name(&name);
     }
-    outcome::note_panics();
     outcome::quieten();
 
     let (host, calls, replies) = be_handed(socket)?;
@@ -139,7 +137,8 @@ fn serve(connection: &mut Connection<impl Read, impl Write>) -> Result<(), WireE
                 let _ = io::stdout().flush();
                 if let Err(WireError::TooLong { length, limit }) = connection.send(&reply) {
                     let reason = format!("it has {length} bytes, the limit is {limit}");
-                    connection.send(&Failure::Unencodable { reason }.encode(Kind::Failed, id))?;
+                    let failure = Failure::Unencodable { what: "return value".into(), reason };
+                    connection.send(&failure.encode(Kind::Failed, id))?;
                 }
                 if reply.capacity() > KEPT {
                     reply = Vec::new();
@@ -160,10 +159,7 @@ fn answer(payload: &[u8], id: u64, reply: &mut Vec<u8>) {
     let start = frame::begin(reply, Kind::Returned, id);
     let served = match decode_call(payload) {
         Ok((function, argument)) => match portable::resolve(function) {
-            Ok(descriptor) => {
-                let task = TaskRef { name: (descriptor.name)(), id: FutureId::of(id) };
-                (descriptor.serve)(task, argument, reply)
-            }
+            Ok(descriptor) => (descriptor.serve)(argument, reply),
             Err(reason) => Err(Failure::UnknownFunction { reason }),
         },
         Err(error) => Err(Failure::Undecodable { what: "argument".into(), reason: error.to_string() }),

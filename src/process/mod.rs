@@ -14,6 +14,7 @@ mod child;
 mod context;
 mod entry;
 mod invitation;
+mod pipes;
 mod sys;
 
 use std::ffi::{OsStr, OsString};
@@ -317,9 +318,9 @@ impl Initializer {
             portable::of(&Once(function)).map_err(|reason| Error::NotPortable { task, reason })?;
         let mut frame = Vec::new();
         let start = begin_call(&mut frame, Kind::Initialise, task.id.get(), reference);
-        catch(task, || portable::encode(argument, &mut frame))
+        catch(task, || portable::encode(argument, &mut frame, "argument"))
             .map_err(|panic| Error::Panicked { task, panic })?
-            .map_err(|failure| outcome::unencodable(task, "argument", failure))?;
+            .map_err(|failure| outcome::arrived(task, failure))?;
         frame::end(&mut frame, start);
         Ok(Initializer { task, frame })
     }

@@ -99,7 +99,7 @@ pub(crate) enum Failure {
     /// The argument did not decode.
     Undecodable { what: String, reason: String },
     /// The value did not encode.
-    Unencodable { reason: String },
+    Unencodable { what: String, reason: String },
     /// No such function on this side.
     UnknownFunction { reason: String },
     /// The hello does not fit.

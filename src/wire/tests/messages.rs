@@ -24,7 +24,7 @@ fn failures() -> Vec<Failure> {
         raised(0),
         raised(3),
         Failure::Undecodable { what: text("argument"), reason: text("end of input") },
-        Failure::Unencodable { reason: text("no") },
+        Failure::Unencodable { what: text("argument"), reason: text("no") },
         Failure::UnknownFunction { reason: text("?") },
         Failure::Refused { reason: text("another binary") },
     ]

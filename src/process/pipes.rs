@@ -1,0 +1,155 @@
+//! The host's ends of a worker's two pipes, and the end of the worker itself.
+//!
+//! Not here: what is said over them (`wire`). The rule: no read and no write outlives the worker.
+//! The end of the pipe alone is not enough: whatever a task forks may keep the other end open.
+
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+/// The end of the process, to be waited for. A process outlives its pipes for a moment; a fork of
+/// it may keep them open for ever.
+#[derive(Clone)]
+pub(super) struct Exit {
+    pid: u32,
+    /// A descriptor that is readable when the process has ended, where there is such a thing.
+    fd: Option<Arc<OwnedFd>>,
+}
+
+impl Exit {
+    #[cfg(target_os = "linux")]
+    pub(super) fn of(pid: u32) -> Self {
+        use rustix::process::{Pid, PidfdFlags, pidfd_open};
+        let fd = Pid::from_raw(pid as i32).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        Exit { pid, fd: fd.map(Arc::new) }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn of(pid: u32) -> Self {
+        Exit { pid, fd: None }
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(|fd| fd.as_fd())
+    }
+
+    /// Waits until the process has ended; false after `limit`. Does not reap it.
+    pub(super) fn wait(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        if let Some(fd) = self.fd() {
+            return ready(&mut [PollFd::new(&fd, PollFlags::IN)], Some(deadline)).unwrap_or(false);
+        }
+        // No descriptor to poll (an old kernel, another system): look now and then.
+        use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+        let pid = Pid::from_raw(self.pid as i32);
+        while Instant::now() < deadline {
+            let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            match pid.map(|pid| waitid(WaitId::Pid(pid), look)) {
+                Some(Ok(None)) => std::thread::sleep(Duration::from_millis(1)),
+                _ => return true,
+            }
+        }
+        false
+    }
+}
+
+/// The pipe of replies. It is at its end when the worker has closed it or has died.
+pub(super) struct Incoming {
+    pipe: PipeReader,
+    exit: Exit,
+    /// When reading gives up.
+    pub(super) deadline: Option<Instant>,
+}
+
+impl Incoming {
+    pub(super) fn new(pipe: PipeReader, exit: Exit) -> Self {
+        Incoming { pipe, exit, deadline: None }
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        let exit = self.exit.fd().unwrap_or(self.pipe.as_fd());
+        let mut fds = [PollFd::new(&self.pipe, PollFlags::empty()), PollFd::new(&exit, PollFlags::IN)];
+        !matches!(ready(&mut fds, Some(Instant::now())), Ok(false))
+    }
+}
+
+impl Read for Incoming {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let exit = self.exit.fd().unwrap_or(self.pipe.as_fd());
+        let mut fds = [PollFd::new(&self.pipe, PollFlags::IN), PollFd::new(&exit, PollFlags::IN)];
+        if !ready(&mut fds, self.deadline)? {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        // What the worker wrote before it died is still good.
+        if fds[0].revents().is_empty() && !ready(&mut fds[..1], Some(Instant::now()))? {
+            return Ok(0);
+        }
+        self.pipe.read(buffer)
+    }
+}
+
+/// The pipe of calls. Writing ends when the worker does, even if a fork of it keeps the pipe open
+/// and full.
+pub(super) struct Outgoing {
+    pipe: PipeWriter,
+    exit: Exit,
+}
+
+impl Outgoing {
+    /// Makes writing return when the pipe is full. Our end alone: the worker's stays as it is.
+    pub(super) fn prepare(pipe: &PipeWriter) -> io::Result<()> {
+        Ok(rustix::io::ioctl_fionbio(pipe, true)?)
+    }
+
+    /// Over a pipe that was prepared.
+    pub(super) fn new(pipe: PipeWriter, exit: Exit) -> Self {
+        Outgoing { pipe, exit }
+    }
+
+    /// Has the worker taken all that was written out of the pipe?
+    pub(super) fn is_empty(&self) -> bool {
+        rustix::io::ioctl_fionread(&self.pipe).is_ok_and(|unread| unread == 0)
+    }
+}
+
+impl Write for Outgoing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match rustix::io::write(&self.pipe, bytes) {
+                Err(Errno::AGAIN) => {
+                    let exit = self.exit.fd().unwrap_or(self.pipe.as_fd());
+                    let mut fds =
+                        [PollFd::new(&self.pipe, PollFlags::OUT), PollFd::new(&exit, PollFlags::IN)];
+                    ready(&mut fds, None)?;
+                    if fds[1].revents().contains(PollFlags::IN) {
+                        return Err(io::ErrorKind::BrokenPipe.into());
+                    }
+                }
+                Err(Errno::INTR) => {}
+                written => return Ok(written?),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Polls until a descriptor is ready, or until the deadline: then false.
+fn ready(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<bool> {
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| rustix::event::Timespec::try_from(left).ok());
+        match poll(fds, left.as_ref()) {
+            Ok(0) => return Ok(false),
+            Ok(_) => return Ok(true),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
