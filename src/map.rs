@@ -192,13 +192,14 @@ impl<'a, R> Map<'a, R> {
             None => future.result(),
             Some(deadline) if !self.expired => {
                 let outcome = future.result_timeout(deadline.saturating_duration_since(Instant::now()));
-                // A limit of the call's own is no limit of ours: that one leaves the future open.
-                if matches!(outcome, Err(Error::TimedOut { .. })) && !future.done() {
-                    self.expire();
-                    future.cancel();
-                    self.too_late()
-                } else {
-                    outcome
+                match outcome {
+                    // Ours, or the outcome itself? Then it can be had again.
+                    Err(Error::TimedOut { .. }) => future.try_result().unwrap_or_else(|| {
+                        self.expire();
+                        future.cancel();
+                        self.too_late()
+                    }),
+                    outcome => outcome,
                 }
             }
             Some(_) => match future.try_result() {

@@ -31,7 +31,7 @@ pub(crate) trait Named: Send {
 
 impl<T: Send, J: Named> Cell<T, J> {
     pub(crate) fn new(job: Option<J>) -> Self {
-        let state = State::Pending { job, watchers: Watchers::default() };
+        let state = State::Pending { job, watchers: Watchers::default(), detached: false };
         Cell { id: FutureId::next(), state: Mutex::new(state) }
     }
 
@@ -47,10 +47,10 @@ impl<T: Send, J: Named> Cell<T, J> {
     pub(crate) fn start(&self, stop: Option<Arc<dyn Stop>>) -> Option<Option<J>> {
         let mut state = self.state.lock();
         match &mut *state {
-            State::Pending { job, watchers } => {
+            State::Pending { job, watchers, detached } => {
                 let job = job.take();
-                let watchers = mem::take(watchers);
-                *state = State::Running { stop, watchers };
+                let (watchers, detached) = (mem::take(watchers), *detached);
+                *state = State::Running { stop, watchers, detached };
                 Some(job)
             }
             _ => None,
@@ -60,39 +60,40 @@ impl<T: Send, J: Named> Cell<T, J> {
     /// The one resolving function: sets the outcome, wakes the waiters, runs the callbacks.
     /// A future that is over keeps its first outcome.
     ///
-    /// `freed` is called before anyone is woken, if no callback will keep this thread busy:
-    /// whoever wakes and submits again finds the worker idle already.
+    /// `freed` is called before anyone is woken, if no code of the user will keep this thread busy
+    /// afterwards: whoever wakes and submits again finds the worker idle already.
     pub(crate) fn resolve(&self, outcome: Result<T, Error>, freed: &dyn Fn()) {
         let mut state = self.state.lock();
-        let Some(watchers) = state.watchers() else {
-            drop(state);
-            return discard(outcome);
+        let (mut watchers, detached) = match &mut *state {
+            State::Pending { watchers, detached, .. } | State::Running { watchers, detached, .. } => {
+                (mem::take(watchers), *detached)
+            }
+            State::Done(_) | State::Cancelled => {
+                drop(state);
+                return discard(outcome);
+            }
         };
-        let mut watchers = mem::take(watchers);
         let callbacks = watchers.take_callbacks();
-        if callbacks.is_empty() {
-            let before = mem::replace(&mut *state, State::Done(Value::Kept(outcome.map_err(Box::new))));
+        let unseen = callbacks.is_empty();
+        let (value, shown) = match outcome {
+            Ok(value) if unseen && !detached => (Value::Kept(Ok(value)), None),
+            Ok(value) if unseen => (Value::Taken, Some(Ok(value))),
+            Ok(value) => (lent(detached), Some(Ok(value))),
+            Err(error) if unseen => (Value::Kept(Err(Box::new(error))), None),
+            Err(error) => (Value::Kept(Err(Box::new(error.clone()))), Some(Err(error))),
+        };
+        let before = mem::replace(&mut *state, State::Done(value));
+        if shown.is_none() && !watchers.has_waker() {
             freed();
-            drop(state);
-            watchers.wake();
-            return discard(before);
         }
-        match outcome {
-            Ok(value) => {
-                let before = mem::replace(&mut *state, State::Done(lent()));
-                drop(state);
-                watchers.wake();
-                discard(before);
-                self.lend(value, callbacks);
-            }
-            Err(error) => {
-                let kept = Value::Kept(Err(Box::new(error.clone())));
-                let before = mem::replace(&mut *state, State::Done(kept));
-                drop(state);
-                watchers.wake();
-                discard(before);
-                call_all(callbacks, Err(&error));
-            }
+        drop(state);
+        watchers.wake();
+        discard(before);
+        match shown {
+            Some(Ok(value)) if unseen => discard(value),
+            Some(Ok(value)) => self.lend(value, callbacks),
+            Some(Err(error)) => call_all(callbacks, Err(&error)),
+            None => {}
         }
     }
 
@@ -102,13 +103,18 @@ impl<T: Send, J: Named> Cell<T, J> {
         loop {
             call_all(callbacks, Ok(&value));
             let mut state = self.state.lock();
-            let Some(watchers) = state.value_watchers() else { unreachable!("a lent value comes back once") };
+            let State::Done(Value::Lent { watchers, detached, .. }) = &mut *state else {
+                unreachable!("a lent value comes back once")
+            };
             callbacks = watchers.take_callbacks();
             if callbacks.is_empty() {
-                let watchers = mem::take(watchers);
-                *state = State::Done(Value::Kept(Ok(value)));
+                let (watchers, detached) = (mem::take(watchers), *detached);
+                let (kept, unwanted) =
+                    if detached { (Value::Taken, Some(value)) } else { (Value::Kept(Ok(value)), None) };
+                *state = State::Done(kept);
                 drop(state);
-                return watchers.wake();
+                watchers.wake();
+                return discard(unwanted);
             }
         }
     }
@@ -118,8 +124,8 @@ impl<T: Send, J: Named> Cell<T, J> {
     }
 }
 
-fn lent<T>() -> Value<T> {
-    Value::Lent { to: thread::current().id(), watchers: Watchers::default() }
+fn lent<T>(detached: bool) -> Value<T> {
+    Value::Lent { to: thread::current().id(), watchers: Watchers::default(), detached }
 }
 
 fn call_all<T>(callbacks: Vec<Callback<T>>, outcome: Result<&T, &Error>) {
@@ -159,6 +165,8 @@ pub(crate) trait Watch: Send + Sync {
 
 /// A future of a `T`, whatever makes it.
 pub(crate) trait Shared<T>: Watch {
+    /// Nobody will ask for the value: it is dropped here and now, or as soon as it is there.
+    fn detach(&self);
     /// Moves the value out, or tells the error. `None`: it is not there yet, or lent.
     fn take(&self) -> Option<Result<T, Error>>;
     fn poll(&self, context: &mut Context<'_>) -> Poll<Result<T, Error>>;
@@ -244,6 +252,21 @@ impl<T: Send, J: Named> Watch for Cell<T, J> {
 }
 
 impl<T: Send, J: Named> Shared<T> for Cell<T, J> {
+    fn detach(&self) {
+        let mut state = self.state.lock();
+        match &mut *state {
+            State::Pending { detached, .. }
+            | State::Running { detached, .. }
+            | State::Done(Value::Lent { detached, .. }) => *detached = true,
+            State::Done(kept @ Value::Kept(Ok(_))) => {
+                let value = mem::replace(kept, Value::Taken);
+                drop(state);
+                drop(value);
+            }
+            State::Done(Value::Kept(Err(_)) | Value::Taken) | State::Cancelled => {}
+        }
+    }
+
     fn take(&self) -> Option<Result<T, Error>> {
         let mut state = self.state.lock();
         match &mut *state {
@@ -287,7 +310,7 @@ impl<T: Send, J: Named> Shared<T> for Cell<T, J> {
             State::Cancelled => self.cancelled(),
             State::Done(Value::Kept(Err(error))) => (**error).clone(),
             State::Done(kept @ Value::Kept(Ok(_))) => {
-                let Value::Kept(Ok(value)) = mem::replace(kept, lent()) else {
+                let Value::Kept(Ok(value)) = mem::replace(kept, lent(false)) else {
                     unreachable!("matched above")
                 };
                 drop(state);

@@ -32,12 +32,13 @@ use crate::id::FutureId;
 /// ```
 #[must_use = "dropping a future loses its result and its error; `drop` it to say that this is meant"]
 pub struct Future<T> {
-    cell: Arc<dyn Shared<T>>,
+    /// Absent once the outcome has been moved out by `result`, which consumes the future.
+    cell: Option<Arc<dyn Shared<T>>>,
 }
 
 impl<T> Future<T> {
     pub(crate) fn new(cell: Arc<dyn Shared<T>>) -> Self {
-        Future { cell }
+        Future { cell: Some(cell) }
     }
 
     /// Waits for the outcome and moves it out.
@@ -49,13 +50,19 @@ impl<T> Future<T> {
     ///
     /// Whatever kept the call from returning; [`Error::InvalidArgument`] when called inside the
     /// call itself or inside the future's own callback, where it could only wait for ever.
-    pub fn result(self) -> Result<T, Error> {
-        self.take_by(None).unwrap_or_else(|| Err(waits_for_itself(self.watch())))
+    pub fn result(mut self) -> Result<T, Error> {
+        match self.take_by(None) {
+            Some(outcome) => {
+                self.cell = None;
+                outcome
+            }
+            None => Err(waits_for_itself(self.watch())),
+        }
     }
 
-    /// As [`result`](Self::result), for `limit` at the most. The outcome is moved out once; the
-    /// future can be asked again after a time-out. A future that is done never times out, not
-    /// even with a limit of zero.
+    /// As [`result`](Self::result), for `limit` at the most. A value is moved out once; after a
+    /// time-out the future can be asked again. A value that is there is given even with a limit
+    /// of zero.
     ///
     /// # Errors
     ///
@@ -64,9 +71,9 @@ impl<T> Future<T> {
         self.take_by(Some(limit)).unwrap_or_else(|| Err(late(self.watch(), limit)))
     }
 
-    /// The outcome, if it is there; moved out. Never waits.
+    /// The outcome, if it is there; a value is moved out. Never waits.
     pub fn try_result(&mut self) -> Option<Result<T, Error>> {
-        self.cell.take()
+        self.cell().take()
     }
 
     /// Waits, then tells the error; `None` when the call returned a value. A cancelled future
@@ -74,38 +81,38 @@ impl<T> Future<T> {
     #[must_use]
     pub fn exception(&self) -> Option<Error> {
         self.wait();
-        self.cell.error()
+        self.cell().error()
     }
 
     /// Cancels the call if it has not started. True if it will never run (also when it had been
     /// cancelled before), false if it runs or has ended.
     pub fn cancel(&self) -> bool {
-        self.cell.cancel()
+        self.cell().cancel()
     }
 
     /// As [`cancel`](Self::cancel), and stops a call that runs where the engine can: the worker
     /// process that runs it is killed, and the future ends with [`Error::WorkerDied`].
     /// False for a call that has ended, and for one that runs on a thread: threads cannot be stopped.
     pub fn kill(&self) -> bool {
-        self.cell.kill()
+        self.cell().kill()
     }
 
     /// Was the call cancelled?
     #[must_use]
     pub fn cancelled(&self) -> bool {
-        self.cell.phase() == Phase::Cancelled
+        self.cell().phase() == Phase::Cancelled
     }
 
     /// Has a worker started the call, and not ended it?
     #[must_use]
     pub fn running(&self) -> bool {
-        self.cell.phase() == Phase::Running
+        self.cell().phase() == Phase::Running
     }
 
     /// Is the future over: value, error or cancelled?
     #[must_use]
     pub fn done(&self) -> bool {
-        self.cell.phase().is_over()
+        self.cell().phase().is_over()
     }
 
     /// Waits until the future is over. Inside the call itself it returns at once.
@@ -124,9 +131,9 @@ impl<T> Future<T> {
     ///
     /// A callback that is added while others look at the value runs after them, in their thread.
     pub fn add_done_callback(&self, callback: impl FnOnce(Result<&T, &Error>) + Send + 'static) {
-        if let Err(callback) = self.cell.on_done(Box::new(callback)) {
+        if let Err(callback) = self.cell().on_done(Box::new(callback)) {
             let error = Error::invalid(
-                format!("the result of {} has been taken before the callback was added", self.cell.task()),
+                format!("the result of {} has been taken before the callback was added", self.cell().task()),
                 "add callbacks before `result_timeout` or `try_result`, or make the future `shared()`",
             );
             crate::outcome::shielded(|| callback(Err(&error)));
@@ -136,29 +143,43 @@ impl<T> Future<T> {
     /// The future's number.
     #[must_use]
     pub fn id(&self) -> FutureId {
-        self.cell.task().id
+        self.cell().task().id
     }
 
     /// A handle that can be cloned, and whose result can be looked at many times.
     pub fn shared(self) -> SharedFuture<T> {
-        SharedFuture::new(self.cell)
+        SharedFuture::new(self)
     }
 
     pub(super) fn watch(&self) -> &dyn Watch {
-        &*self.cell
+        self.cell()
+    }
+
+    pub(super) fn cell(&self) -> &dyn Shared<T> {
+        self.cell
+            .as_deref()
+            .unwrap_or_else(|| unreachable!("only `result`, which consumes the future, takes it"))
     }
 
     /// `None`: the time is over, or would be spent for nothing.
     fn take_by(&self, limit: Option<Duration>) -> Option<Result<T, Error>> {
         let deadline = limit.and_then(deadline_after);
         loop {
-            if let Some(outcome) = self.cell.take() {
+            if let Some(outcome) = self.cell().take() {
                 return Some(outcome);
             }
             if !block(self.watch(), Want::Value, deadline) {
                 // The last look is at the state, not at the clock.
-                return self.cell.take();
+                return self.cell().take();
             }
+        }
+    }
+}
+
+impl<T> Drop for Future<T> {
+    fn drop(&mut self) {
+        if let Some(cell) = self.cell.take() {
+            cell.detach();
         }
     }
 }
@@ -167,7 +188,7 @@ impl<T> std::future::Future for Future<T> {
     type Output = Result<T, Error>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.cell.poll(context)
+        self.cell().poll(context)
     }
 }
 

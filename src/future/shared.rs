@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::block::{block, deadline_after, late, waits_for_itself};
-use super::cell::{Shared, Want, describe};
-use super::state::Phase;
+use super::cell::{Want, Watch, describe};
+use super::handle::Future;
 
 use crate::error::Error;
 use crate::id::FutureId;
@@ -24,14 +24,17 @@ use crate::id::FutureId;
 /// assert_eq!(again.result().cloned()?, "xxx");        // a copy
 /// # Ok::<(), concurrent_futures::Error>(())
 /// ```
-pub struct SharedFuture<T> {
-    cell: Arc<dyn Shared<T>>,
-    outcome: Arc<OnceLock<Result<T, Error>>>,
+pub struct SharedFuture<T>(Arc<Inner<T>>);
+
+struct Inner<T> {
+    future: Future<T>,
+    /// Where references to the outcome can live, once somebody has looked at it.
+    outcome: OnceLock<Result<T, Error>>,
 }
 
 impl<T> SharedFuture<T> {
-    pub(super) fn new(cell: Arc<dyn Shared<T>>) -> Self {
-        SharedFuture { cell, outcome: Arc::default() }
+    pub(super) fn new(future: Future<T>) -> Self {
+        SharedFuture(Arc::new(Inner { future, outcome: OnceLock::new() }))
     }
 
     /// Waits for the outcome and shows it. `result().cloned()` gives a value of one's own.
@@ -40,7 +43,7 @@ impl<T> SharedFuture<T> {
     ///
     /// As [`Future::result`](super::Future::result).
     pub fn result(&self) -> Result<&T, Error> {
-        self.outcome_by(None).unwrap_or_else(|| Err(waits_for_itself(&*self.cell)))
+        self.outcome_by(None).unwrap_or_else(|| Err(waits_for_itself(self.watch())))
     }
 
     /// As [`result`](Self::result), for `limit` at the most.
@@ -49,7 +52,7 @@ impl<T> SharedFuture<T> {
     ///
     /// As [`result`](Self::result), and [`Error::TimedOut`].
     pub fn result_timeout(&self, limit: Duration) -> Result<&T, Error> {
-        self.outcome_by(Some(limit)).unwrap_or_else(|| Err(late(&*self.cell, limit)))
+        self.outcome_by(Some(limit)).unwrap_or_else(|| Err(late(self.watch(), limit)))
     }
 
     /// Waits, then tells the error; `None` when the call returned a value.
@@ -60,59 +63,60 @@ impl<T> SharedFuture<T> {
 
     /// As [`Future::cancel`](super::Future::cancel).
     pub fn cancel(&self) -> bool {
-        self.cell.cancel()
+        self.0.future.cancel()
     }
 
     /// As [`Future::kill`](super::Future::kill).
     pub fn kill(&self) -> bool {
-        self.cell.kill()
+        self.0.future.kill()
     }
 
     /// As [`Future::cancelled`](super::Future::cancelled).
     #[must_use]
     pub fn cancelled(&self) -> bool {
-        self.cell.phase() == Phase::Cancelled
+        self.0.future.cancelled()
     }
 
     /// As [`Future::running`](super::Future::running).
     #[must_use]
     pub fn running(&self) -> bool {
-        self.cell.phase() == Phase::Running
+        self.0.future.running()
     }
 
     /// As [`Future::done`](super::Future::done).
     #[must_use]
     pub fn done(&self) -> bool {
-        self.cell.phase().is_over()
+        self.0.future.done()
     }
 
     /// As [`Future::wait`](super::Future::wait).
     pub fn wait(&self) {
-        block(&*self.cell, Want::End, None);
+        self.0.future.wait();
     }
 
     /// As [`Future::wait_timeout`](super::Future::wait_timeout).
     pub fn wait_timeout(&self, limit: Duration) -> bool {
-        block(&*self.cell, Want::End, deadline_after(limit))
+        self.0.future.wait_timeout(limit)
     }
 
     /// The future's number.
     #[must_use]
     pub fn id(&self) -> FutureId {
-        self.cell.task().id
+        self.0.future.id()
     }
 
-    pub(super) fn cell(&self) -> &dyn Shared<T> {
-        &*self.cell
+    pub(super) fn watch(&self) -> &dyn Watch {
+        self.0.future.watch()
     }
 
     fn outcome_by(&self, limit: Option<Duration>) -> Option<Result<&T, Error>> {
-        if self.outcome.get().is_none() && !block(&*self.cell, Want::Value, limit.and_then(deadline_after)) {
+        let Inner { future, outcome } = &*self.0;
+        if outcome.get().is_none() && !block(future.watch(), Want::Value, limit.and_then(deadline_after)) {
             return None;
         }
-        // The first reader moves the outcome from the cell to where references to it can live.
-        let outcome = self.outcome.get_or_init(|| {
-            self.cell.take().unwrap_or_else(|| unreachable!("its value is there, and only we take it"))
+        // The first reader moves the outcome here.
+        let outcome = outcome.get_or_init(|| {
+            future.cell().take().unwrap_or_else(|| unreachable!("its value is there, and only we take it"))
         });
         Some(outcome.as_ref().map_err(Error::clone))
     }
@@ -120,12 +124,12 @@ impl<T> SharedFuture<T> {
 
 impl<T> Clone for SharedFuture<T> {
     fn clone(&self) -> Self {
-        SharedFuture { cell: Arc::clone(&self.cell), outcome: Arc::clone(&self.outcome) }
+        SharedFuture(Arc::clone(&self.0))
     }
 }
 
 impl<T> fmt::Debug for SharedFuture<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        describe(f, "SharedFuture", &*self.cell)
+        describe(f, "SharedFuture", self.watch())
     }
 }

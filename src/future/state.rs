@@ -31,10 +31,13 @@ pub(crate) enum State<T, J> {
     Pending {
         job: Option<J>,
         watchers: Watchers<T>,
+        /// Nobody will ask for the value. So below.
+        detached: bool,
     },
     Running {
         stop: Option<Arc<dyn Stop>>,
         watchers: Watchers<T>,
+        detached: bool,
     },
     Done(Value<T>),
     Cancelled,
@@ -45,8 +48,8 @@ pub(crate) enum Value<T> {
     /// Here. The error is boxed to keep queued tasks small.
     Kept(Result<T, Box<Error>>),
     /// A value (never an error: those are cloned) that callbacks of this thread look at.
-    Lent { to: ThreadId, watchers: Watchers<T> },
-    /// The value was moved out. (Errors stay: they can be cloned.)
+    Lent { to: ThreadId, watchers: Watchers<T>, detached: bool },
+    /// The value was moved out, or nobody wanted it. (Errors stay: they can be cloned.)
     Taken,
 }
 

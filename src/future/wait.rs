@@ -44,7 +44,7 @@ impl<T> AsFuture for Future<T> {
 
 impl<T> AsFuture for SharedFuture<T> {
     fn watched(&self) -> Watched<'_> {
-        Watched(self.cell())
+        Watched(self.watch())
     }
 }
 

@@ -78,6 +78,11 @@ impl<T> Watchers<T> {
         self.lists().waker.replace(waker)
     }
 
+    /// Will waking run code of an executor, which is the user's choice?
+    pub(crate) fn has_waker(&self) -> bool {
+        self.0.as_ref().is_some_and(|lists| lists.waker.is_some())
+    }
+
     pub(crate) fn add_callback(&mut self, callback: Callback<T>) {
         self.lists().callbacks.push(callback);
     }

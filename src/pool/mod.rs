@@ -78,14 +78,19 @@ impl<C: Context> Pool<C> {
         if hiring.max_workers == 0 {
             return Err(Error::invalid("max_workers is 0", "give at least 1, or use `default()`"));
         }
-        Ok(Arc::new(Pool {
+        Ok(Pool::of(hiring, make_context))
+    }
+
+    /// As `new`, for what is known to be valid.
+    pub(crate) fn of(hiring: Hiring, make_context: impl Fn(usize) -> C + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Pool {
             queue: Queue::new(),
             hiring,
             make_context: Box::new(make_context),
             hired: AtomicUsize::new(0),
             crew: Mutex::default(),
             someone_left: Condvar::new(),
-        }))
+        })
     }
 
     /// Queues a task, and hires a worker if none waits and there may be one more.
@@ -163,19 +168,19 @@ impl<C: Context> Pool<C> {
     }
 
     /// The pool cannot go on: everything that is queued, and all that comes, ends with `cause`.
-    fn fail(&self, cause: &Error) {
+    pub(crate) fn fail(&self, cause: &Error) {
         let error = match cause {
             Error::Broken { .. } => cause.clone(),
             other => Error::broken(format!("the pool is broken: {other}"), Some(other.clone())),
         };
         self.queue.close_broken(&error);
-        self.queue.drain().for_each(|item| item.fail(error.clone()));
+        self.queue.drain().into_iter().for_each(|item| item.fail(error.clone()));
     }
 
     pub(crate) fn shutdown(&self, how: Shutdown) {
         self.queue.close();
         if how.cancel_futures {
-            self.queue.drain().for_each(Item::cancel);
+            self.queue.drain().into_iter().for_each(Item::cancel);
         }
         if how.wait {
             self.join(None);

@@ -82,9 +82,9 @@ impl<I> Queue<I> {
         }
     }
 
-    /// What is queued right now; for a closed queue, all there will ever be.
-    pub(super) fn drain(&self) -> impl Iterator<Item = I> + '_ {
-        self.exit.try_iter()
+    /// Takes out what is queued right now; of a closed queue, all there will ever be.
+    pub(super) fn drain(&self) -> Vec<I> {
+        self.exit.try_iter().collect()
     }
 
     pub(super) fn len(&self) -> usize {

@@ -11,8 +11,8 @@
 
 use std::sync::Arc;
 
-use super::Plan;
 use super::child::{Child, NoStart, Reply, Slot};
+use super::{Plan, sys};
 use crate::error::Error;
 use crate::id::TaskRef;
 use crate::outcome;
@@ -93,6 +93,8 @@ impl Context for ProcessContext {
     type Item = Call;
 
     fn initialize(&mut self) -> Result<(), Error> {
+        // The worker may die while we write to it.
+        sys::block_sigpipe();
         self.child().map(|_| ())
     }
 

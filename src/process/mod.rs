@@ -143,6 +143,20 @@ impl ProcessPoolExecutor {
     }
 }
 
+impl Default for ProcessPoolExecutor {
+    /// A pool of as many processes as there are usable CPUs. There is no error here: without
+    /// [`init`] the pool is broken, and its futures end with [`Error::Broken`], which says why.
+    fn default() -> Self {
+        Self::builder().build().unwrap_or_else(|error| {
+            let plan = Arc::new(Plan::new("ProcessPoolExecutor".into()));
+            let hiring = Hiring { max_workers: 1, name_prefix: plan.name.clone(), stack_size: None };
+            let pool = Pool::of(hiring, context_maker(&plan));
+            pool.fail(&error);
+            ProcessPoolExecutor { pool, plan }
+        })
+    }
+}
+
 impl Executor for ProcessPoolExecutor {
     fn execute(&self, task: Task) {
         if let Some(refusal) = self.pool.refusal(task.task()) {
@@ -295,17 +309,32 @@ impl ProcessPoolBuilder {
             stack_size: None,
         };
         let plan = Arc::new(Plan {
-            name,
             env: self.env,
             initializer: self.initializer.transpose()?,
             max_tasks_per_child: self.max_tasks_per_child,
-            slots: Mutex::default(),
-            stopped: AtomicBool::new(false),
+            ..Plan::new(name)
         });
-        let shared = Arc::clone(&plan);
-        let pool = Pool::new(hiring, move |number| ProcessContext::new(Arc::clone(&shared), number))?;
+        let pool = Pool::new(hiring, context_maker(&plan))?;
         Ok(ProcessPoolExecutor { pool, plan })
     }
+}
+
+impl Plan {
+    fn new(name: String) -> Self {
+        Plan {
+            name,
+            env: Vec::new(),
+            initializer: None,
+            max_tasks_per_child: None,
+            slots: Mutex::default(),
+            stopped: AtomicBool::new(false),
+        }
+    }
+}
+
+fn context_maker(plan: &Arc<Plan>) -> impl Fn(usize) -> ProcessContext + Send + Sync + use<> {
+    let plan = Arc::clone(plan);
+    move |number| ProcessContext::new(Arc::clone(&plan), number)
 }
 
 impl Initializer {

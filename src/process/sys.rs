@@ -1,4 +1,4 @@
-//! Signals of a worker process. The one file of the engine with unsafe code.
+//! Signals of the two sides. The one file of the engine with unsafe code.
 
 #![allow(unsafe_code)]
 
@@ -23,5 +23,18 @@ pub(super) fn settle_signals() {
         libc::sigemptyset(&raw mut action.sa_mask);
         libc::sigaction(libc::SIGINT, &raw const action, ptr::null_mut());
         libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+    }
+}
+
+/// Makes a closed pipe an error for this thread of the host, also in a program that was not
+/// started by Rust's `main` and so would die of it. The rest of the program stays as it is.
+pub(super) fn block_sigpipe() {
+    // SAFETY: all zero is a valid signal set, which `sigemptyset` then makes empty; the set is
+    // ours and valid for the time of the calls, which change the mask of this thread alone.
+    unsafe {
+        let mut pipe: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut pipe);
+        libc::sigaddset(&raw mut pipe, libc::SIGPIPE);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const pipe, ptr::null_mut());
     }
 }

@@ -1,0 +1,509 @@
+//! What only thread pools promise: names, stacks, initializers, closures that capture.
+
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::fs;
+use std::num::ParseIntError;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use concurrent_futures::{Error, Executor, Future, MapOptions, ReturnWhen, ThreadPoolExecutor, wait};
+
+use crate::common::{Bomb, Drops, Gate, LIMIT, LONG, blocked, watchdog};
+use crate::engines::{double, panic_of, threads};
+
+fn name_of_this_thread() -> String {
+    thread::current().name().unwrap_or("nameless").to_owned()
+}
+
+#[test]
+fn workers_are_started_when_they_are_needed_and_no_more_than_allowed() {
+    watchdog("threads on demand", LIMIT, || {
+        for (tasks, max) in [(0, 3), (1, 3), (2, 3), (3, 3), (8, 3), (5, 1)] {
+            // Short: Linux keeps 15 bytes of a name. Unique: tests run side by side.
+            let prefix = format!("od{tasks}{max}x");
+            let pool =
+                ThreadPoolExecutor::builder().max_workers(max).thread_name_prefix(&prefix).build().unwrap();
+            let gate = Gate::new();
+            let expected = tasks.min(max);
+            // All that can run meet here: the workers are there, and busy.
+            let meeting = Arc::new(Barrier::new(expected + 1));
+            let (tell, told) = mpsc::channel();
+            let futures: Vec<_> = (0..tasks)
+                .map(|n| {
+                    let (meeting, waiter, tell) = (Arc::clone(&meeting), gate.waiter(), tell.clone());
+                    pool.spawn(move || {
+                        tell.send(name_of_this_thread()).unwrap();
+                        if n < expected {
+                            meeting.wait();
+                        }
+                        waiter.wait();
+                    })
+                })
+                .collect();
+            meeting.wait();
+            let workers = fs::read_dir("/proc/self/task")
+                .unwrap()
+                .filter_map(|entry| fs::read_to_string(entry.unwrap().path().join("comm")).ok())
+                .filter(|name| name.starts_with(&format!("{prefix}_")))
+                .count();
+            assert_eq!(workers, expected, "{tasks} tasks, at most {max} workers");
+            gate.open();
+            assert!(wait(futures, ReturnWhen::AllCompleted).not_done.is_empty());
+            drop((pool, tell));
+            let names: HashSet<String> = told.iter().collect();
+            assert_eq!(names, (0..expected).map(|n| format!("{prefix}_{n}")).collect());
+        }
+    });
+}
+
+#[test]
+fn threads_are_named_after_their_pool_by_default() {
+    watchdog("default names", LIMIT, || {
+        let names = [threads(1), threads(1)].map(|pool| pool.spawn(name_of_this_thread).result().unwrap());
+        assert!(names.iter().all(|name| name.starts_with("ThreadPoolExecutor-") && name.ends_with("_0")));
+        assert_ne!(names[0], names[1]);
+    });
+}
+
+/// Uses at least `depth` times 16 KiB of stack; unoptimised code keeps a few copies.
+fn deep(depth: u32) -> u32 {
+    let frame = std::hint::black_box([1_u8; 16 << 10]);
+    if depth == 0 { 0 } else { deep(depth - 1) + u32::from(frame[depth as usize % frame.len()]) }
+}
+
+#[test]
+fn the_stack_is_as_large_as_was_asked_for() {
+    watchdog("stack size", LIMIT, || {
+        let pool = ThreadPoolExecutor::builder().max_workers(1).stack_size(64 << 20).build().unwrap();
+        // 8 MiB and more: four times the stack that a thread has by default.
+        assert_eq!(pool.submit(deep, 512).result().unwrap(), 512);
+    });
+}
+
+thread_local! {
+    static GREETED: Cell<u32> = const { Cell::new(0) };
+}
+
+#[test]
+fn the_initializer_runs_in_each_thread_before_its_first_task() {
+    watchdog("initializer", LIMIT, || {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&runs);
+        let pool = ThreadPoolExecutor::builder()
+            .max_workers(3)
+            .initializer(move || {
+                GREETED.set(GREETED.get() + 1);
+                count.fetch_add(1, Ordering::SeqCst);
+            })
+            .build()
+            .unwrap();
+        assert_eq!(runs.load(Ordering::SeqCst), 0, "no thread is started before there is a task");
+        let meeting = Arc::new(Barrier::new(3));
+        let futures: Vec<_> = (0..3)
+            .map(|_| {
+                let meeting = Arc::clone(&meeting);
+                pool.spawn(move || {
+                    meeting.wait();
+                    GREETED.get()
+                })
+            })
+            .collect();
+        assert!(futures.into_iter().all(|future| future.result().unwrap() == 1));
+        let more = pool.map(|_| GREETED.get(), 0..50);
+        assert!(more.into_iter().all(|outcome| outcome.unwrap() == 1));
+        assert_eq!(runs.load(Ordering::SeqCst), 3);
+    });
+}
+
+/// Broken, because of a panic with that message.
+#[track_caller]
+fn is_broken_by<T: std::fmt::Debug>(outcome: Result<T, Error>, message: &str) {
+    let error = outcome.unwrap_err();
+    assert!(error.to_string().contains(message), "{error}");
+    let Error::Broken { cause: Some(cause), .. } = error else { panic!("{error:?}") };
+    assert_eq!(panic_of::<()>(Err(Error::clone(&cause))).message(), message);
+}
+
+#[test]
+fn an_initializer_that_fails_breaks_the_pool_for_all_that_is_queued_and_all_that_comes() {
+    watchdog("failing initializer", LIMIT, || {
+        let gate = Gate::new();
+        let waiter = gate.waiter();
+        let pool = ThreadPoolExecutor::builder()
+            .max_workers(2)
+            .initializer(move || {
+                waiter.wait();
+                panic!("no licence");
+            })
+            .build()
+            .unwrap();
+        let queued: Vec<_> = (0..20).map(|n| pool.submit(double, n)).collect();
+        let shared = Executor::submit(&pool, double, 1).shared();
+        let waiting = shared.clone();
+        let waiting = blocked(move || waiting.exception());
+        gate.open();
+        for future in queued {
+            is_broken_by(future.result(), "no licence");
+        }
+        assert!(waiting.join().unwrap().is_some());
+        is_broken_by(pool.submit(double, 1).result(), "no licence");
+        for outcome in pool.map(double, 0..3) {
+            is_broken_by(outcome, "no licence");
+        }
+        assert!(pool.shutdown_timeout(LONG));
+        // Broken says more than shut down.
+        is_broken_by(pool.submit(double, 1).result(), "no licence");
+    });
+}
+
+#[test]
+fn an_initializer_that_fails_in_the_second_thread_lets_the_first_finish_its_task() {
+    watchdog("second initializer fails", LIMIT, || {
+        let runs = AtomicUsize::new(0);
+        let pool = ThreadPoolExecutor::builder()
+            .max_workers(2)
+            .initializer(move || assert_eq!(runs.fetch_add(1, Ordering::SeqCst), 0, "only one may start"))
+            .build()
+            .unwrap();
+        let gate = Gate::new();
+        let (tell, told) = mpsc::channel();
+        let waiter = gate.waiter();
+        let first = pool.spawn(move || {
+            tell.send(()).unwrap();
+            waiter.wait();
+        });
+        told.recv().unwrap();
+        let second = pool.spawn(|| ());
+        assert!(matches!(second.result(), Err(Error::Broken { .. })));
+        assert!(first.running());
+        gate.open();
+        first.result().unwrap();
+    });
+}
+
+#[test]
+fn its_own_submit_takes_what_cannot_travel() {
+    watchdog("captures", LIMIT, || {
+        let pool = threads(2);
+        // Captures, an argument and a result that cannot be serialised, a closure that is called once.
+        let captured = Arc::new(Mutex::new(vec![1]));
+        let (tell, told) = mpsc::channel();
+        let inside = Arc::clone(&captured);
+        let future = pool.submit(
+            move |argument: mpsc::Sender<u32>| {
+                inside.lock().unwrap().push(2);
+                argument.send(3).unwrap();
+                inside
+            },
+            tell,
+        );
+        assert!(Arc::ptr_eq(&future.result().unwrap(), &captured));
+        assert_eq!((captured.lock().unwrap().as_slice(), told.recv().unwrap()), ([1, 2].as_slice(), 3));
+        let once = String::from("moved out");
+        assert_eq!(pool.spawn(move || once).result().unwrap(), "moved out");
+        let function: fn(u32) -> u32 = double;
+        assert_eq!(pool.submit(function, 4).result().unwrap(), 8);
+        let boxed: Box<dyn FnOnce(u32) -> u32 + Send> = Box::new(double);
+        assert_eq!(pool.submit(boxed, 4).result().unwrap(), 8);
+
+        let base = String::from("12");
+        let parsed: Future<i32> =
+            pool.try_submit(move |more: &str| -> Result<_, ParseIntError> { (base + more).parse() }, "x");
+        let error = parsed.result().unwrap_err();
+        assert!(error.downcast_ref::<ParseIntError>().is_some());
+
+        let factor = Arc::new(3);
+        let times = move |n: u32| n * *factor;
+        let mapped: Result<Vec<_>, _> = pool.map(times.clone(), 0..3).collect();
+        assert_eq!(mapped.unwrap(), [0, 3, 6]);
+        let options = MapOptions::new().buffersize(2).chunksize(2);
+        let mapped: Result<Vec<_>, _> = pool.map_with(times, 0.., options).take(3).collect();
+        assert_eq!(mapped.unwrap(), [0, 3, 6]);
+        let refused = Arc::new("no");
+        let mapped: Vec<_> = pool.try_map(move |_| Err::<(), _>(*refused), 0..2).collect();
+        assert!(mapped.iter().all(|outcome| matches!(outcome, Err(Error::Raised { .. }))));
+    });
+}
+
+/// Errors name the user's closure, not a wrapper of the library.
+#[test]
+fn errors_of_its_own_submit_name_the_users_function() {
+    watchdog("names of closures", LIMIT, || {
+        let pool = threads(1);
+        let by = 0;
+        let futures = [
+            pool.submit(move |n: u32| n / by, 1),
+            pool.spawn(move || 1 / by),
+            pool.try_submit(move |n: u32| if by == 0 { Err("zero") } else { Ok(n) }, 1),
+        ];
+        for future in futures {
+            let name = future.result().unwrap_err().task().unwrap().name;
+            assert!(name.contains("errors_of_its_own_submit_name_the_users_function"), "{name}");
+        }
+        let name = pool.map(move |n: u32| n / by, [1]).next().unwrap().unwrap_err().task().unwrap().name;
+        assert!(name.contains("errors_of_its_own_submit_name_the_users_function"), "{name}");
+    });
+}
+
+/// Parity G1: what a task held is gone before anyone learns that it is over.
+#[test]
+fn closure_and_argument_are_dropped_before_the_future_wakes() {
+    watchdog("G1", LIMIT, || {
+        let pool = threads(1);
+        let drops = Drops::new();
+        for n in 0..200 {
+            let (captured, argument) = (drops.token(), drops.token());
+            let call = move |argument| {
+                let _both = (&captured, &argument);
+                assert!(n % 2 == 0, "half of them panic");
+            };
+            pool.submit(call, argument).wait();
+            assert_eq!(drops.alive(), 0);
+        }
+        let captured = drops.token();
+        let map = pool.map(move |_item| captured.look(), (0..10).map(|_| drops.token()));
+        assert_eq!(map.filter(Result::is_ok).count(), 10);
+        assert_eq!(drops.alive(), 0);
+    });
+}
+
+#[test]
+fn a_cancelled_task_gives_back_closure_and_argument_at_once() {
+    watchdog("cancel frees", LIMIT, || {
+        let pool = threads(1);
+        let gate = Gate::new();
+        let waiter = gate.waiter();
+        let held = pool.spawn(move || waiter.wait());
+        let drops = Drops::new();
+        let captured = drops.token();
+        let future = pool.submit(move |_argument| captured.look(), drops.token());
+        assert_eq!(drops.alive(), 2);
+        assert!(future.cancel());
+        assert_eq!(drops.alive(), 0, "the worker is still held: it cannot have done this");
+        gate.open();
+        held.result().unwrap();
+    });
+}
+
+#[test]
+fn a_result_that_nobody_takes_is_dropped() {
+    watchdog("unread results", LIMIT, || {
+        let pool = threads(2);
+        let drops = Drops::new();
+        for _ in 0..50 {
+            let token = drops.token();
+            drop(pool.spawn(move || token));
+        }
+        let kept: Vec<_> = (0..50)
+            .map(|_| {
+                let token = drops.token();
+                pool.spawn(move || token)
+            })
+            .collect();
+        drop(pool);
+        assert_eq!(drops.alive(), 50);
+        drop(kept);
+        assert_eq!((drops.made(), drops.alive()), (100, 0));
+    });
+}
+
+/// A destructor of the user that panics in a worker's thread costs nobody anything: not the
+/// worker, not the pool, not the tasks behind it.
+#[test]
+fn a_destructor_that_panics_harms_no_worker() {
+    watchdog("panicking destructors", LIMIT, || {
+        type Harm = (&'static str, fn(&ThreadPoolExecutor));
+        let kinds: [Harm; 5] = [
+            ("a result that nobody takes", |pool| {
+                let gate = Gate::new();
+                let waiter = gate.waiter();
+                // Held until its future is gone: the worker is the last who has the result.
+                drop(pool.spawn(move || {
+                    waiter.wait();
+                    Bomb
+                }));
+            }),
+            ("an argument", |pool| {
+                assert!(pool.submit(|_bomb: Bomb| (), Bomb).result().is_err());
+            }),
+            ("a capture of a closure", |pool| {
+                let bomb = Bomb;
+                drop(pool.spawn(move || bomb.look()));
+            }),
+            ("a capture of a callback", |pool| {
+                let bomb = Bomb;
+                let gate = Gate::new();
+                let waiter = gate.waiter();
+                let future = pool.spawn(move || waiter.wait());
+                future.add_done_callback(move |_| bomb.look());
+                gate.open();
+                future.result().unwrap();
+            }),
+            ("a panic's payload", |pool| {
+                drop(pool.spawn(|| std::panic::panic_any(Bomb)));
+            }),
+        ];
+        for (kind, harm) in kinds {
+            let pool = threads(1);
+            harm(&pool);
+            let next = pool.submit(double, 2).result();
+            assert!(matches!(next, Ok(4)), "{kind}: {next:?}");
+            assert!(pool.shutdown_timeout(LONG), "{kind}");
+        }
+    });
+}
+
+/// A call that holds its own future cannot wait for it; whatever it asks, it gets an answer.
+#[test]
+fn a_call_that_waits_for_itself_gets_an_error() {
+    watchdog("self-wait", LIMIT, || {
+        let pool = threads(1);
+        let (hand, handed) = mpsc::channel::<Future<()>>();
+        let future = pool.spawn(move || {
+            let mut own = handed.recv().unwrap();
+            assert!(own.running() && !own.done());
+            own.wait();
+            assert!(own.exception().is_none());
+            assert!(!own.wait_timeout(LONG));
+            let waited = wait([&own], ReturnWhen::AllCompleted);
+            assert_eq!(waited.not_done.len(), 1);
+            let error = own.result_timeout(LONG).unwrap_err();
+            assert!(matches!(error, Error::InvalidArgument { .. }), "{error:?}");
+            assert!(!own.cancel() && !own.kill());
+            let error = own.result().unwrap_err();
+            assert!(error.to_string().contains("waits for its own result"), "{error}");
+        });
+        let (tell, told) = mpsc::channel();
+        future.add_done_callback(move |outcome| tell.send(outcome.cloned().map_err(Error::clone)).unwrap());
+        hand.send(future).unwrap();
+        told.recv().unwrap().unwrap();
+    });
+}
+
+/// A task may use its pool: submit to it, and end it.
+#[test]
+fn a_task_may_submit_to_its_pool_and_shut_it_down() {
+    watchdog("inside the pool", LIMIT, || {
+        let pool = Arc::new(threads(2));
+        let inside = Arc::clone(&pool);
+        let future = pool.spawn(move || {
+            let nested = inside.submit(double, 2);
+            inside.shutdown();
+            assert!(!inside.shutdown_timeout(Duration::ZERO));
+            nested.result().unwrap()
+        });
+        assert_eq!(future.result().unwrap(), 4);
+        pool.shutdown();
+    });
+}
+
+#[test]
+fn what_cannot_be_built_says_so() {
+    let zero = ThreadPoolExecutor::new(0).unwrap_err();
+    assert!(matches!(zero, Error::InvalidArgument { .. }) && zero.to_string().contains("max_workers"));
+    let nul = ThreadPoolExecutor::builder().thread_name_prefix("a\0b").build().unwrap_err();
+    assert!(matches!(nul, Error::InvalidArgument { .. }) && nul.to_string().contains("thread_name_prefix"));
+    assert!((1..=32).contains(&ThreadPoolExecutor::default().max_workers()));
+}
+
+/// Workers that the system refuses (a stack larger than the address space) break the pool: an
+/// error, no wait without end.
+#[test]
+fn a_thread_that_cannot_be_started_is_an_error_of_the_task() {
+    watchdog("no thread", LIMIT, || {
+        let pool = ThreadPoolExecutor::builder().max_workers(1).stack_size(1 << 60).build().unwrap();
+        let error = pool.submit(double, 1).result().unwrap_err();
+        let Error::Broken { cause: Some(cause), .. } = &error else { panic!("{error:?}") };
+        assert!(matches!(**cause, Error::Spawn { .. }), "{cause:?}");
+        assert!(pool.shutdown_timeout(LONG));
+    });
+}
+
+#[test]
+fn a_pool_prints_what_it_is() {
+    watchdog("Debug", LIMIT, || {
+        let pool = ThreadPoolExecutor::builder().max_workers(2).thread_name_prefix("shown").build().unwrap();
+        pool.spawn(|| ()).wait();
+        let open = format!("{pool:?}");
+        for part in ["ThreadPoolExecutor", "shown", "max_workers: 2", "workers: 1", "open: true"] {
+            assert!(open.contains(part), "{part} is missing: {open}");
+        }
+        pool.shutdown();
+        assert!(format!("{pool:?}").contains("open: false"));
+    });
+}
+
+/// The future of a value that cannot even be sent back by reference: `Send`, not `Sync`.
+#[test]
+fn results_need_not_be_sync() {
+    watchdog("not Sync", LIMIT, || {
+        let pool = threads(1);
+        let future: Future<Cell<u32>> = pool.spawn(|| Cell::new(3));
+        let moved = thread::spawn(move || future.result().unwrap().get()).join().unwrap();
+        assert_eq!(moved, 3);
+        // And a closure may use what is not `Send`, as long as it stays inside.
+        assert_eq!(pool.spawn(|| *Rc::new(5)).result().unwrap(), 5);
+    });
+}
+
+/// Submits to the pool and waits, in whatever place it is put into.
+struct Asks(Arc<ThreadPoolExecutor>, mpsc::Sender<u32>);
+
+impl Asks {
+    fn ask(&self) {
+        self.1.send(self.0.spawn(|| 7).result().unwrap()).unwrap();
+    }
+}
+
+impl Drop for Asks {
+    fn drop(&mut self) {
+        self.ask();
+    }
+}
+
+/// A worker that runs the user's code after a call is no idle worker: another one is hired.
+#[test]
+fn the_destructor_of_a_result_that_nobody_wants_may_wait_for_another_call() {
+    watchdog("a destructor that waits", LIMIT, || {
+        let pool = Arc::new(ThreadPoolExecutor::new(2).unwrap());
+        let (tell, told) = mpsc::channel();
+        let gate = Gate::new();
+        let (waiter, asks) = (gate.waiter(), Asks(Arc::clone(&pool), tell));
+        drop(pool.spawn(move || {
+            waiter.wait();
+            asks
+        }));
+        gate.open();
+        assert_eq!(told.recv().unwrap(), 7);
+    });
+}
+
+#[test]
+fn a_waker_may_wait_for_another_call() {
+    struct AskingWaker(std::sync::Mutex<Asks>);
+    impl std::task::Wake for AskingWaker {
+        fn wake(self: Arc<Self>) {
+            self.0.lock().unwrap().ask();
+        }
+    }
+    watchdog("a waker that waits", LIMIT, || {
+        let pool = Arc::new(ThreadPoolExecutor::new(2).unwrap());
+        let (tell, told) = mpsc::channel();
+        let gate = Gate::new();
+        let waiter = gate.waiter();
+        let mut future = pool.spawn(move || waiter.wait());
+        let waker = Arc::new(AskingWaker(std::sync::Mutex::new(Asks(Arc::clone(&pool), tell)))).into();
+        let polled = std::future::Future::poll(
+            std::pin::Pin::new(&mut future),
+            &mut std::task::Context::from_waker(&waker),
+        );
+        assert!(polled.is_pending());
+        gate.open();
+        assert_eq!(told.recv().unwrap(), 7);
+        future.result().unwrap();
+    });
+}

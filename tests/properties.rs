@@ -1,0 +1,422 @@
+//! Random input: `map` against the standard library's, and random lives of hand-made promises
+//! against a model that is a few lines long.
+//!
+//! Not here: threads that race (`tests/futures.rs`), and what is random in the wire format (unit
+//! tests of `src/wire`).
+
+concurrent_futures::init_tests!();
+
+mod common;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use concurrent_futures::{
+    Error, Executor, Future, Map, MapOptions, ProcessPoolExecutor, Promise, ReturnWhen, SerialExecutor,
+    ThreadPoolExecutor, as_completed, wait, wait_timeout,
+};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
+
+use common::{LIMIT, LONG, watchdog};
+
+fn config(cases: u32) -> Config {
+    // Beside this file: for a test that is not below `src` proptest has no place of its own.
+    let persistence = FileFailurePersistence::Direct("tests/properties.proptest-regressions");
+    Config { cases, failure_persistence: Some(Box::new(persistence)), ..Config::default() }
+}
+
+#[track_caller]
+fn check<S: Strategy>(cases: u32, strategy: S, test: impl Fn(S::Value) -> Result<(), TestCaseError>) {
+    TestRunner::new(config(cases)).run(&strategy, test).unwrap_or_else(|error| panic!("{error}"));
+}
+
+// Map.
+
+/// What becomes of an item, without the parts that differ from run to run.
+#[derive(Clone, Debug, PartialEq)]
+enum Fate {
+    Value(i64),
+    Panic(String),
+    Err(String),
+}
+
+/// The plain function, and what it does to some items.
+fn halve(n: i64) -> i64 {
+    assert!(n % 7 != 0, "{n} is sevenfold");
+    n / 2
+}
+
+fn try_halve(n: i64) -> Result<i64, String> {
+    if n % 5 == 0 { Err(format!("{n} is fivefold")) } else { Ok(halve(n)) }
+}
+
+fn fate_of_halve(n: i64) -> Fate {
+    if n % 7 == 0 { Fate::Panic(format!("{n} is sevenfold")) } else { Fate::Value(n / 2) }
+}
+
+fn fate_of_try_halve(n: i64) -> Fate {
+    if n % 5 == 0 { Fate::Err(format!("{n} is fivefold")) } else { fate_of_halve(n) }
+}
+
+fn fates(map: Map<'_, i64>) -> Vec<Fate> {
+    map.map(|outcome| match outcome {
+        Ok(value) => Fate::Value(value),
+        Err(Error::Panicked { panic, .. }) => Fate::Panic(panic.message().to_owned()),
+        Err(Error::Raised { error, .. }) => Fate::Err(error.to_string()),
+        Err(error) => panic!("{error:?}"),
+    })
+    .collect()
+}
+
+prop_compose! {
+    fn options()(
+        chunksize in prop::option::of(1..20_usize),
+        buffersize in prop::option::of(1..20_usize),
+        timeout in any::<bool>(),
+    ) -> MapOptions {
+        let mut options = MapOptions::new();
+        if let Some(items) = chunksize {
+            options = options.chunksize(items);
+        }
+        if let Some(items) = buffersize {
+            options = options.buffersize(items);
+        }
+        if timeout {
+            options = options.timeout(LONG);
+        }
+        options
+    }
+}
+
+fn items() -> impl Strategy<Value = Vec<i64>> {
+    prop::collection::vec(prop_oneof![any::<i64>(), -50..50_i64], 0..60)
+}
+
+/// One executor for all cases: whatever a case leaves behind would disturb the next.
+fn map_is_the_serial_map(executor: &impl Executor, cases: u32) {
+    check(cases, (items(), options()), |(items, options)| {
+        let expected: Vec<Fate> = items.iter().copied().map(fate_of_halve).collect();
+        let map = executor.map_with(halve, items.clone(), options);
+        prop_assert_eq!(map.len(), items.len());
+        prop_assert_eq!(fates(map), &expected[..]);
+        prop_assert_eq!(fates(executor.map(halve, items.clone())), expected);
+        let expected: Vec<Fate> = items.iter().copied().map(fate_of_try_halve).collect();
+        prop_assert_eq!(fates(executor.try_map(try_halve, items)), expected);
+        Ok(())
+    });
+}
+
+/// Taking a part and leaving the rest: what comes out is right, and the next case is not harmed.
+fn a_part_of_a_map_is_a_part_of_the_serial_map(executor: &impl Executor, cases: u32) {
+    check(cases, (items(), options(), 0..70_usize), |(items, options, part)| {
+        let expected: Vec<Fate> = items.iter().copied().map(fate_of_halve).take(part).collect();
+        let mut map = executor.map_with(halve, items, options);
+        let taken: Vec<_> = map.by_ref().take(part).collect();
+        drop(map);
+        prop_assert_eq!(taken.len(), expected.len());
+        for (outcome, expected) in taken.into_iter().zip(expected) {
+            prop_assert_eq!(outcome.ok(), if let Fate::Value(value) = expected { Some(value) } else { None });
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn map_of_the_serial_executor_is_the_serial_map() {
+    watchdog("serial map", LIMIT, || {
+        let executor = SerialExecutor::new();
+        map_is_the_serial_map(&executor, 256);
+        a_part_of_a_map_is_a_part_of_the_serial_map(&executor, 256);
+    });
+}
+
+#[test]
+fn map_of_threads_is_the_serial_map() {
+    watchdog("threads map", LIMIT, || {
+        let executor = ThreadPoolExecutor::new(2).unwrap();
+        map_is_the_serial_map(&executor, 256);
+        a_part_of_a_map_is_a_part_of_the_serial_map(&executor, 256);
+    });
+}
+
+#[test]
+fn map_of_processes_is_the_serial_map() {
+    watchdog("processes map", LIMIT, || {
+        let executor = ProcessPoolExecutor::new(2).unwrap();
+        map_is_the_serial_map(&executor, 256);
+        a_part_of_a_map_is_a_part_of_the_serial_map(&executor, 256);
+    });
+}
+
+/// Values of every shape come back as they went.
+#[test]
+fn what_travels_comes_back_as_it_was() {
+    type Value = (Vec<u8>, String, Option<f64>, std::collections::BTreeMap<u16, Result<char, ()>>, [i128; 2]);
+
+    let value = (
+        any::<Vec<u8>>(),
+        any::<String>(),
+        prop::option::of(prop::num::f64::NORMAL),
+        prop::collection::btree_map(any::<u16>(), any::<Result<char, ()>>(), 0..5),
+        any::<[i128; 2]>(),
+    );
+    watchdog("values", LIMIT, || {
+        let pool = ProcessPoolExecutor::new(1).unwrap();
+        check(256, value, |value: Value| {
+            let future = pool.submit(|value: Value| value, value.clone());
+            prop_assert_eq!(future.result().map_err(|error| error.to_string()), Ok(value));
+            Ok(())
+        });
+    });
+}
+
+// Promises.
+
+/// One step in the life of a promise and its future.
+#[derive(Clone, Debug)]
+enum Step {
+    Start,
+    Fulfil(u8),
+    Fail,
+    Drop,
+    Cancel,
+    Kill,
+    AddCallback,
+    AddCallbackThatPanics,
+    WaitTimeout,
+    Wait,
+    WaitMany,
+    AsCompleted,
+    TryResult,
+    ResultTimeout,
+    Exception,
+    Debug,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    use Step::*;
+    prop_oneof![
+        2 => Just(Start),
+        2 => any::<u8>().prop_map(Fulfil),
+        1 => Just(Fail),
+        1 => Just(Drop),
+        1 => Just(Cancel),
+        1 => Just(Kill),
+        4 => Just(AddCallback),
+        1 => Just(AddCallbackThatPanics),
+        1 => Just(WaitTimeout),
+        1 => Just(Wait),
+        1 => Just(WaitMany),
+        1 => Just(AsCompleted),
+        2 => Just(TryResult),
+        1 => Just(ResultTimeout),
+        1 => Just(Exception),
+        1 => Just(Debug),
+    ]
+}
+
+/// An outcome as it is told, or that there is none to be had.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Outcome {
+    Value(u8),
+    Failed,
+    Broken,
+    Cancelled,
+    TakenBefore,
+    TimedOut,
+}
+
+impl Outcome {
+    fn of(outcome: Result<&u8, &Error>) -> Self {
+        match outcome {
+            Ok(value) => Outcome::Value(*value),
+            Err(Error::Raised { .. }) => Outcome::Failed,
+            Err(Error::Broken { .. }) => Outcome::Broken,
+            Err(Error::Cancelled { .. }) => Outcome::Cancelled,
+            Err(Error::InvalidArgument { what, .. }) if what.contains("taken before") => Outcome::TakenBefore,
+            Err(Error::TimedOut { .. }) => Outcome::TimedOut,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+/// The model: what a promise and its future are, as plain data.
+#[derive(Debug)]
+struct Model {
+    /// The promise has not been used up.
+    promised: bool,
+    running: bool,
+    outcome: Option<Outcome>,
+    taken: bool,
+    /// Callbacks that wait, by number.
+    waiting: Vec<usize>,
+    /// Who was told what.
+    told: Vec<(usize, Outcome)>,
+}
+
+impl Model {
+    fn end(&mut self, outcome: Outcome) {
+        if self.outcome.is_none() {
+            self.outcome = Some(outcome);
+            self.running = false;
+            self.told.extend(self.waiting.drain(..).map(|number| (number, outcome)));
+        }
+    }
+
+    fn cancel(&mut self) -> bool {
+        if !self.running {
+            self.end(Outcome::Cancelled);
+        }
+        self.outcome == Some(Outcome::Cancelled)
+    }
+
+    /// A value is there once, an error as often as it is asked for.
+    fn what_is_there(&self) -> Option<Outcome> {
+        match self.outcome {
+            Some(Outcome::Value(_)) if self.taken => Some(Outcome::TakenBefore),
+            outcome => outcome,
+        }
+    }
+}
+
+/// Takes the steps with a real promise and with the model, and compares after each.
+fn live(steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let (promise, mut future): (Promise<u8>, Future<u8>) = Promise::new();
+    let mut promise = Some(promise);
+    let mut model = Model {
+        promised: true,
+        running: false,
+        outcome: None,
+        taken: false,
+        waiting: Vec::new(),
+        told: Vec::new(),
+    };
+    let told = Arc::new(Mutex::new(Vec::new()));
+    for (number, step) in steps.into_iter().enumerate() {
+        match step {
+            Step::Start => {
+                if let Some(promise) = &promise {
+                    let starts = model.outcome.is_none() && !model.running;
+                    model.running |= starts;
+                    prop_assert_eq!(promise.start(), starts);
+                }
+            }
+            Step::Fulfil(value) => {
+                if let Some(promise) = promise.take() {
+                    promise.fulfil(value);
+                    model.promised = false;
+                    model.end(Outcome::Value(value));
+                }
+            }
+            Step::Fail => {
+                if let Some(promise) = promise.take() {
+                    let error = Error::raised(promise.task(), "failed");
+                    promise.fail(error);
+                    model.promised = false;
+                    model.end(Outcome::Failed);
+                }
+            }
+            Step::Drop => {
+                if promise.take().is_some() {
+                    model.promised = false;
+                    model.end(Outcome::Broken);
+                }
+            }
+            Step::Cancel => prop_assert_eq!(future.cancel(), model.cancel()),
+            // What runs by hand cannot be stopped.
+            Step::Kill => prop_assert_eq!(future.kill(), model.cancel()),
+            Step::AddCallback | Step::AddCallbackThatPanics => {
+                let panics = matches!(step, Step::AddCallbackThatPanics);
+                let tell = Arc::clone(&told);
+                future.add_done_callback(move |outcome| {
+                    tell.lock().unwrap().push((number, Outcome::of(outcome)));
+                    // Quietly: the hook would print thousands of these.
+                    if panics {
+                        std::panic::resume_unwind(Box::new("a callback"));
+                    }
+                });
+                match model.what_is_there() {
+                    Some(outcome) => model.told.push((number, outcome)),
+                    None => model.waiting.push(number),
+                }
+            }
+            Step::WaitTimeout => {
+                prop_assert_eq!(future.wait_timeout(Duration::ZERO), model.outcome.is_some());
+            }
+            Step::Wait => {
+                if model.outcome.is_some() {
+                    future.wait();
+                }
+            }
+            Step::WaitMany => {
+                for when in [ReturnWhen::FirstCompleted, ReturnWhen::FirstException, ReturnWhen::AllCompleted]
+                {
+                    let waited = match model.outcome {
+                        Some(_) => wait([&future], when),
+                        None => wait_timeout([&future], when, Duration::ZERO),
+                    };
+                    prop_assert_eq!(waited.done.len(), usize::from(model.outcome.is_some()));
+                    prop_assert_eq!(waited.not_done.len(), usize::from(model.outcome.is_none()));
+                }
+            }
+            Step::AsCompleted => {
+                let mut completed = as_completed([&future]);
+                prop_assert_eq!(completed.len(), 1);
+                if model.outcome.is_some() {
+                    prop_assert!(completed.next().is_some());
+                    prop_assert!(completed.next().is_none());
+                }
+            }
+            Step::TryResult => {
+                let outcome = future.try_result();
+                let outcome = outcome.as_ref().map(|outcome| Outcome::of(outcome.as_ref()));
+                prop_assert_eq!(outcome, model.what_is_there());
+                model.taken |= outcome.is_some();
+            }
+            Step::ResultTimeout => {
+                let outcome = Outcome::of(future.result_timeout(Duration::ZERO).as_ref());
+                prop_assert_eq!(outcome, model.what_is_there().unwrap_or(Outcome::TimedOut));
+                model.taken |= outcome != Outcome::TimedOut;
+            }
+            Step::Exception => {
+                if let Some(outcome) = model.outcome {
+                    let error = future.exception();
+                    let told = error.as_ref().map(|error| Outcome::of(Err(error)));
+                    let expected = Some(outcome).filter(|outcome| !matches!(outcome, Outcome::Value(_)));
+                    prop_assert_eq!(told, expected);
+                }
+            }
+            Step::Debug => {
+                let state = match (model.running, model.outcome) {
+                    (true, _) => "Running",
+                    (false, None) => "Pending",
+                    (false, Some(Outcome::Cancelled)) => "Cancelled",
+                    (false, Some(_)) => "Done",
+                };
+                let text = format!("{future:?}");
+                prop_assert!(text.contains(state), "{} instead of {}", text, state);
+            }
+        }
+        prop_assert_eq!(promise.is_some(), model.promised);
+        prop_assert_eq!(future.running(), model.running);
+        prop_assert_eq!(future.done(), model.outcome.is_some());
+        prop_assert_eq!(future.cancelled(), model.outcome == Some(Outcome::Cancelled));
+        prop_assert_eq!(&*told.lock().unwrap(), &model.told);
+    }
+    // Whatever happened: it ends, and everybody who waits is told once.
+    if promise.take().is_some() {
+        model.end(Outcome::Broken);
+    }
+    let last = model.what_is_there().unwrap();
+    prop_assert_eq!(&*told.lock().unwrap(), &model.told);
+    prop_assert_eq!(Outcome::of(future.result().as_ref()), last);
+    Ok(())
+}
+
+#[test]
+fn promises_live_as_the_model_does() {
+    watchdog("promises", LIMIT, || {
+        check(5000, prop::collection::vec(step(), 0..25), live);
+    });
+}
