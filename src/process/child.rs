@@ -265,9 +265,10 @@ impl Child {
         }
     }
 
-    /// Has it died since its last reply?
+    /// Has it died since its last reply, or said something that nobody asked for?
     pub(super) fn is_dead(&self) -> bool {
-        self.connection.reader().get_ref().is_at_end()
+        let reader = self.connection.reader();
+        !reader.buffer().is_empty() || reader.get_ref().has_news()
     }
 
     /// Ends it in good order: it flushes its output and runs its exit handlers.

@@ -94,7 +94,7 @@ impl Context for ProcessContext {
 
     fn initialize(&mut self) -> Result<(), Error> {
         // The worker may die while we write to it.
-        sys::block_sigpipe();
+        sys::survive_sigpipe();
         self.child().map(|_| ())
     }
 
@@ -109,10 +109,11 @@ impl Context for ProcessContext {
             let slot = Arc::clone(&self.slot);
             let child = match self.child() {
                 Ok(child) => child,
-                Err(_) if !begun && plan.stopped.load(Ordering::Acquire) => {
-                    item.cancel();
-                    return Ok(());
+                // Killed while its next worker was being started; the pool may go on.
+                Err(_) if begun && (slot.call_was_killed() || plan.stopped.load(Ordering::Acquire)) => {
+                    break item.fail(Error::WorkerDied { task, pid: lost.0, status: lost.1 }, &freed);
                 }
+                Err(_) if plan.stopped.load(Ordering::Acquire) => break item.cancel(),
                 Err(error) => {
                     item.fail(error.clone(), &|| ());
                     return Err(error);

@@ -49,8 +49,9 @@ const LIMIT: u64 = 1 << 36;
 /// `max_workers`; idle ones are used first. Dropping the pool waits for all that was submitted.
 ///
 /// Arguments are encoded by `submit`, in the caller's thread: what cannot be encoded ends its own
-/// future, and later changes are not seen. `println!` in a call reaches the user's terminal;
-/// its stdin is empty.
+/// future, and later changes are not seen. What a call prints reaches the user's terminal, and
+/// its stdin is empty. Lines of `println!` arrive whole; `eprintln!` with arguments is written in
+/// pieces by the standard library, so lines of several processes can mix: format them first.
 ///
 /// One queue without limit, first in, first out. A call costs two messages over pipes: some tens of
 /// microseconds, so hand over work in pieces of a millisecond or more, or in chunks

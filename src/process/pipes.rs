@@ -70,9 +70,10 @@ impl Incoming {
         Incoming { pipe, exit, deadline: None }
     }
 
-    pub(super) fn is_at_end(&self) -> bool {
+    /// Is there anything to read: bytes, or the end?
+    pub(super) fn has_news(&self) -> bool {
         let exit = self.exit.fd().unwrap_or(self.pipe.as_fd());
-        let mut fds = [PollFd::new(&self.pipe, PollFlags::empty()), PollFd::new(&exit, PollFlags::IN)];
+        let mut fds = [PollFd::new(&self.pipe, PollFlags::IN), PollFd::new(&exit, PollFlags::IN)];
         !matches!(ready(&mut fds, Some(Instant::now())), Ok(false))
     }
 }

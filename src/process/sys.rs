@@ -24,17 +24,32 @@ pub(super) fn settle_signals() {
         libc::sigaction(libc::SIGINT, &raw const action, ptr::null_mut());
         libc::signal(libc::SIGPIPE, libc::SIG_IGN);
     }
+    // The thread that started us may have blocked it.
+    mask_sigpipe(libc::SIG_UNBLOCK);
 }
 
-/// Makes a closed pipe an error for this thread of the host, also in a program that was not
-/// started by Rust's `main` and so would die of it. The rest of the program stays as it is.
-pub(super) fn block_sigpipe() {
+/// Makes a closed pipe an error for this thread, in a program that would die of it: one that
+/// Rust's `main` did not start, or that asked for it. The rest of the program stays as it is.
+pub(super) fn survive_sigpipe() {
+    // SAFETY: all zero is a valid `sigaction`; a null pointer asks for the present one.
+    let present = unsafe {
+        let mut present: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(libc::SIGPIPE, ptr::null(), &raw mut present);
+        present
+    };
+    if present.sa_sigaction == libc::SIG_DFL {
+        mask_sigpipe(libc::SIG_BLOCK);
+    }
+}
+
+/// Blocks SIGPIPE for this thread, or lets it through.
+fn mask_sigpipe(how: c_int) {
     // SAFETY: all zero is a valid signal set, which `sigemptyset` then makes empty; the set is
     // ours and valid for the time of the calls, which change the mask of this thread alone.
     unsafe {
         let mut pipe: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut pipe);
         libc::sigaddset(&raw mut pipe, libc::SIGPIPE);
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const pipe, ptr::null_mut());
+        libc::pthread_sigmask(how, &raw const pipe, ptr::null_mut());
     }
 }

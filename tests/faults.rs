@@ -1,0 +1,1039 @@
+//! Workers of process pools that die, at every moment of their life and in every way, and workers
+//! that talk nonsense: each costs one call at the most, and the pool goes on.
+//!
+//! Not here: hosts that die (`host.rs`), systems that refuse (`limits.rs`), programs without
+//! `init` (`not_initialised.rs`). Every test has its own pool and counts the processes of that
+//! one only; nothing here changes the test's own process.
+
+#![allow(unsafe_code)] // placing a function before `init`, and handlers of exit
+
+mod faults_common;
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use concurrent_futures::{Error, Executor, Future, ProcessPoolBuilder, ProcessPoolExecutor, Shutdown};
+use faults_common::*;
+use rustix::process::Signal;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+concurrent_futures::init_tests!();
+
+fn pool(max_workers: usize) -> ProcessPoolExecutor {
+    ProcessPoolExecutor::new(max_workers).unwrap()
+}
+
+/// Pid and status of the worker that an error says died.
+#[track_caller]
+fn death_in<T: std::fmt::Debug>(outcome: Result<T, Error>) -> (u32, ExitStatus) {
+    match outcome {
+        Err(Error::WorkerDied { pid, status: Some(status), .. }) => (pid, status),
+        other => panic!("not a death that is known: {other:?}"),
+    }
+}
+
+/// The pool still does what it is there for, with no more processes than it may have.
+#[track_caller]
+fn assert_works(pool: &ProcessPoolExecutor) {
+    let futures: Vec<_> = (0..8).map(|n| pool.submit(double, n)).collect();
+    let values: Vec<u64> = futures.into_iter().map(|future| get(future).unwrap()).collect();
+    assert_eq!(values, [0, 2, 4, 6, 8, 10, 12, 14]);
+    let pids = pool.worker_pids();
+    assert!(pids.len() <= pool.max_workers(), "{pids:?}");
+}
+
+// ---- The matrix: how it dies × when × how many workers ---------------------------------------
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Moment {
+    Decode,
+    Run,
+    Encode,
+    /// A part of the reply is in the pipe.
+    Reply,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Orders {
+    moment: Moment,
+    death: Death,
+    /// Where the victim writes its process id.
+    note: String,
+}
+
+impl Orders {
+    fn arrived_at(&self, moment: Moment) {
+        if self.moment == moment {
+            std::fs::write(&self.note, std::process::id().to_string()).unwrap();
+            self.death.die();
+        }
+    }
+}
+
+/// Dies when it is decoded, if so ordered. Only workers decode it.
+#[derive(Serialize)]
+struct Argument(Orders);
+
+impl<'de> Deserialize<'de> for Argument {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let orders = Orders::deserialize(deserializer)?;
+        orders.arrived_at(Moment::Decode);
+        Ok(Argument(orders))
+    }
+}
+
+/// Dies when it is encoded, if so ordered. Only workers encode it.
+#[derive(Debug, Deserialize)]
+struct Answer(#[allow(dead_code)] Orders);
+
+impl Serialize for Answer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.arrived_at(Moment::Encode);
+        self.0.serialize(serializer)
+    }
+}
+
+fn the_victim(Argument(orders): Argument) -> Answer {
+    orders.arrived_at(Moment::Run);
+    if orders.moment == Moment::Reply {
+        scribble(&header(8 << 20, kind::RETURNED, 0));
+        scribble(&[b'x'; 100_000]);
+        orders.arrived_at(Moment::Reply);
+    }
+    Answer(orders)
+}
+
+fn cell(moment: Moment, death: Death, workers: usize) {
+    let cell = format!("{death:?} at {moment:?}, {workers} workers");
+    let dir = TempDir::new();
+    let note = dir.path("note");
+    // The bomb's own panic is told on stderr: it has no reply to be told in. Keep it short.
+    let builder = ProcessPoolExecutor::builder().max_workers(workers);
+    let pool = builder.env("RUST_BACKTRACE", "0").build().unwrap();
+
+    let before: Vec<_> = (0..3).map(|n| pool.submit(double, n)).collect();
+    let victim = pool.submit(the_victim, Argument(Orders { moment, death, note: note.clone() }));
+    let behind: Vec<_> = (3..6).map(|n| pool.submit(double, n)).collect();
+
+    let id = victim.id();
+    let error = get(victim).expect_err(&cell);
+    for (n, bystander) in (0..).zip(before.into_iter().chain(behind)) {
+        assert_eq!(get(bystander).expect(&cell), n * 2, "{cell}");
+    }
+
+    let task = error.task().expect(&cell);
+    assert_eq!(task.id, id, "{cell}: {error}");
+    assert!(task.name.ends_with("::the_victim"), "{cell}: {error}");
+    let its_pid: u32 = std::fs::read_to_string(&note).expect(&cell).parse().expect(&cell);
+    if death.is_panic() {
+        let Error::Panicked { panic, .. } = &error else { panic!("{cell}: {error:?}") };
+        let message = if death == Death::Panic { "a task that panics" } else { "a payload that is not text" };
+        assert_eq!(panic.message(), message, "{cell}");
+        assert!(panic.location().expect(&cell).contains("faults_common"), "{cell}: {error}");
+        assert!(pool.worker_pids().contains(&its_pid), "{cell}: a panic needs no new worker");
+    } else {
+        let Error::WorkerDied { pid, status, .. } = &error else { panic!("{cell}: {error:?}") };
+        let status = status.unwrap_or_else(|| panic!("{cell}: {error}"));
+        assert_eq!(*pid, its_pid, "{cell}: {error}");
+        assert!(death.explains(status), "{cell}: {error}");
+        assert!(
+            error.to_string().contains(&format!("worker process {pid} died ({status})")),
+            "{cell}: {error}"
+        );
+        assert!(!pool.worker_pids().contains(pid), "{cell}: it is replaced");
+    }
+    assert_works(&pool);
+}
+
+fn row(moment: Moment) {
+    for death in Death::ALL {
+        // What a panic says would be read as the rest of the half reply: see
+        // `half_a_reply_of_a_live_worker_can_be_ended_by_kill`.
+        if !(moment == Moment::Reply && death.is_panic()) {
+            cell(moment, death, 1);
+            cell(moment, death, 2);
+        }
+    }
+}
+
+#[test]
+fn death_while_it_decodes_the_argument() {
+    let _watchdog = Watchdog::new("death_while_it_decodes_the_argument");
+    row(Moment::Decode);
+}
+
+#[test]
+fn death_while_it_runs_the_call() {
+    let _watchdog = Watchdog::new("death_while_it_runs_the_call");
+    row(Moment::Run);
+}
+
+#[test]
+fn death_while_it_encodes_the_return_value() {
+    let _watchdog = Watchdog::new("death_while_it_encodes_the_return_value");
+    row(Moment::Encode);
+}
+
+#[test]
+fn death_with_half_a_reply_in_the_pipe() {
+    let _watchdog = Watchdog::new("death_with_half_a_reply_in_the_pipe");
+    row(Moment::Reply);
+}
+
+// ---- Death before Hello ----------------------------------------------------------------------
+
+/// Runs in every process of this program before `init` does, and misbehaves where a pool's
+/// `env` tells it to: in its workers.
+mod birth {
+    use super::*;
+
+    /// A file that gets a line for each worker that is started.
+    pub(crate) const COUNT: &str = "CF_TEST_BIRTHS";
+    /// How to die: `exit`, `kill`, `abort`, `hang`.
+    pub(crate) const DIE: &str = "CF_TEST_BIRTH_DIE";
+    /// A file that allows one death: whoever creates it.
+    pub(crate) const ONCE: &str = "CF_TEST_BIRTH_ONCE";
+    /// A gate to wait at, while the file `<gate>.shut` exists.
+    pub(crate) const GATE: &str = "CF_TEST_BIRTH_GATE";
+
+    extern "C" fn before_init() {
+        if let Ok(path) = std::env::var(COUNT) {
+            append_line(path, "born");
+        }
+        if let Ok(gate) = std::env::var(GATE)
+            && std::fs::exists(format!("{gate}.shut")).unwrap()
+        {
+            attend(&gate);
+        }
+        let Ok(how) = std::env::var(DIE) else { return };
+        let may = |path| std::fs::OpenOptions::new().write(true).create_new(true).open(path).is_ok();
+        if !std::env::var(ONCE).map_or(true, may) {
+            return;
+        }
+        match how.as_str() {
+            "exit" => Death::ExitZero.die(),
+            "kill" => Death::Kill.die(),
+            "abort" => Death::Abort.die(),
+            "hang" => loop {
+                std::thread::park();
+            },
+            _ => {}
+        }
+    }
+
+    #[used]
+    #[unsafe(link_section = ".init_array.00100")] // `init_tests!` uses `.init_array`, which comes after
+    static BEFORE_INIT: extern "C" fn() = before_init;
+}
+
+#[test]
+fn workers_that_always_die_at_birth_break_the_pool() {
+    let _watchdog = Watchdog::new("workers_that_always_die_at_birth_break_the_pool");
+    for how in ["exit", "kill", "abort"] {
+        for workers in [1, 2] {
+            let dir = TempDir::new();
+            let births = dir.path("births");
+            let pool = ProcessPoolExecutor::builder()
+                .max_workers(workers)
+                .env(birth::COUNT, &births)
+                .env(birth::DIE, how)
+                .build()
+                .unwrap();
+            let futures: Vec<_> = (0..20).map(|n| pool.submit(double, n)).collect();
+            for future in futures {
+                let error = get(future).unwrap_err();
+                assert!(matches!(error, Error::Broken { cause: Some(_), .. }), "{how}: {error:?}");
+                assert!(error.to_string().contains("concurrent_futures::init();"), "{how}: {error}");
+            }
+            // A worker that failed to start may still be on its second attempt here.
+            pool.shutdown();
+            let born = lines_of(&births);
+            assert!((3..=3 * workers).contains(&born), "{how}: {born} processes for {workers} workers");
+            assert!(pool.worker_pids().is_empty());
+            let refused = get(pool.submit(double, 1)).unwrap_err();
+            assert!(matches!(refused, Error::Broken { .. }), "{how}: {refused:?}");
+        }
+    }
+}
+
+#[test]
+fn a_worker_that_dies_at_birth_once_is_not_noticed() {
+    let _watchdog = Watchdog::new("a_worker_that_dies_at_birth_once_is_not_noticed");
+    for how in ["exit", "kill", "abort"] {
+        let dir = TempDir::new();
+        let births = dir.path("births");
+        let pool = ProcessPoolExecutor::builder()
+            .max_workers(1)
+            .env(birth::COUNT, &births)
+            .env(birth::DIE, how)
+            .env(birth::ONCE, dir.path("once"))
+            .build()
+            .unwrap();
+        assert_works(&pool);
+        assert_eq!(lines_of(&births), 2, "{how}");
+    }
+}
+
+/// Takes as long as a worker is given to say Hello, some seconds.
+#[test]
+fn a_worker_that_hangs_at_birth_is_replaced() {
+    let _watchdog = Watchdog::new("a_worker_that_hangs_at_birth_is_replaced");
+    let dir = TempDir::new();
+    let births = dir.path("births");
+    let pool = ProcessPoolExecutor::builder()
+        .max_workers(1)
+        .env(birth::COUNT, &births)
+        .env(birth::DIE, "hang")
+        .env(birth::ONCE, dir.path("once"))
+        .build()
+        .unwrap();
+    assert_works(&pool);
+    assert_eq!(lines_of(&births), 2);
+}
+
+// ---- The initializer -------------------------------------------------------------------------
+
+fn broken_by_initializer(builder: ProcessPoolBuilder) -> (Error, usize) {
+    let dir = TempDir::new();
+    let births = dir.path("births");
+    let pool = builder.max_workers(1).env(birth::COUNT, &births).build().unwrap();
+    let futures: Vec<_> = (0..5).map(|n| pool.submit(double, n)).collect();
+    let errors: Vec<_> = futures.into_iter().map(|future| get(future).unwrap_err()).collect();
+    assert!(errors.iter().all(|error| matches!(error, Error::Broken { .. })), "{errors:?}");
+    pool.shutdown();
+    (errors.into_iter().next().unwrap(), lines_of(&births))
+}
+
+/// The chain of causes as text.
+fn in_full(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text += &format!(" ← {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[test]
+fn an_initializer_that_exits_breaks_the_pool_after_three_attempts() {
+    let _watchdog = Watchdog::new("an_initializer_that_exits_breaks_the_pool_after_three_attempts");
+    for death in [Death::ExitThree, Death::Kill, Death::StackOverflow] {
+        let (error, born) = broken_by_initializer(
+            ProcessPoolExecutor::builder().initializer(|death: Death| death.die(), death),
+        );
+        assert_eq!(born, 3, "{death:?}: {error}");
+        let Error::Broken { cause: Some(cause), .. } = &error else { panic!("{error:?}") };
+        let (_, status) = death_in(Err::<(), _>((**cause).clone()));
+        assert!(death.explains(status), "{death:?}: {}", in_full(&error));
+    }
+}
+
+#[test]
+fn an_initializer_that_panics_breaks_the_pool_at_once() {
+    let _watchdog = Watchdog::new("an_initializer_that_panics_breaks_the_pool_at_once");
+    let (error, born) = broken_by_initializer(
+        ProcessPoolExecutor::builder().initializer(|death: Death| death.die(), Death::Panic),
+    );
+    assert_eq!(born, 1, "{error}");
+    let Error::Broken { cause: Some(cause), .. } = &error else { panic!("{error:?}") };
+    assert!(matches!(**cause, Error::Panicked { .. }), "{}", in_full(&error));
+    assert!(in_full(&error).contains("a task that panics"), "{}", in_full(&error));
+}
+
+/// An initializer that returns and leaves a worker that cannot hear: it hangs up before its first
+/// call, and so does each that replaces it.
+#[test]
+fn a_call_that_no_worker_takes_ends() {
+    let _watchdog = Watchdog::new("a_call_that_no_worker_takes_ends");
+    let dir = TempDir::new();
+    let births = dir.path("births");
+    let pool = ProcessPoolExecutor::builder()
+        .max_workers(1)
+        .initializer(|()| blank(pipe_from_host()), ())
+        .env(birth::COUNT, &births)
+        .build()
+        .unwrap();
+    let future = pool.submit(double, 21);
+    until("the call ends or many workers are started for it", || future.done() || lines_of(&births) > 30);
+    if !future.done() {
+        until("the spin is stopped", || {
+            pool.kill_workers();
+            future.done()
+        });
+        pool.shutdown();
+        panic!("{} workers were started for one call", lines_of(&births));
+    }
+    let error = get(future).unwrap_err();
+    assert!(matches!(error, Error::Broken { .. } | Error::WorkerDied { .. }), "{error:?}");
+}
+
+// ---- Death while idle, or before the call was read -------------------------------------------
+
+#[test]
+fn nobody_notices_that_idle_workers_died() {
+    let _watchdog = Watchdog::new("nobody_notices_that_idle_workers_died");
+    for signal in [Signal::KILL, Signal::TERM, Signal::SEGV] {
+        for workers in [1, 2] {
+            let (pool, gate) = (pool(workers), Gate::new());
+            let futures: Vec<_> = (0..workers).map(|_| pool.submit(wait_at, gate.path())).collect();
+            let visitors: Vec<_> = (0..workers).map(|_| gate.next()).collect();
+            drop(visitors);
+            let old: Vec<u32> = futures.into_iter().map(|future| get(future).unwrap()).collect();
+            assert_eq!(pool.worker_pids().len(), workers);
+
+            old.iter().for_each(|&pid| send(pid, signal));
+            old.iter().for_each(|&pid| until_dead(pid));
+            let new = get(pool.submit(pid_of_worker, ())).unwrap();
+            assert!(!old.contains(&new), "{signal:?}: a dead worker answered");
+            assert_works(&pool);
+        }
+    }
+}
+
+#[test]
+fn a_call_that_its_dying_worker_did_not_read_goes_to_another() {
+    let _watchdog = Watchdog::new("a_call_that_its_dying_worker_did_not_read_goes_to_another");
+    // In the pipe as a whole, and larger than the pipe.
+    for size in [1, 4 << 20] {
+        let pool = pool(1);
+        let old = get(pool.submit(pid_of_worker, ())).unwrap();
+        stop(old);
+        let future = pool.submit(|text: String| (text.len(), std::process::id()), "x".repeat(size));
+        until("the call is on its way", || future.running());
+        send(old, Signal::KILL);
+        let (length, new) = get(future).unwrap();
+        assert_eq!(length, size);
+        assert_ne!(new, old);
+        assert_works(&pool);
+    }
+}
+
+// ---- Death while the pool shuts down ---------------------------------------------------------
+
+#[test]
+fn death_during_shutdown_costs_its_own_call() {
+    let _watchdog = Watchdog::new("death_during_shutdown_costs_its_own_call");
+    let (pool, gate) = (pool(2), Gate::new());
+    let mut running = [pool.submit(wait_at, gate.path()), pool.submit(wait_at, gate.path())].map(Some);
+    let (one, other) = (gate.next(), gate.next());
+    let queued: Vec<_> = (0..10).map(|n| pool.submit(double, n)).collect();
+    std::thread::scope(|scope| {
+        let shutdown = scope.spawn(|| pool.shutdown());
+        // A refusal is there at once; what is let in before is queued with the others.
+        until("the pool is closed", || pool.submit(double, 0).done());
+        send(one.pid, Signal::KILL);
+        let mut fates = running.iter_mut().map(|future| future.take().unwrap());
+        let (first, second) = (fates.next().unwrap(), fates.next().unwrap());
+        // Which future belongs to which worker is theirs to say.
+        let released = other.pid;
+        other.go_on();
+        let (died, lived) = match get(first) {
+            Ok(pid) => (get(second), Ok(pid)),
+            died => (died, get(second)),
+        };
+        let (pid, status) = death_in(died);
+        assert_eq!((pid, status.signal()), (one.pid, Some(libc::SIGKILL)));
+        assert_eq!(lived.unwrap(), released);
+        shutdown.join().unwrap();
+    });
+    for (n, future) in (0..).zip(queued) {
+        assert_eq!(get(future).unwrap(), n * 2, "what was queued is still done");
+    }
+    assert!(pool.worker_pids().is_empty());
+}
+
+extern "C" fn at_exit_abort() {
+    std::process::abort();
+}
+
+extern "C" fn at_exit_kill() {
+    kill_oneself();
+}
+
+extern "C" fn at_exit_hang() {
+    loop {
+        std::thread::park();
+    }
+}
+
+fn plan_exit(how: String) -> u32 {
+    no_core_dump();
+    let handler = match how.as_str() {
+        "abort" => at_exit_abort,
+        "kill" => at_exit_kill,
+        _ => at_exit_hang,
+    };
+    // SAFETY: the handler is a function of the program and needs nothing.
+    assert_eq!(unsafe { libc::atexit(handler) }, 0);
+    std::process::id()
+}
+
+/// `hang` takes the five seconds that a worker is given to leave.
+#[test]
+fn a_worker_that_dies_or_hangs_when_told_to_leave_costs_nothing() {
+    let _watchdog = Watchdog::new("a_worker_that_dies_or_hangs_when_told_to_leave_costs_nothing");
+    for how in ["abort", "kill", "hang"] {
+        let pool = pool(1);
+        let worker = Observed::new(get(pool.submit(plan_exit, how.into())).unwrap());
+        drop(pool);
+        assert!(!worker.is_alive(), "{how}");
+    }
+}
+
+/// Takes the five seconds that a worker is given to leave.
+#[test]
+fn a_stopped_worker_does_not_hold_up_the_end_of_its_pool() {
+    let _watchdog = Watchdog::new("a_stopped_worker_does_not_hold_up_the_end_of_its_pool");
+    let pool = pool(2);
+    let pid = get(pool.submit(pid_of_worker, ())).unwrap();
+    let worker = Observed::new(pid);
+    stop(pid);
+    drop(pool);
+    assert!(!worker.is_alive());
+}
+
+// ---- Nonsense --------------------------------------------------------------------------------
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Nonsense {
+    OtherId,
+    Hello,
+    Call,
+    Bye,
+    UnknownKind,
+    /// A failure that is none.
+    Failed,
+    /// A value that is none.
+    Returned,
+    Endless,
+    AboveLimit,
+    Text,
+    ShortText,
+}
+
+impl Nonsense {
+    const ALL: [Nonsense; 11] = [
+        Nonsense::OtherId,
+        Nonsense::Hello,
+        Nonsense::Call,
+        Nonsense::Bye,
+        Nonsense::UnknownKind,
+        Nonsense::Failed,
+        Nonsense::Returned,
+        Nonsense::Endless,
+        Nonsense::AboveLimit,
+        Nonsense::Text,
+        Nonsense::ShortText,
+    ];
+
+    fn bytes(self, id: u64) -> Vec<u8> {
+        const NOISE: [u8; 20] = [0xff; 20];
+        let frame = |kind, id| [&header(20, kind, id)[..], &NOISE].concat();
+        match self {
+            Nonsense::OtherId => frame(kind::RETURNED, id ^ 1),
+            Nonsense::Hello => frame(kind::HELLO, id),
+            Nonsense::Call => frame(kind::CALL, id),
+            Nonsense::Bye => header(0, kind::BYE, 0),
+            Nonsense::UnknownKind => frame(99, id),
+            Nonsense::Failed => frame(kind::FAILED, id),
+            Nonsense::Returned => frame(kind::RETURNED, id),
+            Nonsense::Endless => header(u64::MAX, kind::RETURNED, id),
+            Nonsense::AboveLimit => header((1 << 36) + 1, kind::RETURNED, id),
+            Nonsense::Text => b"This is printed to the wrong descriptor.\n".into(),
+            Nonsense::ShortText => b"oops\n".into(),
+        }
+    }
+}
+
+fn talk_nonsense((gate, nonsense): (String, Nonsense)) -> u32 {
+    let id = attend(&gate);
+    scribble(&nonsense.bytes(u64::from_le_bytes(id.try_into().unwrap())));
+    std::process::id()
+}
+
+#[test]
+fn nonsense_costs_the_call_and_the_worker() {
+    let _watchdog = Watchdog::new("nonsense_costs_the_call_and_the_worker");
+    for nonsense in Nonsense::ALL {
+        for workers in [1, 2] {
+            let (pool, gate) = (pool(workers), Gate::new());
+            let future = pool.submit(talk_nonsense, (gate.path(), nonsense));
+            let visitor = gate.next();
+            let worker = Observed::new(visitor.pid);
+            visitor.answer(&future.id().get().to_le_bytes());
+            let id = future.id();
+            let error = get(future).unwrap_err();
+            assert!(matches!(error, Error::Decode { what: "return value", .. }), "{nonsense:?}: {error:?}");
+            assert_eq!(error.task().unwrap().id, id);
+            // That a value is not what it should be does not show that it was not the worker's.
+            if nonsense != Nonsense::Returned {
+                assert!(error.to_string().contains("nonsense"), "{nonsense:?}: {error}");
+                worker.ends();
+                assert_works(&pool);
+            }
+        }
+    }
+}
+
+/// The host learns with the next reply that this one was not the worker's own. That call may be
+/// lost; no call may ever be given the answer of another.
+#[test]
+fn an_answer_of_one_call_is_never_taken_for_that_of_another() {
+    let _watchdog = Watchdog::new("an_answer_of_one_call_is_never_taken_for_that_of_another");
+    let (pool, gate) = (pool(1), Gate::new());
+    let future = pool.submit(talk_nonsense, (gate.path(), Nonsense::Returned));
+    let queued: Vec<_> = (100..110).map(|n| pool.submit(double, n)).collect();
+    gate.next().answer(&future.id().get().to_le_bytes());
+    assert!(matches!(get(future), Err(Error::Decode { .. })));
+    let outcomes: Vec<_> = queued.into_iter().map(get).collect();
+    let lost = outcomes.iter().filter(|outcome| outcome.is_err()).count();
+    assert!(lost <= 1, "{outcomes:?}");
+    for (n, outcome) in (100..).zip(&outcomes) {
+        match outcome {
+            Ok(value) => assert_eq!(*value, n * 2, "{outcomes:?}"),
+            Err(error) => assert!(matches!(error, Error::Decode { .. }), "{error:?}"),
+        }
+    }
+    assert_works(&pool);
+}
+
+#[test]
+fn half_a_reply_of_a_live_worker_can_be_ended_by_kill() {
+    fn half_and_wait(gate: String) -> u32 {
+        scribble(&header(8 << 20, kind::RETURNED, 0));
+        scribble(&[b'x'; 1000]);
+        wait_at(gate)
+    }
+    let _watchdog = Watchdog::new("half_a_reply_of_a_live_worker_can_be_ended_by_kill");
+    let (pool, gate) = (pool(1), Gate::new());
+    let future = pool.submit(half_and_wait, gate.path());
+    let visitor = gate.next();
+    assert!(future.kill());
+    let (pid, status) = death_in(get(future));
+    assert_eq!((pid, status.signal()), (visitor.pid, Some(libc::SIGKILL)));
+    assert_works(&pool);
+}
+
+/// Takes the five seconds that a worker is given to go after it hung up.
+#[test]
+fn a_worker_that_hangs_up_and_stays_is_killed() {
+    let _watchdog = Watchdog::new("a_worker_that_hangs_up_and_stays_is_killed");
+    let (pool, gate) = (pool(1), Gate::new());
+    let hang_up = |gate: String| {
+        blank(pipe_to_host());
+        wait_at(gate)
+    };
+    let future = pool.submit(hang_up, gate.path());
+    let visitor = gate.next();
+    let (pid, status) = death_in(get(future));
+    assert_eq!((pid, status.signal()), (visitor.pid, Some(libc::SIGKILL)));
+    assert_works(&pool);
+}
+
+// ---- Killed by us ----------------------------------------------------------------------------
+
+#[test]
+fn kill_ends_a_running_call_and_no_other() {
+    let _watchdog = Watchdog::new("kill_ends_a_running_call_and_no_other");
+    let (pool, gate) = (pool(2), Gate::new());
+    let victim = pool.submit(wait_at, gate.path());
+    let at_gate = gate.next();
+    let bystander = pool.submit(wait_at, gate.path());
+    let other = gate.next();
+    let pending = pool.submit(double, 1);
+    let behind = pool.submit(double, 2);
+
+    assert!(pending.kill());
+    assert!(matches!(get(pending), Err(Error::Cancelled { .. })));
+    assert!(victim.kill());
+    let (pid, status) = death_in(get(victim));
+    assert_eq!((pid, status.signal()), (at_gate.pid, Some(libc::SIGKILL)));
+    let pid = other.pid;
+    other.go_on();
+    assert_eq!(get(bystander).unwrap(), pid);
+    behind.wait();
+    assert!(!behind.kill(), "what has ended cannot be killed");
+    assert_eq!(get(behind).unwrap(), 4);
+    assert_works(&pool);
+}
+
+/// A call that spins is as dead as one that waits.
+#[test]
+fn kill_ends_a_call_that_never_looks_up() {
+    let _watchdog = Watchdog::new("kill_ends_a_call_that_never_looks_up");
+    let (pool, gate) = (pool(1), Gate::new());
+    let spin = |gate: String| -> u32 {
+        attend(&gate);
+        loop {
+            std::hint::spin_loop();
+        }
+    };
+    let future = pool.submit(spin, gate.path());
+    gate.next().go_on();
+    assert!(future.kill());
+    assert_eq!(death_in(get(future)).1.signal(), Some(libc::SIGKILL));
+    assert_works(&pool);
+}
+
+#[test]
+fn kill_again_and_again() {
+    let _watchdog = Watchdog::new("kill_again_and_again");
+    let (pool, gate) = (pool(1), Gate::new());
+    for _ in 0..20 {
+        let future = pool.submit(wait_at, gate.path());
+        let at_gate = gate.next();
+        assert!(future.kill());
+        // Asked a second time it may be over or not; either way nothing else is hit.
+        future.kill();
+        assert_eq!(death_in(get(future)).0, at_gate.pid);
+        assert_eq!(get(pool.submit(double, 4)).unwrap(), 8);
+    }
+}
+
+fn ending_all(end: fn(&ProcessPoolExecutor), signal: i32) {
+    let (pool, gate) = (pool(2), Gate::new());
+    let running = [pool.submit(wait_at, gate.path()), pool.submit(wait_at, gate.path())];
+    let mut pids = [gate.next(), gate.next()].map(|visitor| (visitor.pid, visitor));
+    pids.sort_by_key(|(pid, _)| *pid);
+    let queued: Vec<_> = (0..3).map(|n| pool.submit(double, n)).collect();
+    end(&pool);
+    let mut died = running.map(|future| death_in(get(future)));
+    died.sort_by_key(|(pid, _)| *pid);
+    for ((pid, status), (expected, _)) in died.iter().zip(&pids) {
+        assert_eq!((*pid, status.signal()), (*expected, Some(signal)));
+    }
+    for future in queued {
+        assert!(matches!(get(future), Err(Error::Cancelled { .. })));
+    }
+    assert!(matches!(get(pool.submit(double, 0)), Err(Error::ShutDown { .. })));
+    pool.shutdown();
+    assert!(pool.worker_pids().is_empty());
+}
+
+#[test]
+fn kill_workers_ends_the_pool() {
+    let _watchdog = Watchdog::new("kill_workers_ends_the_pool");
+    ending_all(ProcessPoolExecutor::kill_workers, libc::SIGKILL);
+}
+
+#[test]
+fn terminate_workers_ends_the_pool() {
+    let _watchdog = Watchdog::new("terminate_workers_ends_the_pool");
+    ending_all(ProcessPoolExecutor::terminate_workers, libc::SIGTERM);
+}
+
+/// A pool of one whose next worker, once the gate is shut, waits at it before `init`.
+fn gated_pool(gate: &Gate) -> ProcessPoolExecutor {
+    ProcessPoolExecutor::builder().max_workers(1).env(birth::GATE, gate.path()).build().unwrap()
+}
+
+fn shut(gate: &Gate) {
+    std::fs::write(format!("{}.shut", gate.path()), "").unwrap();
+}
+
+fn open(gate: &Gate) {
+    std::fs::remove_file(format!("{}.shut", gate.path())).unwrap();
+}
+
+/// The worker of an idle pool is dead and a call finds it out: `kill_workers` while the next
+/// worker is being started must end that call too.
+#[test]
+fn kill_workers_also_ends_a_worker_that_is_being_started() {
+    let _watchdog = Watchdog::new("kill_workers_also_ends_a_worker_that_is_being_started");
+    let at_birth = Gate::new();
+    let pool = gated_pool(&at_birth);
+    let old = get(pool.submit(pid_of_worker, ())).unwrap();
+    shut(&at_birth);
+    send(old, Signal::KILL);
+    until_dead(old);
+    let future = pool.submit(pid_of_worker, ());
+    let newborn = at_birth.next();
+    open(&at_birth);
+    pool.kill_workers();
+    drop(newborn);
+    let outcome = get(future);
+    assert!(outcome.is_err(), "{outcome:?} ran to its end in a worker started after `kill_workers`");
+    pool.shutdown();
+}
+
+/// A call that runs (its worker had died before it read it) is killed while its next worker is
+/// being started: `kill` says yes, so it must not run.
+#[test]
+fn kill_also_ends_a_call_whose_worker_is_being_started() {
+    let _watchdog = Watchdog::new("kill_also_ends_a_call_whose_worker_is_being_started");
+    let at_birth = Gate::new();
+    let pool = gated_pool(&at_birth);
+    let old = get(pool.submit(pid_of_worker, ())).unwrap();
+    stop(old);
+    let future = pool.submit(pid_of_worker, ());
+    until("the call is on its way", || future.running());
+    shut(&at_birth);
+    send(old, Signal::KILL);
+    let newborn = at_birth.next();
+    open(&at_birth);
+    let killed = future.kill();
+    drop(newborn);
+    let outcome = get(future);
+    assert!(killed, "a call that runs in a process can be killed");
+    assert!(outcome.is_err(), "it ran to its end in {outcome:?} after `kill` said that it was stopped");
+    assert_works(&pool);
+}
+
+// ---- What tasks leave behind -----------------------------------------------------------------
+
+/// Starts a program that outlives the worker and has its stdio; waits at the gate.
+fn leave_a_daemon((gate, note): (String, String)) -> u32 {
+    std::fs::write(note, program_that_waits().to_string()).unwrap();
+    wait_at(gate)
+}
+
+/// Leaves a copy of the worker that holds its pipes; waits at the gate.
+fn leave_a_fork((gate, note): (String, String)) -> u32 {
+    std::fs::write(note, fork_and_hold().to_string()).unwrap();
+    wait_at(gate)
+}
+
+#[test]
+fn death_is_noticed_while_a_program_of_the_worker_lives() {
+    let _watchdog = Watchdog::new("death_is_noticed_while_a_program_of_the_worker_lives");
+    let (pool, gate, dir) = (pool(1), Gate::new(), TempDir::new());
+    let note = dir.path("note");
+    let future = pool.submit(leave_a_daemon, (gate.path(), note.clone()));
+    let visitor = gate.next();
+    let daemon = leftover(&note);
+    send(visitor.pid, Signal::KILL);
+    assert_eq!(death_in(get(future)).0, visitor.pid);
+    assert!(daemon.0.is_alive(), "it was not its death that was noticed");
+    assert_works(&pool);
+}
+
+#[test]
+fn death_is_noticed_while_a_fork_of_the_worker_holds_its_pipes() {
+    let _watchdog = Watchdog::new("death_is_noticed_while_a_fork_of_the_worker_holds_its_pipes");
+    for idle in [false, true] {
+        let (pool, gate, dir) = (pool(1), Gate::new(), TempDir::new());
+        let note = dir.path("note");
+        let future = pool.submit(leave_a_fork, (gate.path(), note.clone()));
+        let visitor = gate.next();
+        let fork = leftover(&note);
+        let pid = visitor.pid;
+        if idle {
+            visitor.go_on();
+            assert_eq!(get(future).unwrap(), pid);
+            send(pid, Signal::KILL);
+            until_dead(pid);
+        } else {
+            send(pid, Signal::KILL);
+            assert_eq!(death_in(get(future)).0, pid);
+        }
+        assert_works(&pool);
+        drop(pool);
+        assert!(fork.0.is_alive(), "it was not its death that was noticed");
+    }
+}
+
+/// The host is in the middle of sending a large argument when the worker dies: the pipe is full,
+/// and stays so, because the fork keeps it open and does not read.
+#[test]
+fn death_is_noticed_by_a_host_that_writes_into_a_pipe_which_a_fork_holds() {
+    let _watchdog = Watchdog::new("death_is_noticed_by_a_host_that_writes_into_a_pipe_which_a_fork_holds");
+    let (pool, gate, dir) = (pool(1), Gate::new(), TempDir::new());
+    let note = dir.path("note");
+    let first = pool.submit(leave_a_fork, (gate.path(), note.clone()));
+    gate.next().go_on();
+    let pid = get(first).unwrap();
+    let fork = leftover(&note);
+    stop(pid);
+    let future = pool.submit(|text: String| text.len(), "x".repeat(4 << 20));
+    until("the call is on its way", || future.running());
+    send(pid, Signal::KILL);
+    let noticed = future.wait_timeout(Duration::from_secs(20));
+    assert!(fork.0.is_alive(), "it was not its death that was noticed");
+    drop(fork);
+    let outcome = get(future);
+    assert!(noticed, "the host wrote on until the fork died too; then: {outcome:?}");
+    assert!(matches!(outcome, Ok(length) if length == 4 << 20), "nobody had read it: {outcome:?}");
+    assert_works(&pool);
+}
+
+#[test]
+fn a_pool_ends_while_a_fork_of_its_worker_holds_the_pipes() {
+    let _watchdog = Watchdog::new("a_pool_ends_while_a_fork_of_its_worker_holds_the_pipes");
+    let (pool, gate, dir) = (pool(1), Gate::new(), TempDir::new());
+    let note = dir.path("note");
+    let future = pool.submit(leave_a_fork, (gate.path(), note.clone()));
+    gate.next().go_on();
+    let worker = Observed::new(get(future).unwrap());
+    let fork = leftover(&note);
+    drop(pool);
+    assert!(!worker.is_alive());
+    assert!(fork.0.is_alive());
+}
+
+// ---- Traffic ---------------------------------------------------------------------------------
+
+/// Bytes that travel as such: `Vec<u8>` would be seconds in a debug build.
+#[derive(PartialEq, Eq)]
+struct Blob(Vec<u8>);
+
+impl Blob {
+    fn new(length: usize) -> Self {
+        Blob((0..length).map(|n| (n ^ (n >> 8) ^ (n >> 16)) as u8).collect())
+    }
+}
+
+impl Serialize for Blob {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Blob {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl serde::de::Visitor<'_> for Bytes {
+            type Value = Blob;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("bytes")
+            }
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Blob, E> {
+                Ok(Blob(bytes.into()))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
+const SIZES: [usize; 7] = [0, 1, (64 << 10) - 1, 64 << 10, (64 << 10) + 1, 1 << 20, 64 << 20];
+
+#[test]
+fn arguments_and_results_of_every_size_arrive_whole() {
+    let _watchdog = Watchdog::new("arguments_and_results_of_every_size_arrive_whole");
+    let pool = pool(2);
+    for size in SIZES {
+        let there = pool.submit(|blob: Blob| blob == Blob::new(blob.0.len()), Blob::new(size));
+        assert!(get(there).unwrap(), "{size} bytes as the argument");
+        let back = get(pool.submit(Blob::new, size)).unwrap();
+        assert!(back == Blob::new(size), "{size} bytes as the result");
+    }
+    for size in SIZES {
+        let both = get(pool.submit(|blob: Blob| blob, Blob::new(size))).unwrap();
+        assert!(both == Blob::new(size), "{size} bytes in both directions");
+    }
+}
+
+/// Where procspawn 1.0.2 does not return from the second `spawn`.
+#[test]
+fn large_arguments_behind_a_slow_call_do_not_block_submit() {
+    let _watchdog = Watchdog::new("large_arguments_behind_a_slow_call_do_not_block_submit");
+    let (pool, gate) = (pool(1), Gate::new());
+    let slow = pool.submit(wait_at, gate.path());
+    let visitor = gate.next();
+    let large: Vec<_> = (0..20).map(|_| pool.submit(|blob: Blob| blob.0.len(), Blob::new(1 << 20))).collect();
+    // The slow call ends after all of them were submitted, and not before.
+    assert!(slow.running());
+    visitor.go_on();
+    for future in large {
+        assert_eq!(get(future).unwrap(), 1 << 20);
+    }
+    get(slow).unwrap();
+}
+
+/// Where procspawn 1.0.2 stalls.
+#[test]
+fn results_can_be_awaited_in_reverse_order() {
+    let _watchdog = Watchdog::new("results_can_be_awaited_in_reverse_order");
+    let pool = pool(2);
+    let futures: Vec<_> = (0..12).map(|n| pool.submit(double, n)).collect();
+    for (n, future) in futures.into_iter().enumerate().rev() {
+        assert_eq!(get(future).unwrap(), n as u64 * 2);
+    }
+    // The same with results that do not fit into a pipe.
+    let futures: Vec<_> = (0..6).map(|_| pool.submit(Blob::new, 1 << 20)).collect();
+    for future in futures.into_iter().rev() {
+        assert!(get(future).unwrap() == Blob::new(1 << 20));
+    }
+}
+
+fn panic_with(n: u32) {
+    panic!("no {n}");
+}
+
+/// Where procspawn 1.0.2 loses most of the messages.
+#[test]
+fn a_thousand_panics_keep_their_messages_and_their_workers() {
+    let _watchdog = Watchdog::new("a_thousand_panics_keep_their_messages_and_their_workers");
+    let (pool, gate) = (pool(2), Gate::new());
+    let both = [pool.submit(wait_at, gate.path()), pool.submit(wait_at, gate.path())];
+    drop([gate.next(), gate.next()]);
+    let mut workers = both.map(|future| get(future).unwrap());
+    workers.sort_unstable();
+    let futures: Vec<Future<()>> = (0..1000).map(|n| pool.submit(panic_with, n)).collect();
+    for (n, future) in (0..).zip(futures) {
+        let error = get(future).unwrap_err();
+        let Error::Panicked { task, panic } = &error else { panic!("{n}: {error:?}") };
+        assert!(task.name.ends_with("::panic_with"), "{n}: {error}");
+        assert_eq!(panic.message(), format!("no {n}"));
+        assert!(panic.location().unwrap().contains("tests/faults.rs:"), "{n}: {error}");
+    }
+    let mut after = pool.worker_pids();
+    after.sort_unstable();
+    assert_eq!(after, workers, "a panic needs no new worker");
+}
+
+#[test]
+fn a_backtrace_comes_if_and_only_if_it_was_asked_for() {
+    let _watchdog = Watchdog::new("a_backtrace_comes_if_and_only_if_it_was_asked_for");
+    for asked in ["1", "0"] {
+        let builder = ProcessPoolExecutor::builder().max_workers(1);
+        let pool = builder.env("RUST_BACKTRACE", asked).env("RUST_LIB_BACKTRACE", asked).build().unwrap();
+        let error = get(pool.submit(panic_with, 7)).unwrap_err();
+        let Error::Panicked { panic, .. } = &error else { panic!("{error:?}") };
+        match panic.backtrace() {
+            Some(backtrace) => {
+                assert!(asked == "1" && backtrace.contains("panic_with"), "{asked}: {backtrace}")
+            }
+            None => assert_eq!(asked, "0"),
+        }
+    }
+}
+
+/// With a map the call that dies is the chunk; all items have an outcome, and the others a value.
+#[test]
+fn death_costs_a_map_one_chunk() {
+    let _watchdog = Watchdog::new("death_costs_a_map_one_chunk");
+    let pool = pool(2);
+    let mortal = |n: u64| if n == 12 { Death::ExitThree.die() } else { n * 2 };
+    let options = concurrent_futures::MapOptions::new().chunksize(5);
+    let outcomes: Vec<_> = pool.map_with(mortal, 0..30, options).collect();
+    assert_eq!(outcomes.len(), 30);
+    for (n, outcome) in (0..).zip(outcomes) {
+        match outcome {
+            Ok(value) => assert!(value == n * 2 && !(10..15).contains(&n), "{n}: {value}"),
+            Err(error) => {
+                assert!((10..15).contains(&n), "{n}: {error}");
+                assert_eq!(death_in(Err::<(), _>(error)).1.code(), Some(3));
+            }
+        }
+    }
+    assert_works(&pool);
+}
+
+#[test]
+fn a_pool_that_was_closed_without_waiting_ends_all_its_futures() {
+    let _watchdog = Watchdog::new("a_pool_that_was_closed_without_waiting_ends_all_its_futures");
+    let (pool, gate) = (pool(1), Gate::new());
+    let running = pool.submit(wait_at, gate.path());
+    let visitor = gate.next();
+    let queued: Vec<_> = (0..5).map(|n| pool.submit(double, n)).collect();
+    pool.shutdown_with(Shutdown { wait: false, cancel_futures: false });
+    send(visitor.pid, Signal::KILL);
+    assert_eq!(death_in(get(running)).0, visitor.pid);
+    for (n, future) in (0..).zip(queued) {
+        assert_eq!(get(future).unwrap(), n * 2, "what was queued has a new worker");
+    }
+    assert!(pool.shutdown_timeout(LONG));
+    assert!(pool.worker_pids().is_empty());
+}

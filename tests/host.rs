@@ -1,0 +1,589 @@
+//! What a host process sees and leaves: the ways it ends, Ctrl-C, the terminal it shares with its
+//! workers, pools inside workers, and what programs that tasks start inherit.
+//!
+//! Not here: workers that die (`faults.rs`). Most tests start this program again as an ordinary
+//! process that plays a role, and watch it from outside: what happens to it happens to it alone.
+
+#![allow(unsafe_code)] // a handler of a signal
+
+mod faults_common;
+
+use std::collections::HashMap;
+use std::io::{BufRead, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use concurrent_futures::{Error, Executor, ProcessPoolExecutor, Shutdown};
+use faults_common::*;
+use rustix::process::{Pid, Signal};
+
+concurrent_futures::init_tests!();
+
+#[test]
+fn role_entry() {
+    let Some(role) = my_role() else { return };
+    let _watchdog = Watchdog::new("a role");
+    match role.as_str() {
+        "leaving" => leaving(),
+        "unwinding" => unwinding(),
+        "interrupted" => interrupted(),
+        "printing" => printing(),
+        "rude" => rude(),
+        "reading" => reading(),
+        "ordinary" => ordinary(),
+        "quiet in pipelines" => quiet_in_pipelines(),
+        other => panic!("no role: {other}"),
+    }
+}
+
+fn pool(max_workers: usize) -> ProcessPoolExecutor {
+    ProcessPoolExecutor::new(max_workers).unwrap()
+}
+
+// ---- The ways a host ends --------------------------------------------------------------------
+
+/// A host with a worker that waits, one that spins and one that is idle, and with a program of
+/// its own; all of them are told of at gates. Then it ends.
+fn leaving() {
+    static POOL: OnceLock<ProcessPoolExecutor> = OnceLock::new(); // not dropped when `main` returns
+    let pool = POOL.get_or_init(|| pool(3));
+    let spin = |gate: String| -> u32 {
+        attend(&gate);
+        loop {
+            std::hint::spin_loop();
+        }
+    };
+    drop(pool.submit(wait_at, variable("WAITING")));
+    drop(pool.submit(spin, variable("SPINNING")));
+    let idle = pool.submit(wait_at, variable("IDLE"));
+    get(idle).unwrap();
+    drop(pool.submit(wait_at, variable("WAITING"))); // the idle one is taken again …
+    drop(pool.submit(wait_at, variable("IDLE"))); // … and this one stays in the queue
+    std::fs::write(variable("NOTE"), program_that_waits().to_string()).unwrap();
+    attend(&variable("READY"));
+    match variable("WAY").as_str() {
+        "return" => pool.shutdown_with(Shutdown { wait: false, cancel_futures: false }),
+        "exit" => std::process::exit(7),
+        "abort" => Death::Abort.die(),
+        "panic" => panic!("a host that panics"),
+        "bad write" => Death::BadWrite.die(),
+        signal => panic!("still here after {signal}"),
+    }
+}
+
+#[test]
+fn no_worker_outlives_its_host() {
+    let _watchdog = Watchdog::new("no_worker_outlives_its_host");
+    let signals = [
+        ("SIGKILL", Signal::KILL),
+        ("SIGTERM", Signal::TERM),
+        ("SIGINT", Signal::INT),
+        ("SIGHUP", Signal::HUP),
+    ];
+    let signals = signals.map(|(name, signal)| (name, Some(signal)));
+    let own = ["return", "exit", "abort", "panic", "bad write"].map(|way| (way, None));
+    for (way, signal) in signals.into_iter().chain(own) {
+        let (waiting, spinning, idle, ready) = (Gate::new(), Gate::new(), Gate::new(), Gate::new());
+        let dir = TempDir::new();
+        let note = dir.path("note");
+        let host = role("leaving")
+            .env("WAITING", waiting.path())
+            .env("SPINNING", spinning.path())
+            .env("IDLE", idle.path())
+            .env("READY", ready.path())
+            .env("NOTE", &note)
+            .env("WAY", way)
+            .spawn()
+            .unwrap();
+        let first = waiting.next();
+        let spinner = spinning.next();
+        let quick = idle.next();
+        let mut workers =
+            vec![Observed::new(first.pid), Observed::new(spinner.pid), Observed::new(quick.pid)];
+        spinner.go_on();
+        quick.go_on();
+        let second = waiting.next();
+        assert_eq!(second.pid, workers[2].pid, "the idle one is used first");
+        let at_ready = ready.next();
+        assert_eq!(at_ready.pid, host.id());
+        let program = leftover(&note);
+        assert!(workers.iter().all(Observed::is_alive));
+
+        let begin = Instant::now();
+        match signal {
+            Some(signal) => send(host.id(), signal),
+            None => at_ready.go_on(),
+        }
+        workers.drain(..).for_each(|worker| worker.ends());
+        println!("{way}: the last worker was gone after {:?}", begin.elapsed());
+        assert!(program.0.is_alive(), "{way}: a program of the host keeps no worker alive");
+        drop(program); // it holds the host's stdout
+        let status = host.wait_with_output().unwrap().status;
+        match (way, signal) {
+            (_, Some(signal)) => assert_eq!(status.signal(), Some(signal.as_raw()), "{way}"),
+            ("return", _) => assert_eq!(status.code(), Some(0), "{way}"),
+            ("exit", _) => assert_eq!(status.code(), Some(7), "{way}"),
+            ("panic", _) => assert_eq!(status.code(), Some(101), "{way}"),
+            _ => assert!(status.signal().is_some(), "{way}: {status}"),
+        }
+    }
+}
+
+#[test]
+fn no_idle_worker_outlives_its_host() {
+    let _watchdog = Watchdog::new("no_idle_worker_outlives_its_host");
+    // The role `interrupted` has one busy worker and one that is idle.
+    for signal in [Signal::KILL, Signal::TERM] {
+        let (idle, busy, dir) = (Gate::new(), Gate::new(), TempDir::new());
+        let note = dir.path("note");
+        let mut host = role("interrupted")
+            .env("IDLE", idle.path())
+            .env("BUSY", busy.path())
+            .env("NOTE", &note)
+            .spawn()
+            .unwrap();
+        let (quick, slow) = (idle.next(), busy.next());
+        let _program = leftover(&note);
+        let workers = [Observed::new(quick.pid), Observed::new(slow.pid)];
+        quick.go_on();
+        let host_itself = idle.next(); // says that the quick call is over
+        assert_eq!(host_itself.pid, host.id());
+        let begin = Instant::now();
+        send(host.id(), signal);
+        workers.iter().for_each(Observed::ends);
+        println!("{signal:?}: the idle worker was gone after {:?}", begin.elapsed());
+        assert_eq!(host.wait().unwrap().signal(), Some(signal.as_raw()));
+    }
+}
+
+/// A thread panics while it owns a pool: what runs ends, what waits is cancelled.
+fn unwinding() {
+    let gate = Gate::new();
+    let (futures, come) = std::sync::mpsc::channel();
+    let path = gate.path();
+    let owner = std::thread::spawn(move || {
+        let pool = pool(1);
+        let running = pool.submit(wait_at, path);
+        until("it runs", || running.running());
+        let queued: Vec<_> = (0..5).map(|n| pool.submit(double, n)).collect();
+        futures.send((running, queued)).unwrap();
+        panic!("the thread that owns the pool");
+    });
+    let visitor = gate.next();
+    let (running, queued) = come.recv().unwrap();
+    for future in queued {
+        assert!(matches!(get(future), Err(Error::Cancelled { .. })));
+    }
+    let worker = Observed::new(visitor.pid);
+    assert!(!running.done() && worker.is_alive(), "what runs is waited for");
+    visitor.go_on();
+    assert_eq!(get(running).unwrap(), worker.pid);
+    assert!(owner.join().is_err());
+    assert!(!worker.is_alive());
+    assert_eq!(children_of(std::process::id()), []);
+}
+
+#[test]
+fn a_pool_that_is_dropped_by_a_panic_cancels_what_waits() {
+    let _watchdog = Watchdog::new("a_pool_that_is_dropped_by_a_panic_cancels_what_waits");
+    applause(role("unwinding").spawn().unwrap());
+}
+
+// ---- Ctrl-C ----------------------------------------------------------------------------------
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn on_interrupt(_signal: i32) {
+    INTERRUPTED.store(true, Ordering::SeqCst);
+}
+
+/// A host that outlives Ctrl-C, with a worker that is busy and one that is idle. The busy one has
+/// started a program.
+fn interrupted() {
+    // SAFETY: the handler only stores to an atomic.
+    unsafe { libc::signal(libc::SIGINT, on_interrupt as extern "C" fn(i32) as libc::sighandler_t) };
+    let pool = pool(2);
+    let slow = |(gate, note): (String, String)| {
+        let mut program = Command::new("sleep").arg("150").spawn().unwrap();
+        std::fs::write(note, program.id().to_string()).unwrap();
+        let pid = wait_at(gate);
+        program.kill().unwrap(); // unless it is dead by now
+        (pid, program.wait().unwrap().signal())
+    };
+    let busy = pool.submit(slow, (variable("BUSY"), variable("NOTE")));
+    let idle = pool.submit(wait_at, variable("IDLE"));
+    let idle = get(idle).unwrap();
+    attend(&variable("IDLE"));
+    let (pid, program) = get(busy).unwrap();
+    until("Ctrl-C came here too", || INTERRUPTED.load(Ordering::SeqCst));
+    assert_eq!(program, Some(libc::SIGINT), "a program of a task is not deaf to it");
+    let mut workers = pool.worker_pids();
+    workers.sort_unstable();
+    let mut expected = [pid, idle];
+    expected.sort_unstable();
+    assert_eq!(workers, expected, "no worker died of it");
+    assert_eq!(get(pool.submit(double, 21)).unwrap(), 42);
+}
+
+/// A terminal sends SIGINT to the whole process group.
+#[test]
+fn ctrl_c_is_the_hosts_alone() {
+    let _watchdog = Watchdog::new("ctrl_c_is_the_hosts_alone");
+    let (idle, busy, dir) = (Gate::new(), Gate::new(), TempDir::new());
+    let host = role("interrupted")
+        .env("IDLE", idle.path())
+        .env("BUSY", busy.path())
+        .env("NOTE", dir.path("note"))
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    idle.next().go_on();
+    let at_idle = idle.next();
+    let at_busy = busy.next();
+    let group = Pid::from_raw(host.id() as i32).unwrap();
+    rustix::process::kill_process_group(group, Signal::INT).unwrap();
+    at_busy.go_on();
+    at_idle.go_on();
+    applause(host);
+}
+
+// ---- SIGPIPE ---------------------------------------------------------------------------------
+
+/// Many command line programs put SIGPIPE back to its default, to end quietly before `| head`.
+/// A worker that dies while a call is written to it must not end such a host.
+fn quiet_in_pipelines() {
+    // SAFETY: the default action installs no code.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    let pool = pool(1);
+    let old = get(pool.submit(pid_of_worker, ())).unwrap();
+    stop(old);
+    let future = pool.submit(|text: String| text.len(), "x".repeat(4 << 20));
+    until("the call is on its way", || future.running());
+    send(old, Signal::KILL);
+    assert_eq!(get(future).unwrap(), 4 << 20);
+    // Workers that are deaf from the start: what is written to them has no reader.
+    for _ in 0..20 {
+        let builder = ProcessPoolExecutor::builder().max_workers(1);
+        let pool = builder.initializer(|()| blank(pipe_from_host()), ()).build().unwrap();
+        assert!(get(pool.submit(double, 1)).is_err());
+    }
+}
+
+#[test]
+fn a_host_with_the_default_sigpipe_survives_its_workers() {
+    let _watchdog = Watchdog::new("a_host_with_the_default_sigpipe_survives_its_workers");
+    applause(role("quiet in pipelines").spawn().unwrap());
+}
+
+// ---- The terminal ----------------------------------------------------------------------------
+
+const LINES: usize = 1000;
+const FILL: &str = "the quick brown fox jumps over the lazy dog";
+
+fn print_lines((gate, who): (String, String)) {
+    attend(&gate);
+    for n in 0..LINES {
+        println!("out {who} {n} {FILL}");
+        // In one piece: the standard library does not buffer stderr, so `eprintln!` writes piece by
+        // piece, and lines of two processes may mix.
+        let line = format!("err {who} {n} {FILL}\n");
+        eprint!("{line}");
+    }
+}
+
+/// Four workers and the host print at the same time; then things one at a time.
+fn printing() {
+    let (pool, gate) = (pool(4), Gate::new());
+    let futures: Vec<_> =
+        (0..4).map(|n| pool.submit(print_lines, (gate.path(), format!("worker-{n}")))).collect();
+    let path = gate.path();
+    let host = std::thread::spawn(move || print_lines((path, "host".into())));
+    let everybody: Vec<_> = (0..5).map(|_| gate.next()).collect();
+    drop(everybody);
+    futures.into_iter().for_each(|future| get(future).unwrap());
+    host.join().unwrap();
+
+    get(pool.submit(|()| print!("a call that ends in the middle of a line"), ())).unwrap();
+    println!(", and its host");
+    get(pool.submit(|()| eprintln!("one worker alone {FILL}"), ())).unwrap();
+}
+
+fn assert_printed(text: &str, stream: &str) {
+    let mut next: HashMap<&str, usize> = HashMap::new();
+    for line in text.lines().filter(|line| line.contains(&format!("{stream} ")) && line.contains(FILL)) {
+        let mut words = line.splitn(4, ' ');
+        let mut word = || words.next().unwrap_or_default();
+        let (first, who, n, fill) = (word(), word(), word(), word());
+        assert!(first == stream && fill == FILL, "a torn line: {line:?}");
+        let next = next.entry(who).or_default();
+        assert_eq!(n, next.to_string(), "{who} in order: {line:?}");
+        *next += 1;
+    }
+    let mut who: Vec<_> = next.into_iter().collect();
+    who.sort_unstable();
+    let everybody = ["host", "worker-0", "worker-1", "worker-2", "worker-3"];
+    assert_eq!(who, everybody.map(|who| (who, LINES)), "{stream}");
+}
+
+#[test]
+fn what_tasks_print_arrives_whole_in_pipes() {
+    let _watchdog = Watchdog::new("what_tasks_print_arrives_whole_in_pipes");
+    let output = role("printing").spawn().unwrap().wait_with_output().unwrap();
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success(), "{err}");
+    assert_printed(&out, "out");
+    assert_printed(&err, "err");
+    assert!(out.contains("\na call that ends in the middle of a line, and its host\n"), "{out}");
+    assert!(err.ends_with(&format!("\none worker alone {FILL}\n")), "{err}");
+}
+
+#[test]
+fn what_tasks_print_arrives_whole_on_a_terminal() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let _watchdog = Watchdog::new("what_tasks_print_arrives_whole_on_a_terminal");
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap();
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
+    let slave: OwnedFd = rustix::fs::open(name.as_c_str(), flags, rustix::fs::Mode::empty()).unwrap();
+    let mut command = role("printing");
+    command.stdout(slave.try_clone().unwrap()).stderr(slave);
+    let mut host = command.spawn().unwrap();
+    drop(command); // our copies of the slave
+    let mut bytes = Vec::new();
+    let end = std::fs::File::from(master).read_to_end(&mut bytes);
+    assert_eq!(end.unwrap_err().raw_os_error(), Some(libc::EIO), "the terminal has no other side any more");
+    let text = String::from_utf8(bytes).unwrap().replace("\r\n", "\n");
+    assert!(host.wait().unwrap().success(), "{text}");
+    assert_printed(&text, "out");
+    assert_printed(&text, "err");
+    assert!(text.contains("\na call that ends in the middle of a line, and its host\n"), "{text}");
+}
+
+/// Tasks that write to descriptor 1 what they like, close it, or give it away.
+fn rude() {
+    let pool = pool(1);
+    let noise = |n: u8| {
+        let bytes: Vec<u8> = (0..100_000_u32).map(|i| (i as u8).wrapping_mul(n)).collect();
+        std::io::stdout().write_all(&bytes).unwrap();
+        std::io::stderr().write_all(&bytes).unwrap();
+        // Such as a header of the protocol.
+        std::io::stdout().write_all(&header(u64::MAX, kind::RETURNED, u64::from(n))).unwrap();
+        n
+    };
+    let closed = |fd: i32| {
+        // SAFETY: that the standard library still believes in the descriptor is the point.
+        assert_eq!(unsafe { libc::close(fd) }, 0);
+        println!("to nobody");
+        eprintln!("to nobody");
+        fd
+    };
+    let worker = get(pool.submit(pid_of_worker, ())).unwrap();
+    for n in 0..10 {
+        assert_eq!(get(pool.submit(noise, n)).unwrap(), n);
+    }
+    for fd in [0, 1, 2] {
+        assert_eq!(get(pool.submit(closed, fd)).unwrap(), fd);
+        // Whatever is opened next is number `fd`, and printing goes there.
+        let elsewhere = |n: u64| {
+            let file = std::fs::File::open("/proc/self/stat").unwrap();
+            println!("to a file that is open for reading");
+            drop(file);
+            n * 2
+        };
+        assert_eq!(get(pool.submit(elsewhere, 21)).unwrap(), 42);
+    }
+    assert_eq!(get(pool.submit(pid_of_worker, ())).unwrap(), worker, "nobody died of it");
+}
+
+#[test]
+fn nothing_that_tasks_do_to_stdio_disturbs_the_pool() {
+    let _watchdog = Watchdog::new("nothing_that_tasks_do_to_stdio_disturbs_the_pool");
+    let output = role("rude").spawn().unwrap().wait_with_output().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    let tail: String = err.chars().rev().take(2000).collect::<Vec<_>>().into_iter().rev().collect();
+    assert!(output.status.success(), "{tail}");
+}
+
+/// Reads its own stdin, before and after its tasks tried to.
+fn reading() {
+    let stdin = std::io::stdin();
+    let mut line = String::new();
+    stdin.lock().read_line(&mut line).unwrap();
+    assert_eq!(line, "first\n");
+    let pool = pool(2);
+    let read = |()| {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).unwrap();
+        text
+    };
+    for _ in 0..4 {
+        assert_eq!(get(pool.submit(read, ())).unwrap(), "");
+    }
+    line.clear();
+    attend(&variable("READY"));
+    stdin.lock().read_line(&mut line).unwrap();
+    assert_eq!(line, "second\n");
+}
+
+#[test]
+fn stdin_is_the_hosts_alone() {
+    let _watchdog = Watchdog::new("stdin_is_the_hosts_alone");
+    let ready = Gate::new();
+    let mut host = role("reading").stdin(Stdio::piped()).env("READY", ready.path()).spawn().unwrap();
+    let mut stdin = host.stdin.take().unwrap();
+    stdin.write_all(b"first\n").unwrap();
+    let visitor = ready.next();
+    stdin.write_all(b"second\n").unwrap();
+    visitor.go_on();
+    applause(host);
+}
+
+// ---- Programs that tasks start ---------------------------------------------------------------
+
+/// Descriptors and environment that a program inherits from this process.
+fn inherited((): ()) -> (Vec<String>, String) {
+    let list = Command::new("sh").args(["-c", "ls -l /proc/self/fd; echo; env"]).output().unwrap();
+    let text = String::from_utf8(list.stdout).unwrap();
+    let (descriptors, env) = text.split_once("\n\n").unwrap();
+    // "… 1 -> pipe:[123]": the kind counts, the number of the pipe is another each time.
+    let kind = |line: &str| Some(line.rsplit_once(' ')?.1.split(['[', '/']).next()?.to_owned());
+    let mut kinds: Vec<String> = descriptors.lines().skip(1).filter_map(kind).collect();
+    kinds.sort();
+    (kinds, env.into())
+}
+
+#[test]
+fn a_program_that_a_task_starts_inherits_nothing_of_the_pool() {
+    let _watchdog = Watchdog::new("a_program_that_a_task_starts_inherits_nothing_of_the_pool");
+    let pool = pool(2);
+    let (of_host, _) = inherited(());
+    let (of_worker, env) = get(pool.submit(inherited, ())).unwrap();
+    assert_eq!(of_worker.len(), of_host.len(), "in the worker {of_worker:?}, in the host {of_host:?}");
+    let sockets = |kinds: &[String]| kinds.iter().filter(|kind| kind.starts_with("socket")).count();
+    assert!(sockets(&of_worker) <= sockets(&of_host), "{of_worker:?}");
+    // What does go on is the guard, and it says how deep we are.
+    assert!(env.contains("CONCURRENT_FUTURES_WORKER=1."), "{env}");
+}
+
+/// A program like any other, which makes use of a pool.
+fn ordinary() {
+    let value = get(pool(1).submit(double, 21)).unwrap();
+    println!("an ordinary program: {value}");
+}
+
+#[test]
+fn a_copy_of_the_program_that_a_task_starts_is_no_worker() {
+    let _watchdog = Watchdog::new("a_copy_of_the_program_that_a_task_starts_is_no_worker");
+    let start = |with_socket: bool| {
+        let mut command = role("ordinary");
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        if with_socket {
+            command.stdin(OwnedFd::from(theirs));
+        }
+        let printed = applause(command.spawn().unwrap());
+        drop(ours);
+        printed
+    };
+    let pool = pool(1);
+    for with_socket in [false, true] {
+        let printed = get(pool.submit(start, with_socket)).unwrap();
+        assert!(printed.contains("an ordinary program: 42\n"), "{printed}");
+    }
+}
+
+// ---- Pools inside workers --------------------------------------------------------------------
+
+/// The processes of a pool in a pool in a pool …
+fn nest(levels: u32) -> Vec<u32> {
+    let mut pids = vec![std::process::id()];
+    if levels > 0 {
+        pids.extend(get(pool(1).submit(nest, levels - 1)).unwrap());
+    }
+    pids
+}
+
+#[test]
+fn a_worker_can_have_a_pool_of_its_own() {
+    let _watchdog = Watchdog::new("a_worker_can_have_a_pool_of_its_own");
+    let mut pids = nest(3);
+    assert_eq!(pids.len(), 4);
+    pids.sort_unstable();
+    pids.dedup();
+    assert_eq!(pids.len(), 4, "each is another process");
+}
+
+/// Calls that a task submits have numbers of their own; one of them is the number that the task
+/// itself has in its host.
+#[test]
+fn a_task_can_wait_for_every_call_of_its_own_pool() {
+    /// A call that ends when its caller has gone to sleep: one that ends at once is not waited for.
+    fn waited_for(pool: &ProcessPoolExecutor, n: u64) -> Result<u64, Error> {
+        let gate = Gate::new();
+        let future = pool.submit(|(gate, n): (String, u64)| (wait_at(gate), n * 2).1, (gate.path(), n));
+        let caller = rustix::thread::gettid().as_raw_pid() as u32;
+        std::thread::scope(|scope| {
+            let visitor = gate.next();
+            scope.spawn(move || {
+                until("the caller sleeps", || state(caller) == Some('S'));
+                drop(visitor);
+            });
+            get(future)
+        })
+    }
+    fn sum(calls: u64) -> u64 {
+        let pool = pool(1);
+        (0..calls).map(|n| waited_for(&pool, n).unwrap()).sum()
+    }
+    let _watchdog = Watchdog::new("a_task_can_wait_for_every_call_of_its_own_pool");
+    let pool = pool(1);
+    let first = pool.submit(double, 0);
+    let second = pool.submit(sum, first.id().get() + 20);
+    assert!(second.id().get() < first.id().get() + 20, "the number of the second is among those it gives");
+    let calls = first.id().get() + 20;
+    assert_eq!(get(second).unwrap(), calls * (calls - 1));
+}
+
+/// How many pools fit into each other, and what is said then.
+fn dig((): ()) -> (u32, String) {
+    match ProcessPoolExecutor::new(1) {
+        Ok(pool) => {
+            let (depth, error) = get(pool.submit(dig, ())).unwrap();
+            (depth + 1, error)
+        }
+        Err(error) => (0, format!("{error:?}")),
+    }
+}
+
+#[test]
+fn pools_in_pools_end_with_an_error() {
+    let _watchdog = Watchdog::new("pools_in_pools_end_with_an_error");
+    let (depth, error) = dig(());
+    assert_eq!(depth, 16);
+    assert!(error.starts_with("InvalidArgument") && error.contains("nested 16 deep"), "{error}");
+}
+
+fn host_a_call(gate: String) -> u32 {
+    get(pool(1).submit(wait_at, gate)).unwrap()
+}
+
+#[test]
+fn the_pool_of_a_worker_that_is_killed_goes_with_it() {
+    let _watchdog = Watchdog::new("the_pool_of_a_worker_that_is_killed_goes_with_it");
+    let (pool, gate) = (pool(1), Gate::new());
+    let future = pool.submit(host_a_call, gate.path());
+    let visitor = gate.next();
+    let grandchild = Observed::new(visitor.pid);
+    let child = pool.worker_pids();
+    assert!(!child.contains(&visitor.pid));
+    assert!(future.kill());
+    assert!(matches!(get(future), Err(Error::WorkerDied { pid, .. }) if child == [pid]));
+    grandchild.ends();
+    assert_eq!(get(pool.submit(double, 2)).unwrap(), 4);
+}

@@ -1,0 +1,242 @@
+//! What pools take from the system and give back: descriptors, processes, threads, memory; and
+//! what happens when the system has no more to give.
+//!
+//! Not here: workers that die (`faults.rs`). Limits belong to a whole process, so each test plays
+//! in a process of its own, a role.
+
+mod faults_common;
+
+use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+use faults_common::*;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+concurrent_futures::init_tests!();
+
+#[test]
+fn role_entry() {
+    let Some(role) = my_role() else { return };
+    let _watchdog = Watchdog::new("a role");
+    match role.as_str() {
+        "fifty pools" => fifty_pools(),
+        "two hundred workers" => two_hundred_workers(),
+        "hundred thousand calls" => hundred_thousand_calls(),
+        "no descriptors" => no_descriptors(),
+        "no second worker" => no_second_worker(),
+        "liars" => liars(),
+        other => panic!("no role: {other}"),
+    }
+}
+
+fn pool(max_workers: usize) -> ProcessPoolExecutor {
+    ProcessPoolExecutor::new(max_workers).unwrap()
+}
+
+fn limit_descriptors(most: u64) {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: hard }).unwrap();
+}
+
+fn fifty_pools() {
+    let use_one = |n: u64| {
+        let pool = pool(3);
+        let futures: Vec<_> = (0..6).map(|i| pool.submit(double, n + i)).collect();
+        let panicked = pool.submit(|death: Death| death.die(), Death::Panic);
+        let died = pool.submit(|death: Death| death.die(), Death::ExitThree);
+        for (i, future) in (0..).zip(futures) {
+            assert_eq!(get(future).unwrap(), 2 * (n + i));
+        }
+        let _: Error = get::<()>(panicked).unwrap_err();
+        let _: Error = get::<()>(died).unwrap_err();
+    };
+    use_one(0); // what is made once a process
+    until("threads that were joined are gone", || belongings().1 <= baseline_threads());
+    let before = belongings();
+    for n in 1..=50 {
+        use_one(n);
+        let (descriptors, _, children) = belongings();
+        assert_eq!((descriptors, children), (before.0, 0), "after {n} pools");
+    }
+    // A thread that was joined may be listed for a moment.
+    until("all threads are gone", || belongings() == before);
+}
+
+/// The harness's main thread, the test's and the watchdog.
+fn baseline_threads() -> usize {
+    3
+}
+
+#[test]
+fn fifty_pools_leave_nothing() {
+    let _watchdog = Watchdog::new("fifty_pools_leave_nothing");
+    applause(role("fifty pools").spawn().unwrap());
+}
+
+fn two_hundred_workers() {
+    let pool = pool(1);
+    assert_eq!(get(pool.submit(double, 2)).unwrap(), 4);
+    let before = belongings();
+    for n in 0..200 {
+        let death = if n % 2 == 0 { Death::ExitZero } else { Death::Kill };
+        let error = get::<()>(pool.submit(|death: Death| death.die(), death)).unwrap_err();
+        assert!(matches!(error, Error::WorkerDied { .. }), "{error:?}");
+    }
+    assert_eq!(get(pool.submit(double, 2)).unwrap(), 4);
+    assert_eq!(belongings(), before);
+    assert_eq!(before.2, 1);
+}
+
+#[test]
+fn two_hundred_dead_workers_leave_nothing() {
+    let _watchdog = Watchdog::new("two_hundred_dead_workers_leave_nothing");
+    applause(role("two hundred workers").spawn().unwrap());
+}
+
+/// Where procspawn 1.0.2 panics after some hundred calls.
+fn hundred_thousand_calls() {
+    const CALLS: u64 = 100_000;
+    limit_descriptors(256);
+    let pool = pool(2);
+    let futures: Vec<_> = (0..CALLS).map(|n| pool.submit(double, n)).collect();
+    let (descriptors, ..) = belongings();
+    assert!(descriptors < 64, "{descriptors}");
+    for (n, future) in (0..).zip(futures) {
+        assert_eq!(get(future).unwrap(), n * 2);
+    }
+}
+
+#[test]
+fn a_hundred_thousand_calls_need_few_descriptors() {
+    let _watchdog = Watchdog::new("a_hundred_thousand_calls_need_few_descriptors");
+    applause(role("hundred thousand calls").spawn().unwrap());
+}
+
+/// Runs `call` with so many descriptors to spare.
+fn with_spare<T>(spare: usize, call: impl FnOnce() -> T) -> T {
+    let used = descriptors("/proc/self/fd");
+    let most = (0..).filter(|fd| !used.contains(fd)).nth(spare).unwrap();
+    limit_descriptors(u64::try_from(most).unwrap());
+    let outcome = call();
+    limit_descriptors(256);
+    outcome
+}
+
+fn no_descriptors() {
+    limit_descriptors(256);
+    let mut served = 0;
+    for spare in 0..24 {
+        let outcome = with_spare(spare, || {
+            let pool = pool(1);
+            let futures = [pool.submit(double, 21), pool.submit(double, 21)];
+            futures.map(get)
+        });
+        println!("{spare} to spare: {outcome:?}");
+        for outcome in outcome {
+            match outcome {
+                Ok(value) => {
+                    assert_eq!(value, 42);
+                    served += 1;
+                }
+                Err(Error::Broken { reason, cause }) => {
+                    assert!(reason.contains("the pool is broken"), "{reason}");
+                    let cause = cause.expect("what broke it");
+                    assert!(spare > 0 || matches!(&*cause, Error::Spawn { .. }), "{cause:?}");
+                }
+                Err(other) => panic!("{spare} to spare: {other:?}"),
+            }
+        }
+    }
+    assert!((1..48).contains(&served), "some have enough, some have not: {served} of 48");
+    assert_eq!(children_of(std::process::id()), []);
+    assert_eq!(get(pool(2).submit(double, 21)).unwrap(), 42);
+}
+
+#[test]
+fn without_descriptors_a_pool_ends_with_an_error() {
+    let _watchdog = Watchdog::new("without_descriptors_a_pool_ends_with_an_error");
+    println!("{}", applause(role("no descriptors").spawn().unwrap()));
+}
+
+/// One worker works, a second one cannot be started.
+fn no_second_worker() {
+    limit_descriptors(256);
+    let (pool, gate) = (pool(2), Gate::new());
+    let running = pool.submit(wait_at, gate.path());
+    let visitor = gate.next();
+    let queued = with_spare(0, || {
+        let queued: Vec<_> = (0..3).map(|n| pool.submit(double, n)).collect();
+        // The second worker's thread has come and found that it cannot work.
+        until_second_worker_gave_up(&pool);
+        queued
+    });
+    let pid = visitor.pid;
+    visitor.go_on();
+    assert_eq!(get(running).unwrap(), pid, "the worker that there is does not suffer");
+    for (n, future) in (0..).zip(queued) {
+        assert_eq!(get(future).expect("there is a worker for it"), n * 2);
+    }
+}
+
+/// The pool has told, in one way or another, that it has one worker only.
+fn until_second_worker_gave_up(pool: &ProcessPoolExecutor) {
+    let end = std::time::Instant::now() + LONG;
+    loop {
+        let text = format!("{pool:?}");
+        if text.contains("workers: 1") || text.contains("open: false") {
+            return;
+        }
+        assert!(std::time::Instant::now() < end, "{text}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_second_worker_that_cannot_start_costs_nothing() {
+    let _watchdog = Watchdog::new("a_second_worker_that_cannot_start_costs_nothing");
+    applause(role("no second worker").spawn().unwrap());
+}
+
+/// In kB, as the kernel counts them: the most memory that was ever in use, and ever mapped.
+fn memory() -> (u64, u64) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let value = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    (value("VmHWM:"), value("VmPeak:"))
+}
+
+/// Workers that announce more than they send.
+fn liars() {
+    fn lie(length: u64) {
+        scribble(&header(length, kind::RETURNED, 0));
+        scribble(&[b'x'; 1000]);
+        std::process::exit(0);
+    }
+    let pool = pool(1);
+    assert_eq!(get(pool.submit(double, 2)).unwrap(), 4);
+    let before = memory();
+    for length in
+        [u64::MAX, u64::MAX - 1, 1 << 63, isize::MAX as u64, (1 << 36) + 1, 1 << 36, 1 << 35, 1 << 30]
+    {
+        let error = get(pool.submit(lie, length)).unwrap_err();
+        match error {
+            Error::Decode { .. } if length > 1 << 36 => {
+                assert!(error.to_string().contains("announces"), "{error}")
+            }
+            Error::WorkerDied { .. } if length <= 1 << 36 => {}
+            error => panic!("{length} bytes: {error:?}"),
+        }
+        assert_eq!(get(pool.submit(double, 2)).unwrap(), 4);
+    }
+    let after = memory();
+    println!("{before:?} kB before, {after:?} kB after");
+    assert!(after.0 - before.0 < 16 << 10, "in use: {} kB more", after.0 - before.0);
+    // The allocator of the standard C library maps 128 MiB for a thread.
+    assert!(after.1 - before.1 < 512 << 10, "mapped: {} kB more", after.1 - before.1);
+}
+
+#[test]
+fn what_a_worker_announces_takes_no_memory() {
+    let _watchdog = Watchdog::new("what_a_worker_announces_takes_no_memory");
+    println!("{}", applause(role("liars").spawn().unwrap()));
+}
