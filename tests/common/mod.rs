@@ -6,86 +6,24 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What [`watchdog`] is usually given. Nothing here takes a second; the machine may be busy.
-pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+mod watchdog;
+
+pub(crate) use watchdog::{LIMIT, watchdog};
 
 /// A limit that is never meant to be reached.
 pub(crate) const LONG: Duration = Duration::from_secs(100);
-
-/// Runs `body` in this thread. If it takes longer than `limit`, says on stderr what every thread
-/// and every child of this process waits for, and aborts: a hang is a failure with a reason.
-pub(crate) fn watchdog<R>(name: &str, limit: Duration, body: impl FnOnce() -> R) -> R {
-    struct Leash(Option<mpsc::Sender<()>>, Option<JoinHandle<()>>);
-
-    impl Drop for Leash {
-        fn drop(&mut self) {
-            self.0 = None;
-            if let Some(dog) = self.1.take() {
-                let _ = dog.join();
-            }
-        }
-    }
-
-    let (leash, pull) = mpsc::channel();
-    let name = name.to_owned();
-    let dog = thread::Builder::new().name("watchdog".into()).spawn(move || {
-        if pull.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-            let report =
-                format!("\n=== `{name}` hangs: not over after {limit:?} ===\n{}", who_waits_for_what());
-            // Not `eprintln!`: the test harness would keep that for a summary that never comes.
-            let _ = std::io::stderr().write_all(report.as_bytes());
-            std::process::abort();
-        }
-    });
-    let _leash = Leash(Some(leash), Some(dog.expect("a thread for the watchdog")));
-    body()
-}
-
-/// Every thread and every child of this process, one a line.
-fn who_waits_for_what() -> String {
-    let mut report = String::new();
-    let entries = |dir: &str| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut line = |kind: &str, dir: &Path| {
-        let read = |file: &str| {
-            let text = fs::read(dir.join(file)).unwrap_or_default();
-            String::from_utf8_lossy(&text).replace('\0', " ").trim().to_owned()
-        };
-        let _ = writeln!(
-            report,
-            "{kind} {} [{}] wchan={} syscall={} stat={} cmdline={}",
-            dir.display(),
-            read("comm"),
-            read("wchan"),
-            read("syscall"),
-            read("stat"),
-            read("cmdline"),
-        );
-    };
-    entries("/proc/self/task").for_each(|dir| line("thread", &dir));
-    let us = std::process::id().to_string();
-    for dir in entries("/proc") {
-        let stat = fs::read_to_string(dir.join("stat")).unwrap_or_default();
-        // pid (name) state ppid …; the name may hold anything.
-        let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1));
-        if parent == Some(us.as_str()) {
-            line("child", &dir);
-        }
-    }
-    report
-}
 
 /// This thread, for [`until_asleep`].
 pub(crate) fn this_thread() -> PathBuf {

@@ -6,7 +6,6 @@
 
 #![allow(dead_code, unsafe_code)] // each test file uses its part; signals and forks have no safe name
 
-use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -14,7 +13,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use concurrent_futures::{Error, Future};
@@ -22,48 +20,20 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
 
+#[path = "../common/watchdog.rs"]
+mod watchdog;
+
+pub(crate) use watchdog::{Watchdog, who_waits_for_what};
+
 /// What ends in an instant is given this long, because the machine may be busy.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
-
-/// Ends the test process, with a report, if a test takes two minutes.
-pub(crate) struct Watchdog(#[allow(dead_code)] Sender<()>); // dropping it is the message
-
-impl Watchdog {
-    pub(crate) fn new(test: &'static str) -> Self {
-        let (alive, dead) = channel();
-        let watch = move || {
-            if dead.recv_timeout(2 * LONG) == Err(RecvTimeoutError::Timeout) {
-                let text = format!("\n{test} hangs\n{}", report());
-                let _ = std::io::stderr().write_all(text.as_bytes());
-                std::process::abort();
-            }
-        };
-        std::thread::Builder::new().name("watchdog".into()).spawn(watch).unwrap();
-        Watchdog(alive)
-    }
-}
-
-/// Where the threads of this process are, and who its children are.
-pub(crate) fn report() -> String {
-    let mut text = String::new();
-    for thread in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
-        let read = |name| fs::read_to_string(thread.path().join(name)).unwrap_or_default();
-        let _ = writeln!(text, "  thread {:24} in {}", read("comm").trim(), read("wchan").trim());
-    }
-    for pid in children_of(std::process::id()) {
-        let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
-        let command = read("cmdline").replace('\0', " ");
-        let _ = writeln!(text, "  child {pid} {:?} in {} {command}", state(pid), read("wchan").trim());
-    }
-    text
-}
 
 /// The outcome of a future that must end.
 #[track_caller]
 pub(crate) fn get<T>(mut future: Future<T>) -> Result<T, Error> {
     match future.result_timeout(LONG) {
         Err(Error::TimedOut { .. }) if !future.done() => {
-            panic!("{future:?} did not end within {LONG:?}\n{}", report())
+            panic!("{future:?} did not end within {LONG:?}\n{}", who_waits_for_what())
         }
         outcome => outcome,
     }
@@ -74,7 +44,7 @@ pub(crate) fn get<T>(mut future: Future<T>) -> Result<T, Error> {
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + LONG;
     while !holds() {
-        assert!(Instant::now() < end, "not within {LONG:?}: {what}\n{}", report());
+        assert!(Instant::now() < end, "not within {LONG:?}: {what}\n{}", who_waits_for_what());
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -127,7 +97,11 @@ impl Gate {
     #[track_caller]
     pub(crate) fn next(&self) -> Visitor {
         let mut fds = [PollFd::new(&self.listener, PollFlags::IN)];
-        assert!(poll_for(&mut fds, LONG), "nobody came to the gate within {LONG:?}\n{}", report());
+        assert!(
+            poll_for(&mut fds, LONG),
+            "nobody came to the gate within {LONG:?}\n{}",
+            who_waits_for_what()
+        );
         let (mut stream, _) = self.listener.accept().unwrap();
         let mut pid = [0; 4];
         stream.read_exact(&mut pid).unwrap();
@@ -204,7 +178,7 @@ impl Observed {
 
     #[track_caller]
     pub(crate) fn ends(&self) {
-        assert!(self.ends_within(LONG), "process {} is still there\n{}", self.pid, report());
+        assert!(self.ends_within(LONG), "process {} is still there\n{}", self.pid, who_waits_for_what());
     }
 
     pub(crate) fn is_alive(&self) -> bool {
