@@ -119,7 +119,15 @@ fn hash(types: TypeId) -> u64 {
 }
 
 fn serve<C: Remote>(argument: &[u8], reply: &mut Vec<u8>) -> Result<(), Failure> {
-    const { assert!(size_of::<C>() == 0, "`C` is made from nothing below") };
+    // The compile error for closures that capture: they have a size.
+    const {
+        assert!(
+            size_of::<C>() == 0,
+            "only a function or a closure that captures nothing can be handed to an `Executor`: what it captures \
+             would stay behind in this process. Pass it as the argument (several as a tuple). A `fn` pointer \
+             captures an address: name the function itself"
+        );
+    }
     // SAFETY: `C` has no bytes, so none is left uninitialised, and a dangling pointer that is
     // aligned may be read for it. That such a value may exist: it is `Copy`, and this function is
     // reached only by way of `Of::<C>::DESCRIPTOR`, whose reference `of` gave out for a value of

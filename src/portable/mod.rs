@@ -56,28 +56,14 @@ pub(crate) struct Plain<F, A, R>(F, PhantomData<fn(A) -> R>);
 /// A function of `try_submit` and `try_map`: its `Err` is the future's error.
 pub(crate) struct Fallible<F, A, R, E>(F, PhantomData<fn(A) -> Result<R, E>>);
 
-/// The compile error for closures that capture: they have a size.
-struct CapturesNothing<F>(PhantomData<F>);
-
-impl<F> CapturesNothing<F> {
-    const CHECK: () = assert!(
-        size_of::<F>() == 0,
-        "only a function or a closure that captures nothing can be handed to an `Executor`: \
-         what it captures would stay behind in this process. Pass it as the argument \
-         (several as a tuple). A `fn` pointer captures an address: name the function itself."
-    );
-}
-
 impl<F, A, R> Plain<F, A, R> {
     pub(crate) fn new(function: F) -> Self {
-        let () = CapturesNothing::<F>::CHECK;
         Plain(function, PhantomData)
     }
 }
 
 impl<F, A, R, E> Fallible<F, A, R, E> {
     pub(crate) fn new(function: F) -> Self {
-        let () = CapturesNothing::<F>::CHECK;
         Fallible(function, PhantomData)
     }
 }
