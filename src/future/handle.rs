@@ -17,8 +17,8 @@ use crate::id::FutureId;
 /// A call that was handed to an executor, and the value that it will have.
 ///
 /// Every future ends: with the value, or with the [`Error`] that says why there is none.
-/// Dropping it detaches: the call runs all the same, and its value is dropped as soon as it is there. It can be a key (`Hash`, `Eq`): two
-/// futures are equal when they are the same one.
+/// Dropping it detaches: the call runs all the same, and its value is dropped as soon as it is
+/// there. It can be a key (`Hash`, `Eq`): two futures are equal when they are the same one.
 ///
 /// It is also a [`std::future::Future`], on any async runtime.
 ///

@@ -175,7 +175,8 @@ impl Child {
             }
             Err(error) => {
                 let late = matches!(&error, WireError::Io(error) if error.kind() == io::ErrorKind::TimedOut);
-                if late {
+                // One that has closed its pipe is ending by itself, and tells how.
+                if !matches!(error, WireError::Closed | WireError::Truncated { .. }) {
                     slot.kill();
                 }
                 let status = child.bury();
