@@ -73,14 +73,18 @@ pub(crate) fn resolve(function: FunctionRef) -> Result<&'static Descriptor, Stri
     // life of the process and never written to after relocation (checked above), so reading plain
     // bytes there is sound whatever they mean. The image was mapped by the loader, outside of what
     // the compiler sees: its addresses count as exposed.
-    let magic = unsafe { place.cast::<[u8; 16]>().read_volatile() };
-    if magic != MAGIC {
+    let (magic, serve) = unsafe {
+        let serve = &raw const (*place).serve;
+        (place.cast::<[u8; 16]>().read_volatile(), serve.cast::<usize>().read_volatile())
+    };
+    if magic != MAGIC || serve == 0 {
         return Err("its reference does not lead to a function".into());
     }
-    // SAFETY: as above, the memory is readable and constant. It bears the magic, which only the
-    // constants of `Of` begin with, so it holds a `Descriptor`. (That both sides are one binary,
-    // and so the offset is not a stray one, was settled in the handshake; the hash below is a
-    // second check, not what this rests on.)
+    // SAFETY: as above, the memory is readable and constant. Every pattern of bytes is a valid
+    // `Descriptor` but one with a null function, which was ruled out. Nothing is called yet: that
+    // it is one of the constants of `Of`, and not bytes that happen to begin with the magic, rests
+    // on the handshake (both sides are one binary, so the host's offset is no stray one) and on
+    // the types, which are compared next.
     let descriptor = unsafe { &*place };
     if hash(descriptor.types) != function.types {
         return Err("its reference leads to a function of other types".into());
