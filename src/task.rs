@@ -16,7 +16,7 @@ use crate::future::state::Stop;
 use crate::id::TaskRef;
 use crate::map::Outcomes;
 use crate::outcome::{self, catch, discard};
-use crate::portable::{self, Each, Entries, Function, Once, Portable, Raised};
+use crate::portable::{self, Each, Entries, Function, Once, Portable, Raised, guarded};
 use crate::wire::frame::{self, Kind};
 use crate::wire::message::{Failure, FunctionRef, begin_call};
 
@@ -179,11 +179,6 @@ pub(crate) fn call<R>(task: TaskRef, call: impl FnOnce() -> Result<R, Raised>) -
     }
 }
 
-/// Runs the user's `Serialize` or `Deserialize` here; its panic is one more failure.
-fn guarded<R>(task: TaskRef, code: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
-    catch(task, code).unwrap_or_else(|panic| Err(portable::panicked(&panic)))
-}
-
 /// The same as `call`, for every item of a chunk.
 fn each<A, R>(task: TaskRef, items: Vec<A>, function: impl Fn(A) -> Result<R, Raised>) -> Outcomes<R> {
     items.into_iter().map(|item| call(task, || function(item)).map_err(Box::new)).collect()
@@ -275,7 +270,7 @@ impl<W: ?Sized + Work> WorkItem<W> {
     fn end(mut self, how: impl FnOnce(&W)) {
         let work = self.take();
         how(&work);
-        // If nobody wants the future any more, this drops the user's value.
+        // An error that callbacks were told of may be dropped with it, and is the user's.
         discard(work);
     }
 

@@ -75,7 +75,7 @@ impl<I: AsFuture> AsCompleted<I> {
         let number = self.free.pop().unwrap_or(self.items.len());
         let cell = item.watched().cell();
         // The future of the very call that we are in can only say so: its `result` is that error.
-        let never = crate::outcome::is_running_here(cell.task().id);
+        let never = cell.waits_for_itself(Want::End);
         if never || !cell.watch(&self.watcher(number), Want::End) {
             let _ = self.mailbox.send(number);
         }

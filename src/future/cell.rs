@@ -76,10 +76,9 @@ impl<T: Send, J: Named> Cell<T, J> {
         let callbacks = watchers.take_callbacks();
         let unseen = callbacks.is_empty();
         let (value, shown) = match outcome {
-            Ok(value) if unseen && !detached => (Value::Kept(Ok(value)), None),
-            Ok(value) if unseen => (Value::Taken, Some(Ok(value))),
+            outcome if unseen && detached => (Value::Taken, Some(outcome)),
+            outcome if unseen => (Value::Kept(outcome.map_err(Box::new)), None),
             Ok(value) => (lent(detached), Some(Ok(value))),
-            Err(error) if unseen => (Value::Kept(Err(Box::new(error))), None),
             Err(error) => (Value::Kept(Err(Box::new(error.clone()))), Some(Err(error))),
         };
         let before = mem::replace(&mut *state, State::Done(value));
@@ -90,7 +89,7 @@ impl<T: Send, J: Named> Cell<T, J> {
         watchers.wake();
         discard(before);
         match shown {
-            Some(Ok(value)) if unseen => discard(value),
+            Some(outcome) if unseen => discard(outcome),
             Some(Ok(value)) => self.lend(value, callbacks),
             Some(Err(error)) => call_all(callbacks, Err(&error)),
             None => {}
@@ -165,7 +164,7 @@ pub(crate) trait Watch: Send + Sync {
 
 /// A future of a `T`, whatever makes it.
 pub(crate) trait Shared<T>: Watch {
-    /// Nobody will ask for the value: it is dropped here and now, or as soon as it is there.
+    /// Nobody will ask for the outcome: it is dropped here and now, or as soon as it is there.
     fn detach(&self);
     /// Moves the value out, or tells the error. `None`: it is not there yet, or lent.
     fn take(&self) -> Option<Result<T, Error>>;
@@ -258,12 +257,12 @@ impl<T: Send, J: Named> Shared<T> for Cell<T, J> {
             State::Pending { detached, .. }
             | State::Running { detached, .. }
             | State::Done(Value::Lent { detached, .. }) => *detached = true,
-            State::Done(kept @ Value::Kept(Ok(_))) => {
-                let value = mem::replace(kept, Value::Taken);
+            State::Done(kept @ Value::Kept(_)) => {
+                let outcome = mem::replace(kept, Value::Taken);
                 drop(state);
-                drop(value);
+                drop(outcome);
             }
-            State::Done(Value::Kept(Err(_)) | Value::Taken) | State::Cancelled => {}
+            State::Done(Value::Taken) | State::Cancelled => {}
         }
     }
 

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use super::block::{block, deadline_after, late, waits_for_itself};
 use super::cell::{Shared, Want, Watch, describe};
-use super::shared::SharedFuture;
 use super::state::Phase;
 use crate::error::Error;
 use crate::id::FutureId;
@@ -144,11 +143,6 @@ impl<T> Future<T> {
     #[must_use]
     pub fn id(&self) -> FutureId {
         self.cell().task().id
-    }
-
-    /// A handle that can be cloned, and whose result can be looked at many times.
-    pub fn shared(self) -> SharedFuture<T> {
-        SharedFuture::new(self)
     }
 
     pub(super) fn watch(&self) -> &dyn Watch {

@@ -72,7 +72,7 @@ impl<T: Send + 'static> Promise<T> {
     fn end(mut self, outcome: Result<T, Error>) {
         if let Some(cell) = self.cell.take() {
             cell.resolve(outcome, &|| ());
-            // If nobody wants the future any more, this drops the user's value.
+            // An error that callbacks were told of may be dropped with it, and is the user's.
             discard(cell);
         }
     }

@@ -32,11 +32,14 @@ struct Inner<T> {
     outcome: OnceLock<Result<T, Error>>,
 }
 
-impl<T> SharedFuture<T> {
-    pub(super) fn new(future: Future<T>) -> Self {
-        SharedFuture(Arc::new(Inner { future, outcome: OnceLock::new() }))
+impl<T> Future<T> {
+    /// A handle that can be cloned, and whose result can be looked at many times.
+    pub fn shared(self) -> SharedFuture<T> {
+        SharedFuture(Arc::new(Inner { future: self, outcome: OnceLock::new() }))
     }
+}
 
+impl<T> SharedFuture<T> {
     /// Waits for the outcome and shows it. `result().cloned()` gives a value of one's own.
     ///
     /// # Errors

@@ -31,7 +31,7 @@ pub(crate) enum State<T, J> {
     Pending {
         job: Option<J>,
         watchers: Watchers<T>,
-        /// Nobody will ask for the value. So below.
+        /// Nobody will ask for the outcome. So below.
         detached: bool,
     },
     Running {
@@ -49,7 +49,7 @@ pub(crate) enum Value<T> {
     Kept(Result<T, Box<Error>>),
     /// A value (never an error: those are cloned) that callbacks of this thread look at.
     Lent { to: ThreadId, watchers: Watchers<T>, detached: bool },
-    /// The value was moved out, or nobody wanted it. (Errors stay: they can be cloned.)
+    /// The value was moved out (errors stay: they can be cloned), or nobody wanted the outcome.
     Taken,
 }
 

@@ -19,11 +19,11 @@ pub(super) struct Queue<I> {
 
 enum Door<I> {
     Open(Sender<I>),
-    Closed,
-    Broken(Error),
+    Shut(Refusal),
 }
 
-/// Why a task was not let in.
+/// Why a task is not let in.
+#[derive(Clone)]
 pub(super) enum Refusal {
     Closed,
     Broken(Error),
@@ -54,31 +54,29 @@ impl<I> Queue<I> {
                 let _ = door.send(item);
                 Ok((waiting <= 0).then(hire))
             }
-            Door::Closed => Err((item, Refusal::Closed)),
-            Door::Broken(error) => Err((item, Refusal::Broken(error.clone()))),
+            Door::Shut(refusal) => Err((item, refusal.clone())),
         }
     }
 
     pub(super) fn close(&self) {
         let mut door = self.door.write();
         if matches!(*door, Door::Open(_)) {
-            *door = Door::Closed;
+            *door = Door::Shut(Refusal::Closed);
         }
     }
 
     /// Also a queue that is closed can break: what is left in it will not be run.
     pub(super) fn close_broken(&self, error: &Error) {
         let mut door = self.door.write();
-        if !matches!(*door, Door::Broken(_)) {
-            *door = Door::Broken(error.clone());
+        if !matches!(*door, Door::Shut(Refusal::Broken(_))) {
+            *door = Door::Shut(Refusal::Broken(error.clone()));
         }
     }
 
     pub(super) fn why_closed(&self) -> Option<Refusal> {
         match &*self.door.read() {
             Door::Open(_) => None,
-            Door::Closed => Some(Refusal::Closed),
-            Door::Broken(error) => Some(Refusal::Broken(error.clone())),
+            Door::Shut(refusal) => Some(refusal.clone()),
         }
     }
 

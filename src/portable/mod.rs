@@ -19,7 +19,8 @@ use serde::de::DeserializeOwned;
 pub(crate) use descriptor::identity;
 pub(crate) use descriptor::{of, resolve};
 
-use crate::outcome::catch_for_the_host;
+use crate::id::TaskRef;
+use crate::outcome::{catch, catch_for_the_host};
 use crate::wire::message::{Failure, RemoteCause};
 
 /// What can be an argument or a return value of a call that may run in another process:
@@ -224,12 +225,17 @@ fn raised(raised: Raised) -> Failure {
     })
 }
 
-pub(crate) fn panicked(panic: &crate::error::Panic) -> Failure {
+fn panicked(panic: &crate::error::Panic) -> Failure {
     Failure::Panicked {
         message: panic.message().into(),
         location: panic.location().map(Into::into),
         backtrace: panic.backtrace().map(Into::into),
     }
+}
+
+/// Runs the user's `Serialize` or `Deserialize` in the host; its panic is one more failure.
+pub(crate) fn guarded<R>(task: TaskRef, code: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
+    catch(task, code).unwrap_or_else(|panic| Err(panicked(&panic)))
 }
 
 /// The entries of a batch: each a tag, a length, and either an encoded value or a [`Failure`].

@@ -105,13 +105,14 @@ impl Context for ProcessContext {
         let mut begun = false;
         let mut moved = 0;
         let mut lost = (0, None);
+        let died = |(pid, status)| Error::WorkerDied { task, pid, status };
         loop {
             let slot = Arc::clone(&self.slot);
             let child = match self.child() {
                 Ok(child) => child,
                 // Killed while its next worker was being started; the pool may go on.
                 Err(_) if begun && (slot.call_was_killed() || plan.stopped.load(Ordering::Acquire)) => {
-                    break item.fail(Error::WorkerDied { task, pid: lost.0, status: lost.1 }, &freed);
+                    break item.fail(died(lost), &freed);
                 }
                 Err(_) if plan.stopped.load(Ordering::Acquire) => break item.cancel(),
                 Err(error) => {
@@ -120,7 +121,7 @@ impl Context for ProcessContext {
                 }
             };
             if begun && slot.call_was_killed() {
-                break item.fail(Error::WorkerDied { task, pid: lost.0, status: lost.1 }, &freed);
+                break item.fail(died(lost), &freed);
             }
             if !begun {
                 slot.begin_call();
@@ -148,7 +149,7 @@ impl Context for ProcessContext {
                         moved += 1;
                         continue;
                     }
-                    item.fail(Error::WorkerDied { task, pid: lost.0, status: lost.1 }, &freed);
+                    item.fail(died(lost), &freed);
                 }
             }
             break;

@@ -30,9 +30,9 @@ use crate::error::Error;
 use crate::executor::{Executor, Shutdown};
 use crate::future::state::Stop;
 use crate::id::{FutureId, TaskRef};
-use crate::outcome::{self, catch};
+use crate::outcome;
 use crate::pool::{Hiring, Pool, usable_cpus};
-use crate::portable::{self, Function, Once, Plain, Portable};
+use crate::portable::{self, Function, Once, Plain, Portable, guarded};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
 use crate::task::Task;
 use crate::wire::frame::{self, Kind};
@@ -348,8 +348,7 @@ impl Initializer {
             portable::of(&Once(function)).map_err(|reason| Error::NotPortable { task, reason })?;
         let mut frame = Vec::new();
         let start = begin_call(&mut frame, Kind::Initialise, task.id.get(), reference);
-        catch(task, || portable::encode(argument, &mut frame, "argument"))
-            .map_err(|panic| Error::Panicked { task, panic })?
+        guarded(task, || portable::encode(argument, &mut frame, "argument"))
             .map_err(|failure| outcome::arrived(task, failure))?;
         frame::end(&mut frame, start);
         Ok(Initializer { task, frame })

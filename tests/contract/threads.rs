@@ -507,3 +507,29 @@ fn a_waker_may_wait_for_another_call() {
         future.result().unwrap();
     });
 }
+
+#[test]
+fn the_destructor_of_an_error_that_nobody_wants_may_wait_for_another_call() {
+    #[derive(thiserror::Error)]
+    #[error("refused")]
+    struct AskingError(Asks);
+    impl std::fmt::Debug for AskingError {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("AskingError")
+        }
+    }
+    watchdog("an error that waits", LIMIT, || {
+        let pool = Arc::new(ThreadPoolExecutor::new(2).unwrap());
+        let (tell, told) = mpsc::channel();
+        let gate = Gate::new();
+        let (waiter, asks) = (gate.waiter(), Asks(Arc::clone(&pool), tell));
+        let refuse = move |()| -> Result<(), AskingError> {
+            waiter.wait();
+            Err(AskingError(asks))
+        };
+        // Of the pool itself: `Executor` is there for an `Arc` too, and takes no captures.
+        drop(ThreadPoolExecutor::try_submit(&pool, refuse, ()));
+        gate.open();
+        assert_eq!(told.recv().unwrap(), 7);
+    });
+}
