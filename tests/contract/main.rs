@@ -14,13 +14,26 @@ mod common;
 #[macro_use]
 mod engines;
 
+mod a_as_completed;
+mod b_pool;
 mod callbacks;
 mod cancel;
 mod choice;
 mod errors;
+mod f_future;
+mod g_memory;
+mod m_map;
 mod map;
+mod n_names;
+mod p_processes;
+mod parity;
 mod processes;
+mod s_shutdown;
 mod shutdown;
 mod submit;
+mod t_threads;
 mod threads;
+mod w_wait;
 mod waiting;
+mod x_executor;
+mod y_async;

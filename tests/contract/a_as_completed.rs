@@ -1,0 +1,1 @@
+//! Parity clauses A: `as_completed`.

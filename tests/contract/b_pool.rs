@@ -1,0 +1,1 @@
+//! Parity clauses B: what `multiprocessing.Pool` adds.

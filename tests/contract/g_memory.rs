@@ -1,0 +1,1 @@
+//! Parity clauses G: what is freed when, and errors that nobody reads.

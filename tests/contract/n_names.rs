@@ -1,0 +1,1 @@
+//! Parity clauses N: the public names.

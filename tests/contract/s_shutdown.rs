@@ -1,0 +1,1 @@
+//! Parity clauses S: shutdown and the end of the program.

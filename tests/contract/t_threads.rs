@@ -1,0 +1,1 @@
+//! Parity clauses T: thread pools.

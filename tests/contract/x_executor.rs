@@ -1,0 +1,1 @@
+//! Parity clauses X: what every executor has.

@@ -1,0 +1,1 @@
+//! Parity clauses Y: what asyncio adds.
