@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::future::Future;
-use crate::map::{Map, MapOptions};
+use crate::map::{Map, MapOptions, MapUnordered};
 use crate::portable::{Fallible, Plain, Portable};
 use crate::task::{Batch, OneCall, Task};
 
@@ -188,6 +188,43 @@ pub trait Executor: Send + Sync {
     {
         let function = Fallible::<F, A, R, E>::new(function);
         Map::new(items.into_iter(), &options, move |items| batch(self, Batch(function, items)))
+    }
+
+    /// As [`map`](Self::map), but yields the results as they come, each with the index of its
+    /// item. With options: [`map_with`](Self::map_with) and [`Map::unordered`].
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let words = ["three", "a", "to"];
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// for (index, length) in pool.map_unordered(str::len, words) {
+    ///     println!("{} has {} letters", words[index], length?);
+    /// }
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    fn map_unordered<F, A, R, I>(&self, function: F, items: I) -> MapUnordered<'static, R>
+    where
+        Self: Sized,
+        F: Fn(A) -> R + Copy + Send + 'static,
+        A: Portable,
+        R: Portable,
+        I: IntoIterator<Item = A>,
+    {
+        self.map(function, items).unordered()
+    }
+
+    /// As [`map_unordered`](Self::map_unordered), for a function that can fail.
+    fn try_map_unordered<F, A, R, E, I>(&self, function: F, items: I) -> MapUnordered<'static, R>
+    where
+        Self: Sized,
+        F: Fn(A) -> Result<R, E> + Copy + Send + 'static,
+        A: Portable,
+        R: Portable,
+        E: Into<Box<dyn StdError + Send + Sync>> + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        self.try_map(function, items).unordered()
     }
 }
 

@@ -94,6 +94,7 @@ mod serial;
 mod sync;
 mod task;
 mod thread;
+mod unread;
 mod wire;
 
 pub use error::{Error, Panic, RemoteError};
@@ -103,12 +104,13 @@ pub use future::{
     as_completed, as_completed_timeout, wait, wait_timeout,
 };
 pub use id::{FutureId, TaskRef};
-pub use map::{Map, MapOptions};
+pub use map::{Map, MapOptions, MapUnordered};
 pub use portable::Portable;
 pub use process::{ProcessPoolBuilder, ProcessPoolExecutor, init};
 pub use serial::SerialExecutor;
 pub use task::Task;
 pub use thread::{ThreadPoolBuilder, ThreadPoolExecutor};
+pub use unread::set_unread_error_hook;
 
 /// Makes worker processes possible in a test binary, which has no `main` of its own to call
 /// [`init`] in. One line at the top of the file, under `cargo test` and under nextest:

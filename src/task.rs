@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::future::Future;
-use crate::future::cell::{Cell, Named, Watch};
+use crate::future::cell::{Cell, Job, Watch};
 use crate::future::state::Stop;
 use crate::id::TaskRef;
 use crate::map::Outcomes;
@@ -19,14 +19,6 @@ use crate::outcome::{self, catch, discard};
 use crate::portable::{self, Each, Entries, Function, Once, Portable, Raised, guarded};
 use crate::wire::frame::{self, Kind};
 use crate::wire::message::{Failure, FunctionRef, begin_call};
-
-/// What a task will do, kept in its cell while it waits: a function with its arguments.
-pub(crate) trait Job: Named + 'static {
-    type Output: Send + 'static;
-
-    /// Calls the user's code; its panic is caught inside.
-    fn run(self, task: TaskRef) -> Result<Self::Output, Error>;
-}
 
 /// A job that can also be done in another process.
 pub(crate) trait PortableJob: Job {
@@ -45,12 +37,6 @@ impl<N, F, R> Closure<N, F, R> {
     }
 }
 
-impl<N, F: Send, R> Named for Closure<N, F, R> {
-    fn name() -> &'static str {
-        std::any::type_name::<N>()
-    }
-}
-
 impl<N, F, R> Job for Closure<N, F, R>
 where
     N: 'static,
@@ -58,6 +44,10 @@ where
     R: Send + 'static,
 {
     type Output = R;
+
+    fn name() -> &'static str {
+        std::any::type_name::<N>()
+    }
 
     fn run(self, task: TaskRef) -> Result<R, Error> {
         call(task, self.0)
@@ -77,12 +67,6 @@ impl<N, F, A> Mapped<N, F, A> {
     }
 }
 
-impl<N, F: Send + Sync, A: Send> Named for Mapped<N, F, A> {
-    fn name() -> &'static str {
-        std::any::type_name::<N>()
-    }
-}
-
 impl<N, F, A, R> Job for Mapped<N, F, A>
 where
     N: 'static,
@@ -92,6 +76,14 @@ where
 {
     type Output = Outcomes<R>;
 
+    fn name() -> &'static str {
+        std::any::type_name::<N>()
+    }
+
+    fn error_in(outcome: &Result<Self::Output, Error>) -> Option<&Error> {
+        first_error(outcome)
+    }
+
     fn run(self, task: TaskRef) -> Result<Outcomes<R>, Error> {
         Ok(each(task, self.items, |item| (self.call)(item)))
     }
@@ -100,14 +92,12 @@ where
 /// One call of a function that can travel.
 pub(crate) struct OneCall<Fun: Function>(pub(crate) Fun, pub(crate) Fun::Argument);
 
-impl<Fun: Function> Named for OneCall<Fun> {
+impl<Fun: Function> Job for OneCall<Fun> {
+    type Output = Fun::Return;
+
     fn name() -> &'static str {
         Fun::name()
     }
-}
-
-impl<Fun: Function> Job for OneCall<Fun> {
-    type Output = Fun::Return;
 
     fn run(self, task: TaskRef) -> Result<Fun::Return, Error> {
         call(task, || self.0.call(self.1))
@@ -131,14 +121,16 @@ impl<Fun: Function<Argument: Portable, Return: Portable>> PortableJob for OneCal
 /// Calls of one function, made one after the other in one worker; each has its own outcome.
 pub(crate) struct Batch<Fun: Function>(pub(crate) Fun, pub(crate) Vec<Fun::Argument>);
 
-impl<Fun: Function> Named for Batch<Fun> {
+impl<Fun: Function> Job for Batch<Fun> {
+    type Output = Outcomes<Fun::Return>;
+
     fn name() -> &'static str {
         Fun::name()
     }
-}
 
-impl<Fun: Function> Job for Batch<Fun> {
-    type Output = Outcomes<Fun::Return>;
+    fn error_in(outcome: &Result<Self::Output, Error>) -> Option<&Error> {
+        first_error(outcome)
+    }
 
     fn run(self, task: TaskRef) -> Result<Self::Output, Error> {
         Ok(each(task, self.1, |argument| self.0.call(argument)))
@@ -184,6 +176,14 @@ fn each<A, R>(task: TaskRef, items: Vec<A>, function: impl Fn(A) -> Result<R, Ra
     items.into_iter().map(|item| call(task, || function(item)).map_err(Box::new)).collect()
 }
 
+/// The first error that a chunk knows of.
+fn first_error<R>(outcome: &Result<Outcomes<R>, Error>) -> Option<&Error> {
+    match outcome {
+        Ok(outcomes) => outcomes.iter().find_map(|outcome| outcome.as_ref().err().map(|error| &**error)),
+        Err(error) => Some(error),
+    }
+}
+
 /// A cell as workers see it. `freed` is as in `Cell::resolve`.
 pub(crate) trait Work: Watch {
     /// Runs the call here, unless it has been cancelled.
@@ -201,7 +201,7 @@ pub(crate) trait PortableWork: Work {
     fn complete(&self, reply: &[u8], freed: &dyn Fn());
 }
 
-impl<J: Job> Work for Cell<J::Output, J> {
+impl<J: Job> Work for Cell<J> {
     fn run(&self, freed: &dyn Fn()) {
         if let Some(Some(job)) = self.start(None) {
             let outcome = job.run(self.task());
@@ -218,7 +218,7 @@ impl<J: Job> Work for Cell<J::Output, J> {
     }
 }
 
-impl<J: PortableJob> PortableWork for Cell<J::Output, J> {
+impl<J: PortableJob> PortableWork for Cell<J> {
     fn encode(&self, frame: &mut Vec<u8>) -> Result<(), Error> {
         let task = self.task();
         let job = self.take_job().ok_or(Error::Cancelled { task })?;

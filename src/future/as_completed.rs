@@ -91,8 +91,23 @@ impl<I: AsFuture> AsCompleted<I> {
         Watcher::Mailbox(self.mailbox.clone(), number)
     }
 
+    /// All that has not been yielded, over or not.
+    pub(crate) fn take_all(&mut self) -> impl Iterator<Item = I> {
+        let mut all = std::mem::take(self);
+        for number in 0..all.items.len() {
+            all.unwatch(number);
+        }
+        std::mem::take(&mut all.items).into_iter().flatten()
+    }
+
+    fn unwatch(&self, number: usize) {
+        if let Some(item) = &self.items[number] {
+            item.watched().cell().unwatch(&self.watcher(number));
+        }
+    }
+
     /// `None`: nothing left, or too late.
-    fn next_by(&mut self, deadline: Option<Instant>) -> Option<I> {
+    pub(crate) fn next_by(&mut self, deadline: Option<Instant>) -> Option<I> {
         if self.left == 0 {
             return None;
         }
@@ -123,11 +138,7 @@ impl<I: AsFuture> ExactSizeIterator for AsCompleted<I> {}
 
 impl<I: AsFuture> Drop for AsCompleted<I> {
     fn drop(&mut self) {
-        for (number, item) in self.items.iter().enumerate() {
-            if let Some(item) = item {
-                item.watched().cell().unwatch(&self.watcher(number));
-            }
-        }
+        (0..self.items.len()).for_each(|number| self.unwatch(number));
     }
 }
 

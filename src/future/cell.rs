@@ -17,19 +17,31 @@ use crate::error::Error;
 use crate::id::{FutureId, TaskRef};
 use crate::outcome::{discard, is_running_here, shielded};
 use crate::sync::Mutex;
+use crate::unread;
 
 /// One allocation per task: its number, its job while it waits, its outcome after.
-pub(crate) struct Cell<T, J> {
+pub(crate) struct Cell<J: Job> {
     id: FutureId,
-    state: Mutex<State<T, J>>,
+    state: Mutex<State<J::Output, J>>,
 }
 
-/// What a cell's job is called, known by its type alone.
-pub(crate) trait Named: Send {
+/// What a task will do, kept in its cell while it waits: a function with its arguments.
+pub(crate) trait Job: Send + 'static {
+    type Output: Send + 'static;
+
+    /// What it is called, known by its type alone.
     fn name() -> &'static str;
+
+    /// Calls the user's code; its panic is caught inside.
+    fn run(self, task: TaskRef) -> Result<Self::Output, Error>;
+
+    /// What went wrong, also where the outcome is one of many.
+    fn error_in(outcome: &Result<Self::Output, Error>) -> Option<&Error> {
+        outcome.as_ref().err()
+    }
 }
 
-impl<T: Send, J: Named> Cell<T, J> {
+impl<J: Job> Cell<J> {
     pub(crate) fn new(job: Option<J>) -> Self {
         let state = State::Pending { job, watchers: Watchers::default(), detached: false };
         Cell { id: FutureId::next(), state: Mutex::new(state) }
@@ -62,7 +74,7 @@ impl<T: Send, J: Named> Cell<T, J> {
     ///
     /// `freed` is called before anyone is woken, if no code of the user will keep this thread busy
     /// afterwards: whoever wakes and submits again finds the worker idle already.
-    pub(crate) fn resolve(&self, outcome: Result<T, Error>, freed: &dyn Fn()) {
+    pub(crate) fn resolve(&self, outcome: Result<J::Output, Error>, freed: &dyn Fn()) {
         let mut state = self.state.lock();
         let (mut watchers, detached) = match &mut *state {
             State::Pending { watchers, detached, .. } | State::Running { watchers, detached, .. } => {
@@ -77,9 +89,9 @@ impl<T: Send, J: Named> Cell<T, J> {
         let unseen = callbacks.is_empty();
         let (value, shown) = match outcome {
             outcome if unseen && detached => (Value::Taken, Some(outcome)),
-            outcome if unseen => (Value::Kept(outcome.map_err(Box::new)), None),
+            outcome if unseen => (kept(outcome.map_err(Box::new), false), None),
             Ok(value) => (lent(detached), Some(Ok(value))),
-            Err(error) => (Value::Kept(Err(Box::new(error.clone()))), Some(Err(error))),
+            Err(error) => (kept(Err(Box::new(error.clone())), true), Some(Err(error))),
         };
         let before = mem::replace(&mut *state, State::Done(value));
         if shown.is_none() && !watchers.has_waker() {
@@ -89,7 +101,10 @@ impl<T: Send, J: Named> Cell<T, J> {
         watchers.wake();
         discard(before);
         match shown {
-            Some(outcome) if unseen => discard(outcome),
+            Some(outcome) if unseen => {
+                unread::report(J::error_in(&outcome));
+                discard(outcome);
+            }
             Some(Ok(value)) => self.lend(value, callbacks),
             Some(Err(error)) => call_all(callbacks, Err(&error)),
             None => {}
@@ -98,7 +113,7 @@ impl<T: Send, J: Named> Cell<T, J> {
 
     /// Shows the value to callbacks, also to those that are added meanwhile; then puts it back.
     /// The state is `Lent` to this thread when this is called.
-    fn lend(&self, value: T, mut callbacks: Vec<Callback<T>>) {
+    fn lend(&self, value: J::Output, mut callbacks: Vec<Callback<J::Output>>) {
         loop {
             call_all(callbacks, Ok(&value));
             let mut state = self.state.lock();
@@ -108,9 +123,9 @@ impl<T: Send, J: Named> Cell<T, J> {
             callbacks = watchers.take_callbacks();
             if callbacks.is_empty() {
                 let (watchers, detached) = (mem::take(watchers), *detached);
-                let (kept, unwanted) =
-                    if detached { (Value::Taken, Some(value)) } else { (Value::Kept(Ok(value)), None) };
-                *state = State::Done(kept);
+                let (value, unwanted) =
+                    if detached { (Value::Taken, Some(value)) } else { (kept(Ok(value), true), None) };
+                *state = State::Done(value);
                 drop(state);
                 watchers.wake();
                 return discard(unwanted);
@@ -121,6 +136,10 @@ impl<T: Send, J: Named> Cell<T, J> {
     fn cancelled(&self) -> Error {
         Error::Cancelled { task: self.task() }
     }
+}
+
+fn kept<T>(outcome: Result<T, Box<Error>>, told: bool) -> Value<T> {
+    Value::Kept { outcome, told }
 }
 
 fn lent<T>(detached: bool) -> Value<T> {
@@ -174,7 +193,7 @@ pub(crate) trait Shared<T>: Watch {
     fn on_done(&self, callback: Callback<T>) -> Result<(), Callback<T>>;
 }
 
-impl<T: Send, J: Named> Watch for Cell<T, J> {
+impl<J: Job> Watch for Cell<J> {
     fn task(&self) -> TaskRef {
         TaskRef { name: J::name(), id: self.id }
     }
@@ -184,12 +203,15 @@ impl<T: Send, J: Named> Watch for Cell<T, J> {
     }
 
     fn failed(&self) -> bool {
-        matches!(&*self.state.lock(), State::Done(Value::Kept(Err(_))))
+        matches!(&*self.state.lock(), State::Done(Value::Kept { outcome: Err(_), .. }))
     }
 
     fn error(&self) -> Option<Error> {
-        match &*self.state.lock() {
-            State::Done(Value::Kept(Err(error))) => Some((**error).clone()),
+        match &mut *self.state.lock() {
+            State::Done(Value::Kept { outcome: Err(error), told }) => {
+                *told = true;
+                Some((**error).clone())
+            }
             State::Cancelled => Some(self.cancelled()),
             _ => None,
         }
@@ -250,40 +272,51 @@ impl<T: Send, J: Named> Watch for Cell<T, J> {
     }
 }
 
-impl<T: Send, J: Named> Shared<T> for Cell<T, J> {
+impl<J: Job> Shared<J::Output> for Cell<J> {
     fn detach(&self) {
         let mut state = self.state.lock();
         match &mut *state {
             State::Pending { detached, .. }
             | State::Running { detached, .. }
             | State::Done(Value::Lent { detached, .. }) => *detached = true,
-            State::Done(kept @ Value::Kept(_)) => {
-                let outcome = mem::replace(kept, Value::Taken);
+            State::Done(value @ Value::Kept { .. }) => {
+                let value = mem::replace(value, Value::Taken);
                 drop(state);
-                drop(outcome);
+                if let Value::Kept { outcome, told } = value {
+                    let outcome = outcome.map_err(|error| *error);
+                    if !told {
+                        unread::report(J::error_in(&outcome));
+                    }
+                    drop(outcome);
+                }
             }
             State::Done(Value::Taken) | State::Cancelled => {}
         }
     }
 
-    fn take(&self) -> Option<Result<T, Error>> {
+    fn take(&self) -> Option<Result<J::Output, Error>> {
         let mut state = self.state.lock();
         match &mut *state {
             State::Cancelled => Some(Err(self.cancelled())),
-            State::Done(Value::Kept(Err(error))) => Some(Err((**error).clone())),
+            State::Done(Value::Kept { outcome: Err(error), told }) => {
+                *told = true;
+                Some(Err((**error).clone()))
+            }
             State::Done(Value::Taken) => Some(Err(Error::invalid(
                 format!("the result of {} has been taken before", self.task()),
                 "keep it, or make the future `shared()`",
             ))),
-            State::Done(value @ Value::Kept(Ok(_))) => match mem::replace(value, Value::Taken) {
-                Value::Kept(Ok(value)) => Some(Ok(value)),
-                _ => unreachable!("matched above"),
-            },
+            State::Done(value @ Value::Kept { outcome: Ok(_), .. }) => {
+                match mem::replace(value, Value::Taken) {
+                    Value::Kept { outcome: Ok(value), .. } => Some(Ok(value)),
+                    _ => unreachable!("matched above"),
+                }
+            }
             _ => None,
         }
     }
 
-    fn poll(&self, context: &mut Context<'_>) -> Poll<Result<T, Error>> {
+    fn poll(&self, context: &mut Context<'_>) -> Poll<Result<J::Output, Error>> {
         loop {
             if let Some(outcome) = self.take() {
                 return Poll::Ready(outcome);
@@ -299,7 +332,7 @@ impl<T: Send, J: Named> Shared<T> for Cell<T, J> {
         }
     }
 
-    fn on_done(&self, callback: Callback<T>) -> Result<(), Callback<T>> {
+    fn on_done(&self, callback: Callback<J::Output>) -> Result<(), Callback<J::Output>> {
         let mut state = self.state.lock();
         if let Some(watchers) = state.value_watchers() {
             watchers.add_callback(callback);
@@ -307,9 +340,12 @@ impl<T: Send, J: Named> Shared<T> for Cell<T, J> {
         }
         let error = match &mut *state {
             State::Cancelled => self.cancelled(),
-            State::Done(Value::Kept(Err(error))) => (**error).clone(),
-            State::Done(kept @ Value::Kept(Ok(_))) => {
-                let Value::Kept(Ok(value)) = mem::replace(kept, lent(false)) else {
+            State::Done(Value::Kept { outcome: Err(error), told }) => {
+                *told = true;
+                (**error).clone()
+            }
+            State::Done(kept @ Value::Kept { outcome: Ok(_), .. }) => {
+                let Value::Kept { outcome: Ok(value), .. } = mem::replace(kept, lent(false)) else {
                     unreachable!("matched above")
                 };
                 drop(state);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::id::FutureId;
 ///
 /// Every future ends: with the value, or with the [`Error`] that says why there is none.
 /// Dropping it detaches: the call runs all the same, and its value is dropped as soon as it is
-/// there. It can be a key (`Hash`, `Eq`): two futures are equal when they are the same one.
+/// there; its error goes to [the hook for errors that nobody read](crate::set_unread_error_hook). It can be a key (`Hash`, `Eq`): two futures are equal when they are the same one.
 ///
 /// It is also a [`std::future::Future`], on any async runtime.
 ///
@@ -29,7 +29,7 @@ use crate::id::FutureId;
 /// assert_eq!(future.result()?, 5);
 /// # Ok::<(), concurrent_futures::Error>(())
 /// ```
-#[must_use = "dropping a future loses its result and its error; `drop` it to say that this is meant"]
+#[must_use = "dropping a future loses its result; `drop` it to say that this is meant"]
 pub struct Future<T> {
     /// Absent once the outcome has been moved out by `result`, which consumes the future.
     cell: Option<Arc<dyn Shared<T>>>,
@@ -147,6 +147,17 @@ impl<T> Future<T> {
 
     pub(super) fn watch(&self) -> &dyn Watch {
         self.cell()
+    }
+
+    /// To cancel it from elsewhere.
+    pub(crate) fn weak(&self) -> Weak<dyn Watch> {
+        self.cell.as_ref().map_or_else(
+            || unreachable!("as in `cell`"),
+            |cell| {
+                let cell: Arc<dyn Watch> = cell.clone();
+                Arc::downgrade(&cell)
+            },
+        )
     }
 
     pub(super) fn cell(&self) -> &dyn Shared<T> {

@@ -19,4 +19,5 @@ pub(crate) use block::deadline_after;
 pub use handle::Future;
 pub use promise::Promise;
 pub use shared::SharedFuture;
+pub(crate) use wait::Watched;
 pub use wait::{AsFuture, ReturnWhen, Waited, wait, wait_timeout};

@@ -1,10 +1,12 @@
 //! [`Promise`]: the other end of a future, for executors of one's own and for tests.
 
+use std::convert::Infallible;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::cell::describe;
-use super::cell::{Cell, Named, Watch};
+use super::cell::{Cell, Job, Watch};
 use super::handle::Future;
 use crate::error::Error;
 use crate::id::TaskRef;
@@ -27,15 +29,21 @@ use crate::outcome::discard;
 /// ```
 pub struct Promise<T: Send + 'static> {
     /// Absent once the duty is done.
-    cell: Option<Arc<Cell<T, ByHand>>>,
+    cell: Option<Arc<Cell<ByHand<T>>>>,
 }
 
-/// The job of a promise: none that we know of.
-struct ByHand;
+/// The job of a promise: there is none that we could do.
+struct ByHand<T>(Infallible, PhantomData<fn() -> T>);
 
-impl Named for ByHand {
+impl<T: Send + 'static> Job for ByHand<T> {
+    type Output = T;
+
     fn name() -> &'static str {
         "promise"
+    }
+
+    fn run(self, _task: TaskRef) -> Result<T, Error> {
+        match self.0 {}
     }
 }
 
@@ -77,7 +85,7 @@ impl<T: Send + 'static> Promise<T> {
         }
     }
 
-    fn cell(&self) -> &Arc<Cell<T, ByHand>> {
+    fn cell(&self) -> &Arc<Cell<ByHand<T>>> {
         self.cell
             .as_ref()
             .unwrap_or_else(|| unreachable!("only `end` and `drop`, which consume the promise, take it"))

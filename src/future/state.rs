@@ -45,8 +45,8 @@ pub(crate) enum State<T, J> {
 
 /// Where the outcome of a done future is.
 pub(crate) enum Value<T> {
-    /// Here. The error is boxed to keep queued tasks small.
-    Kept(Result<T, Box<Error>>),
+    /// Here. The error is boxed to keep queued tasks small. Was somebody told of it, whether it is one or not?
+    Kept { outcome: Result<T, Box<Error>>, told: bool },
     /// A value (never an error: those are cloned) that callbacks of this thread look at.
     Lent { to: ThreadId, watchers: Watchers<T>, detached: bool },
     /// The value was moved out (errors stay: they can be cloned), or nobody wanted the outcome.

@@ -13,11 +13,12 @@ use context::{Initializer, ThreadContext};
 use crate::error::Error;
 use crate::executor::{Executor, Shutdown};
 use crate::future::Future;
-use crate::map::{Map, MapOptions, Outcomes};
+use crate::future::cell::Job;
+use crate::map::{Map, MapOptions, MapUnordered, Outcomes};
 use crate::pool::{Hiring, Pool, usable_cpus};
 use crate::portable::Raised;
 use crate::sync::{AtomicUsize, Ordering};
-use crate::task::{self, Closure, Job, Task};
+use crate::task::{self, Closure, Task};
 
 /// A pool of threads.
 ///
@@ -150,6 +151,29 @@ impl ThreadPoolExecutor {
     {
         let call = move |item| function(item).map_err(Raised::new);
         Map::new(items.into_iter(), &options, self.batches(call, PhantomData::<F>))
+    }
+
+    /// As [`map`](Self::map), but yields the results as they come, each with the index of its item.
+    pub fn map_unordered<F, A, R, I>(&self, function: F, items: I) -> MapUnordered<'static, R>
+    where
+        F: Fn(A) -> R + Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        self.map(function, items).unordered()
+    }
+
+    /// As [`map_unordered`](Self::map_unordered), for a function that can fail.
+    pub fn try_map_unordered<F, A, R, E, I>(&self, function: F, items: I) -> MapUnordered<'static, R>
+    where
+        F: Fn(A) -> Result<R, E> + Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+        E: Into<Box<dyn StdError + Send + Sync>> + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        self.try_map(function, items).unordered()
     }
 
     /// Submits chunks of a map. `N` is the function that errors name.

@@ -186,7 +186,10 @@ fn the_ledger_is_read_as_it_stands() {
                 | `cancel` | carried | `f2_c` | |\n";
     let (clauses, upstream) = read(text);
     assert_eq!(clauses.len(), 1);
-    assert_eq!((clauses[0].id.as_str(), clauses[0].verdict, clauses[0].why), ("F1", Verdict::Adapted, "four"));
+    assert_eq!(
+        (clauses[0].id.as_str(), clauses[0].verdict, clauses[0].why),
+        ("F1", Verdict::Adapted, "four")
+    );
     assert_eq!(clauses[0].tests, ["f1_a", "faults::f1_b"]);
     assert_eq!(upstream.len(), 1);
     assert_eq!((upstream[0].id.as_str(), upstream[0].verdict), ("FutureTests.cancel", Verdict::Carried));

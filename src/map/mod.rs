@@ -1,0 +1,350 @@
+//! [`Map`]: the results of one function over many items, in the order of the items.
+//!
+//! Items travel in chunks, one task each; every item keeps its own outcome. Eager, all chunks
+//! are submitted at the call; with a `buffersize`, a chunk is submitted when there is room.
+//!
+//! Not here: what is done about items that nobody has asked for yet (`oversight.rs`), results in
+//! the order in which they come (`unordered.rs`).
+
+mod options;
+mod oversight;
+mod unordered;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+pub use options::MapOptions;
+use oversight::Oversight;
+pub use unordered::MapUnordered;
+
+use crate::error::Error;
+use crate::future::{AsFuture, Future, Watched, deadline_after};
+use crate::unread;
+
+/// What a chunk's task returns: an outcome an item. Boxed errors keep the usual item small.
+pub(crate) type Outcomes<R> = Vec<Result<R, Box<Error>>>;
+
+/// The results of a `map`: an iterator of `Result<R, Error>` in the order of the items.
+///
+/// An error does not end it, unless it is to [fail fast](MapOptions::fail_fast). Its length is
+/// exact, unless it fails fast, or the input was pulled lazily and did not know its own: then `len`
+/// is the least that it can be. Dropping it cancels what has not started. A map whose options
+/// were wrong yields the one error that says so.
+#[must_use = "a map that is dropped cancels what has not started"]
+pub struct Map<'a, R> {
+    /// Submits the next chunk; absent when the input is at its end.
+    feed: Option<Feed<'a, R>>,
+    buffersize: usize,
+    /// No more than `buffersize`, so that a chunk fits when there is nothing else.
+    chunksize: usize,
+    oversight: Option<Oversight>,
+    /// Submitted, results not taken yet.
+    chunks: VecDeque<Chunk<R>>,
+    /// The results that are being yielded, and the index of the next.
+    current: std::vec::IntoIter<Result<R, Box<Error>>>,
+    index: usize,
+    /// Items submitted, ever.
+    submitted: usize,
+    /// Items submitted and not yielded.
+    outstanding: usize,
+    limit: Option<Duration>,
+    deadline: Option<Instant>,
+    expired: bool,
+    /// Somebody has asked for a result.
+    iterated: bool,
+}
+
+struct Feed<'a, R> {
+    next: Box<dyn FnMut() -> Option<Submitted<R>> + Send + 'a>,
+    /// The least number of items that are still to come, and the most.
+    left: (usize, Option<usize>),
+}
+
+/// The future of a chunk, and how many items it has.
+type Submitted<R> = (Future<Outcomes<R>>, usize);
+
+struct Chunk<R> {
+    future: Future<Outcomes<R>>,
+    /// The index of its first item.
+    first: usize,
+    items: usize,
+}
+
+impl<R> AsFuture for Chunk<R> {
+    fn watched(&self) -> Watched<'_> {
+        self.future.watched()
+    }
+}
+
+impl<'a, R> Map<'a, R> {
+    /// Submits all now, borrows nothing.
+    pub(crate) fn eager<A>(
+        items: impl Iterator<Item = A>,
+        options: &MapOptions,
+        mut submit: impl FnMut(Vec<A>) -> Future<Outcomes<R>>,
+    ) -> Self {
+        let mut map = Map::empty(options);
+        if let Err(error) = options.check() {
+            return map.refused(error);
+        }
+        let mut items = items.fuse();
+        while !map.has_failed()
+            && let Some(chunk) = next_chunk(&mut items, map.chunksize, &mut submit)
+        {
+            map.accept(chunk);
+        }
+        map
+    }
+
+    /// Lazy if there is a `buffersize`.
+    pub(crate) fn new<A>(
+        items: impl Iterator<Item = A> + Send + 'a,
+        options: &MapOptions,
+        mut submit: impl FnMut(Vec<A>) -> Future<Outcomes<R>> + Send + 'a,
+    ) -> Self {
+        if options.buffersize.is_none() || options.check().is_err() {
+            return Map::eager(items, options, submit);
+        }
+        let mut map = Map::empty(options);
+        let size = map.chunksize;
+        let left = items.size_hint();
+        let mut items = items.fuse();
+        map.feed = Some(Feed { next: Box::new(move || next_chunk(&mut items, size, &mut submit)), left });
+        map.fill();
+        map
+    }
+
+    fn empty(options: &MapOptions) -> Self {
+        Map {
+            feed: None,
+            buffersize: options.buffersize.unwrap_or(usize::MAX),
+            chunksize: options.chunk(),
+            oversight: Oversight::of(options),
+            chunks: VecDeque::new(),
+            current: Vec::new().into_iter(),
+            index: 0,
+            submitted: 0,
+            outstanding: 0,
+            limit: options.timeout,
+            deadline: options.timeout.and_then(deadline_after),
+            expired: false,
+            iterated: false,
+        }
+    }
+
+    /// The results as they come, each with the index of its item.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, MapOptions, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let options = MapOptions::new().buffersize(16);
+    /// for (index, square) in pool.map_with(|n: u64| n * n, 10..20, options).unordered() {
+    ///     println!("{}² = {}", 10 + index, square?);
+    /// }
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn unordered(self) -> MapUnordered<'a, R> {
+        MapUnordered::new(self)
+    }
+
+    /// As `next`, but waits for `limit` at the most: if the next result is not there by then,
+    /// [`Error::TimedOut`] is returned in its place, and it can be asked for again.
+    pub fn next_timeout(&mut self, limit: Duration) -> Option<Result<R, Error>> {
+        self.iterated = true;
+        self.fill();
+        match self.chunks.front() {
+            Some(chunk) if self.current.len() == 0 && !chunk.future.wait_timeout(limit) => {
+                Some(Err(Error::TimedOut { what: format!("item {} of a map", chunk.first), limit }))
+            }
+            _ => self.next(),
+        }
+    }
+
+    fn refused(mut self, error: Error) -> Self {
+        self.current = vec![Err(Box::new(error))].into_iter();
+        self.outstanding = 1;
+        self
+    }
+
+    fn fails_fast(&self) -> bool {
+        self.oversight.as_ref().is_some_and(Oversight::fails_fast)
+    }
+
+    fn has_failed(&self) -> bool {
+        self.oversight.as_ref().is_some_and(Oversight::has_failed)
+    }
+
+    fn accept(&mut self, (future, items): Submitted<R>) {
+        let chunk = Chunk { future, first: self.submitted, items };
+        self.submitted += items;
+        self.outstanding += items;
+        if let Some(oversight) = &self.oversight {
+            oversight.oversee(&chunk);
+        }
+        self.chunks.push_back(chunk);
+    }
+
+    /// Submits while there is room for a whole chunk.
+    fn fill(&mut self) {
+        while self.outstanding.saturating_add(self.chunksize) <= self.buffersize {
+            if self.has_failed() {
+                self.feed = None;
+            }
+            let Some(feed) = &mut self.feed else { return };
+            let Some(chunk) = (feed.next)() else {
+                self.feed = None;
+                return;
+            };
+            feed.left.0 = feed.left.0.saturating_sub(chunk.1);
+            feed.left.1 = feed.left.1.map(|most| most.saturating_sub(chunk.1));
+            self.accept(chunk);
+        }
+    }
+
+    /// Makes the results of a chunk the current ones.
+    fn open(&mut self, chunk: Chunk<R>) {
+        let Chunk { future, first, items } = chunk;
+        let outcome = self.wait_for(future);
+        let outcomes = match outcome {
+            // A worker that answers with another number of results than it was given items.
+            Ok(mut outcomes) => {
+                outcomes.truncate(items);
+                let missing = items - outcomes.len();
+                outcomes.extend((0..missing).map(|_| Err(Box::new(too_few()))));
+                outcomes
+            }
+            Err(error) => (0..items).map(|_| Err(Box::new(error.clone()))).collect(),
+        };
+        self.index = first;
+        self.current = outcomes.into_iter();
+    }
+
+    /// The outcome of a chunk, within what is left of the time.
+    fn wait_for(&mut self, future: Future<Outcomes<R>>) -> Result<Outcomes<R>, Error> {
+        let Some(deadline) = self.deadline else { return future.result() };
+        if !self.expired && !future.wait_timeout(deadline.saturating_duration_since(Instant::now())) {
+            self.expire();
+            future.cancel();
+        }
+        // What is over is there, though the hook may still be looking at it.
+        if future.done() && !(self.expired && future.cancelled()) {
+            return future.result();
+        }
+        forget(&future);
+        let limit = self.limit.unwrap_or_default();
+        Err(Error::TimedOut { what: "an item of a map".into(), limit })
+    }
+
+    /// The next of the current results, and its index.
+    fn next_of_current(&mut self) -> Option<(usize, Result<R, Error>)> {
+        let outcome = self.current.next()?;
+        let index = self.index;
+        self.index += 1;
+        self.outstanding -= 1;
+        if outcome.is_err() && self.fails_fast() {
+            self.leave();
+        }
+        Some((index, outcome.map_err(|error| *error)))
+    }
+
+    /// The time is over.
+    fn expire(&mut self) {
+        self.expired = true;
+        self.feed = None;
+        for chunk in &self.chunks {
+            chunk.future.cancel();
+        }
+    }
+
+    /// No more results are wanted.
+    fn leave(&mut self) {
+        if !self.iterated {
+            unread::report(
+                self.current
+                    .as_slice()
+                    .iter()
+                    .find_map(|outcome| outcome.as_ref().err().map(|error| &**error)),
+            );
+        }
+        self.feed = None;
+        self.outstanding = 0;
+        self.current = Vec::new().into_iter();
+        for chunk in std::mem::take(&mut self.chunks) {
+            chunk.future.cancel();
+            if self.iterated {
+                forget(&chunk.future);
+            }
+        }
+    }
+}
+
+/// Says that nobody will miss the outcome: whoever iterates has read as far as they liked.
+fn forget<R>(future: &Future<Outcomes<R>>) {
+    future.add_done_callback(|_| ());
+}
+
+fn too_few() -> Error {
+    Error::broken("the worker returned too few results for its chunk", None)
+}
+
+/// What became of one item of a chunk.
+fn outcome_of<'e, R>(outcome: Result<&'e Outcomes<R>, &'e Error>, item: usize) -> Result<(), &'e Error> {
+    match outcome?.get(item) {
+        Some(Err(error)) => Err(error),
+        // One that is missing is told when it is asked for.
+        Some(Ok(_)) | None => Ok(()),
+    }
+}
+
+fn next_chunk<A, R>(
+    items: &mut impl Iterator<Item = A>,
+    size: usize,
+    submit: &mut impl FnMut(Vec<A>) -> Future<Outcomes<R>>,
+) -> Option<Submitted<R>> {
+    let chunk: Vec<A> = items.take(size).collect();
+    let items = chunk.len();
+    (items > 0).then(|| (submit(chunk), items))
+}
+
+impl<R> Iterator for Map<'_, R> {
+    type Item = Result<R, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.iterated = true;
+        loop {
+            if let Some((_, outcome)) = self.next_of_current() {
+                return Some(outcome);
+            }
+            self.fill();
+            let chunk = self.chunks.pop_front()?;
+            self.open(chunk);
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let most = self.feed.as_ref().map_or(Some(0), |feed| feed.left.1);
+        // One that fails fast may end with the next.
+        let least = if self.fails_fast() { 0 } else { self.len() };
+        (least, most.and_then(|most| self.outstanding.checked_add(most)))
+    }
+}
+
+impl<R> ExactSizeIterator for Map<'_, R> {
+    fn len(&self) -> usize {
+        self.outstanding.saturating_add(self.feed.as_ref().map_or(0, |feed| feed.left.0))
+    }
+}
+
+impl<R> Drop for Map<'_, R> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl<R> fmt::Debug for Map<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Map").field("outstanding", &self.outstanding).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,134 @@
+//! [`MapOptions`]: how a map goes about it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Error;
+
+/// Is told of every item that is over: its index, and whether it went well.
+pub(super) type Hook = Arc<dyn Fn(usize, Result<(), &Error>) + Send + Sync>;
+
+/// How [`Executor::map_with`](crate::Executor::map_with) goes about it. The default is what
+/// `map` does: one item a task, all submitted at once, no time limit.
+///
+/// ```
+/// use std::time::Duration;
+/// use concurrent_futures::{Executor, MapOptions, ThreadPoolExecutor};
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let options = MapOptions::new().chunksize(10).buffersize(100).timeout(Duration::from_secs(60));
+/// let squares = pool.map_with(|n: u64| n * n, 0.., options);      // without end
+/// assert_eq!(squares.take(3).collect::<Result<Vec<_>, _>>()?, [0, 1, 4]);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+#[derive(Clone, Default)]
+#[must_use]
+pub struct MapOptions {
+    chunksize: Option<usize>,
+    pub(super) buffersize: Option<usize>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) fail_fast: bool,
+    pub(super) on_item_done: Option<Hook>,
+}
+
+impl MapOptions {
+    /// One item a task, all submitted at once, no time limit.
+    pub fn new() -> Self {
+        MapOptions::default()
+    }
+
+    /// Items a task. More of them share the cost of a task, which matters for calls of a few
+    /// microseconds; they run one after the other in one worker. Each has its own result, but
+    /// if the worker process dies, its whole chunk is lost. At least 1.
+    pub fn chunksize(mut self, items: usize) -> Self {
+        self.chunksize = Some(items);
+        self
+    }
+
+    /// The most items that are taken from the input and whose result has not been yielded: the
+    /// input is pulled as results are taken. At least 1.
+    pub fn buffersize(mut self, items: usize) -> Self {
+        self.buffersize = Some(items);
+        self
+    }
+
+    /// Time for all results, counted from the call of `map_with`. When it is over, results that
+    /// are there still come out; for each of the others comes [`Error::TimedOut`], those that
+    /// have not started are cancelled, and no more items are pulled.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// The first error ends it. As soon as an item has failed, also while nobody asks for a
+    /// result, those that have not started are cancelled and no more are pulled; the iterator yields what
+    /// comes before the error, the error, and then nothing. Calls that run go on, unseen; so does
+    /// the rest of a chunk that has started.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, MapOptions, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let mut quotients = pool.map_with(|n: i32| 6 / n, [3, 2, 0, 1], MapOptions::new().fail_fast(true));
+    /// assert_eq!(quotients.next().unwrap()?, 2);
+    /// assert_eq!(quotients.next().unwrap()?, 3);
+    /// assert!(matches!(quotients.next(), Some(Err(Error::Panicked { .. }))));
+    /// assert!(quotients.next().is_none());
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn fail_fast(mut self, yes: bool) -> Self {
+        self.fail_fast = yes;
+        self
+    }
+
+    /// Calls `hook` once for each item when it is over, with its index in the input and its error
+    /// if it has one: for progress bars, also while the results are not looked at. It runs where
+    /// callbacks run ([`Future::add_done_callback`](crate::Future::add_done_callback)), so keep it short. The items of a chunk are
+    /// over when their chunk is.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    /// use concurrent_futures::{Executor, MapOptions, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let done = Arc::new(AtomicUsize::new(0));                       // or a progress bar
+    /// let count = Arc::clone(&done);
+    /// let options = MapOptions::new().chunksize(10).on_item_done(move |_index, _outcome| {
+    ///     count.fetch_add(1, Ordering::Relaxed);
+    /// });
+    /// let total: u32 = pool.map_with(|n: u32| n * 2, 0..25, options).sum::<Result<_, _>>()?;
+    /// assert_eq!((total, done.load(Ordering::Relaxed)), (600, 25));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn on_item_done(mut self, hook: impl Fn(usize, Result<(), &Error>) + Send + Sync + 'static) -> Self {
+        self.on_item_done = Some(Arc::new(hook));
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<(), Error> {
+        for (name, value) in [("chunksize", self.chunksize), ("buffersize", self.buffersize)] {
+            if value == Some(0) {
+                return Err(Error::invalid(format!("the {name} of a map is 0"), "give at least 1"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn chunk(&self) -> usize {
+        self.chunksize.unwrap_or(1).min(self.buffersize.unwrap_or(usize::MAX))
+    }
+}
+
+impl fmt::Debug for MapOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MapOptions")
+            .field("chunksize", &self.chunksize)
+            .field("buffersize", &self.buffersize)
+            .field("timeout", &self.timeout)
+            .field("fail_fast", &self.fail_fast)
+            .field("on_item_done", &self.on_item_done.is_some())
+            .finish()
+    }
+}
