@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::future::Future;
 use crate::future::cell::{Cell, Job, Watch};
+use crate::future::home::Home;
 use crate::future::state::Stop;
 use crate::id::TaskRef;
 use crate::map::Outcomes;
@@ -186,6 +187,8 @@ fn first_error<R>(outcome: &Result<Outcomes<R>, Error>) -> Option<&Error> {
 
 /// A cell as workers see it. `freed` is as in `Cell::resolve`.
 pub(crate) trait Work: Watch {
+    /// It is going to be queued there.
+    fn settle(&self, home: Home);
     /// Runs the call here, unless it has been cancelled.
     fn run(&self, freed: &dyn Fn());
     /// Pending → running, elsewhere. False: cancelled, there is nothing to do.
@@ -203,10 +206,11 @@ pub(crate) trait PortableWork: Work {
 
 impl<J: Job> Work for Cell<J> {
     fn run(&self, freed: &dyn Fn()) {
-        if let Some(Some(job)) = self.start(None) {
-            let outcome = job.run(self.task());
-            self.resolve(outcome, freed);
-        }
+        Cell::run(self, freed);
+    }
+
+    fn settle(&self, home: Home) {
+        Cell::settle(self, home);
     }
 
     fn begin(&self, stop: Arc<dyn Stop>) -> bool {
@@ -300,8 +304,8 @@ impl<W: ?Sized + Work> Drop for WorkItem<W> {
 }
 
 /// A task of a thread pool's own `submit`, and its future.
-pub(crate) fn local<J: Job>(job: J) -> (WorkItem<dyn Work>, Future<J::Output>) {
-    let cell = Arc::new(Cell::new(Some(job)));
+pub(crate) fn local<J: Job>(job: J, home: Home) -> (WorkItem<dyn Work>, Future<J::Output>) {
+    let cell = Arc::new(Cell::new(Some(job), home));
     (WorkItem(Some(cell.clone())), Future::new(cell))
 }
 
@@ -332,7 +336,7 @@ pub struct Task(WorkItem<dyn PortableWork>);
 
 impl Task {
     pub(crate) fn new<J: PortableJob>(job: J) -> (Task, Future<J::Output>) {
-        let cell = Arc::new(Cell::new(Some(job)));
+        let cell = Arc::new(Cell::new(Some(job), Home::NONE));
         (Task(WorkItem(Some(cell.clone()))), Future::new(cell))
     }
 
@@ -357,13 +361,16 @@ impl Task {
         self.0.task()
     }
 
-    /// For engines that only run it here.
-    pub(crate) fn into_local(mut self) -> WorkItem<dyn Work> {
-        WorkItem(Some(self.0.take()))
+    /// For engines that only run it here, queued in the pool `home`.
+    pub(crate) fn into_local(mut self, home: Home) -> WorkItem<dyn Work> {
+        let work = self.0.take();
+        work.settle(home);
+        WorkItem(Some(work))
     }
 
-    /// For engines that send it away.
-    pub(crate) fn into_portable(self) -> WorkItem<dyn PortableWork> {
+    /// For engines that send it away, queued in the pool `home`.
+    pub(crate) fn into_portable(self, home: Home) -> WorkItem<dyn PortableWork> {
+        self.0.work().settle(home);
         self.0
     }
 }

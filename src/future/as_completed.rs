@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::block::deadline_after;
 use super::cell::Want;
+use super::home::{StandIn, help};
 use super::wait::AsFuture;
 use super::watch::Watcher;
 use crate::error::Error;
@@ -111,10 +112,20 @@ impl<I: AsFuture> AsCompleted<I> {
         if self.left == 0 {
             return None;
         }
-        let number = match (self.arrivals.try_recv(), deadline) {
-            (Ok(number), _) => number,
-            (Err(_), Some(deadline)) => self.arrivals.recv_deadline(deadline).ok()?,
-            (Err(_), None) => self.arrivals.recv().ok()?,
+        let number = loop {
+            if let Ok(number) = self.arrivals.try_recv() {
+                break number;
+            }
+            let open = || self.items.iter().flatten().map(|item| item.watched().cell());
+            // What it waits for may only be waiting for it.
+            if deadline.is_none() && help(open()) {
+                continue;
+            }
+            let _stand_in = StandIn::while_waiting_for(open());
+            break match deadline {
+                Some(deadline) => self.arrivals.recv_deadline(deadline).ok()?,
+                None => self.arrivals.recv().ok()?,
+            };
         };
         self.left -= 1;
         self.free.push(number);

@@ -1,9 +1,11 @@
 //! How a thread waits for one future: it looks for a moment, then sleeps.
 
+use std::iter;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::cell::{Want, Watch};
+use super::home::{StandIn, help};
 use super::watch::Watcher;
 use crate::error::Error;
 use crate::sync::Parker;
@@ -18,6 +20,12 @@ const LOOKS: u32 = 200;
 /// Waits until `cell` has what is wanted; false if `deadline` passed first, or if this thread
 /// would wait for itself, which is for ever.
 pub(super) fn block(cell: &dyn Watch, want: Want, deadline: Option<Instant>) -> bool {
+    // What it waits for may only be waiting for it.
+    while deadline.is_none() && help(iter::once(cell)) {
+        if cell.has(want) {
+            return true;
+        }
+    }
     let too_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
     for look in 0..LOOKS {
         if cell.has(want) {
@@ -32,6 +40,7 @@ pub(super) fn block(cell: &dyn Watch, want: Want, deadline: Option<Instant>) -> 
     if cell.waits_for_itself(want) {
         return false;
     }
+    let _stand_in = StandIn::while_waiting_for(iter::once(cell));
     // A thread that is ending has given its parker back.
     let parker = PARKER.try_with(Arc::clone).unwrap_or_default();
     let watcher = Watcher::Thread(Arc::clone(&parker));

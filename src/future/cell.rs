@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread;
 
+use super::home::Home;
 use super::state::{Phase, State, Stop, Value};
 use super::watch::{Callback, Watcher, Watchers};
 use crate::error::Error;
@@ -42,9 +43,17 @@ pub(crate) trait Job: Send + 'static {
 }
 
 impl<J: Job> Cell<J> {
-    pub(crate) fn new(job: Option<J>) -> Self {
-        let state = State::Pending { job, watchers: Watchers::default(), detached: false };
+    /// `home` is the pool in which it is going to be queued, if that is known.
+    pub(crate) fn new(job: Option<J>, home: Home) -> Self {
+        let state = State::Pending { job, watchers: Watchers::default(), detached: false, home };
         Cell { id: FutureId::next(), state: Mutex::new(state) }
+    }
+
+    /// It is going to be queued there.
+    pub(crate) fn settle(&self, at: Home) {
+        if let State::Pending { home, .. } = &mut *self.state.lock() {
+            *home = at;
+        }
     }
 
     /// Takes the job without starting it (to encode it).
@@ -55,11 +64,19 @@ impl<J: Job> Cell<J> {
         }
     }
 
+    /// Runs the job here, unless it is not here, or over, or runs already. `freed` is as in `resolve`.
+    pub(crate) fn run(&self, freed: &dyn Fn()) -> bool {
+        let Some(Some(job)) = self.start(None) else { return false };
+        let outcome = job.run(self.task());
+        self.resolve(outcome, freed);
+        true
+    }
+
     /// Pending → Running, with the job, if it is here. `None`: nothing to run any more.
     pub(crate) fn start(&self, stop: Option<Arc<dyn Stop>>) -> Option<Option<J>> {
         let mut state = self.state.lock();
         match &mut *state {
-            State::Pending { job, watchers, detached } => {
+            State::Pending { job, watchers, detached, .. } => {
                 let job = job.take();
                 let (watchers, detached) = (mem::take(watchers), *detached);
                 *state = State::Running { stop, watchers, detached };
@@ -133,6 +150,10 @@ impl<J: Job> Cell<J> {
         }
     }
 
+    fn has_job(&self) -> bool {
+        matches!(&*self.state.lock(), State::Pending { job: Some(_), .. })
+    }
+
     fn cancelled(&self) -> Error {
         Error::Cancelled { task: self.task() }
     }
@@ -176,6 +197,10 @@ pub(crate) trait Watch: Send + Sync {
     /// Would this thread wait for itself: is it running the call, or a callback that looks at
     /// the value?
     fn waits_for_itself(&self, want: Want) -> bool;
+    /// Does the call wait in the queue of that pool?
+    fn is_queued_at(&self, home: Home) -> bool;
+    /// Runs the call in this thread. False if it is not here to be run: encoded, started, over.
+    fn run_here(&self) -> bool;
     /// False, and `watcher` is not kept, if there is nothing to wait for.
     fn watch(&self, watcher: &Watcher, want: Want) -> bool;
     fn unwatch(&self, watcher: &Watcher);
@@ -254,6 +279,14 @@ impl<J: Job> Watch for Cell<J> {
         let lent_here = want == Want::Value
             && matches!(&*self.state.lock(), State::Done(Value::Lent { to, .. }) if *to == thread::current().id());
         lent_here || is_running_here(self.id)
+    }
+
+    fn is_queued_at(&self, at: Home) -> bool {
+        matches!(&*self.state.lock(), State::Pending { home, .. } if *home == at)
+    }
+
+    fn run_here(&self) -> bool {
+        self.has_job() && self.run(&|| ())
     }
 
     fn watch(&self, watcher: &Watcher, want: Want) -> bool {

@@ -8,6 +8,7 @@ mod as_completed;
 mod block;
 pub(crate) mod cell;
 mod handle;
+pub(crate) mod home;
 mod promise;
 mod shared;
 pub(crate) mod state;

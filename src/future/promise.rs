@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::cell::describe;
 use super::cell::{Cell, Job, Watch};
 use super::handle::Future;
+use super::home::Home;
 use crate::error::Error;
 use crate::id::TaskRef;
 use crate::outcome::discard;
@@ -51,7 +52,7 @@ impl<T: Send + 'static> Promise<T> {
     /// A promise and its future, pending.
     #[allow(clippy::new_ret_no_self, reason = "the two ends of one thing, as a channel's")]
     pub fn new() -> (Promise<T>, Future<T>) {
-        let cell = Arc::new(Cell::new(None));
+        let cell = Arc::new(Cell::new(None, Home::NONE));
         (Promise { cell: Some(Arc::clone(&cell)) }, Future::new(cell))
     }
 

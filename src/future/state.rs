@@ -22,6 +22,7 @@
 use std::sync::Arc;
 use std::thread::ThreadId;
 
+use super::home::Home;
 use super::watch::Watchers;
 use crate::error::Error;
 
@@ -33,6 +34,8 @@ pub(crate) enum State<T, J> {
         watchers: Watchers<T>,
         /// Nobody will ask for the outcome. So below.
         detached: bool,
+        /// The pool in which it is queued.
+        home: Home,
     },
     Running {
         stop: Option<Arc<dyn Stop>>,

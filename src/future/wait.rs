@@ -3,11 +3,13 @@
 //! Each future that is still open puts its number into one mailbox when it is over; `wait`
 //! reads the mailbox until it has seen enough, or until the deadline.
 
+use std::iter;
 use std::time::Duration;
 
 use super::block::deadline_after;
 use super::cell::{Want, Watch};
 use super::handle::Future;
+use super::home::{StandIn, help};
 use super::shared::SharedFuture;
 use super::watch::Watcher;
 
@@ -130,11 +132,22 @@ where
         ReturnWhen::AllCompleted => false,
     };
 
-    if !items.iter().any(|item| is_enough(item.watched().cell())) {
+    let cells = || items.iter().map(|item| item.watched().cell());
+    let mut enough = cells().any(is_enough);
+    if deadline.is_none() {
+        for cell in cells() {
+            // What it waits for may only be waiting for it.
+            if !enough && help(iter::once(cell)) {
+                enough = is_enough(cell);
+            }
+        }
+    }
+
+    if !enough {
+        let _stand_in = StandIn::while_waiting_for(cells());
         let (mailbox, arrivals) = crossbeam_channel::unbounded();
         let watcher = |number| Watcher::Mailbox(mailbox.clone(), number);
         let mut open = vec![false; items.len()];
-        let mut enough = false;
         for (number, item) in items.iter().enumerate() {
             let cell = item.watched().cell();
             if cell.waits_for_itself(Want::End) {

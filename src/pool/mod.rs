@@ -14,7 +14,6 @@
 mod queue;
 mod worker;
 
-use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -28,13 +27,9 @@ pub(crate) use worker::Context;
 use crate::error::Error;
 use crate::executor::Shutdown;
 use crate::future::deadline_after;
+use crate::future::home::{Employer, Home, employed, is_employed_at};
 use crate::id::TaskRef;
 use crate::sync::{AtomicUsize, Condvar, Mutex, Ordering};
-
-thread_local! {
-    /// The pool that this thread works for, by address.
-    static EMPLOYER: Cell<usize> = const { Cell::new(0) };
-}
 
 /// What a queue holds.
 pub(crate) trait Item: Send + 'static {
@@ -52,6 +47,7 @@ pub(crate) struct Hiring {
 
 /// A pool whose workers are threads with a context `C` each.
 pub(crate) struct Pool<C: Context> {
+    home: Home,
     queue: Queue<C::Item>,
     hiring: Hiring,
     make_context: Box<dyn Fn(usize) -> C + Send + Sync>,
@@ -84,6 +80,7 @@ impl<C: Context> Pool<C> {
     /// As `new`, for what is known to be valid.
     pub(crate) fn of(hiring: Hiring, make_context: impl Fn(usize) -> C + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Pool {
+            home: Home::next(),
             queue: Queue::new(),
             hiring,
             make_context: Box::new(make_context),
@@ -132,7 +129,7 @@ impl<C: Context> Pool<C> {
         }
         let pool = Arc::clone(self);
         let handle = thread
-            .spawn(move || pool.work(number))
+            .spawn(move || employed(pool.home, pool.clone(), || pool.work(number)))
             .map_err(|error| Error::spawn(format!("the worker thread `{name}`"), error))?;
         crew.handles.push(handle);
         crew.ever += 1;
@@ -142,8 +139,7 @@ impl<C: Context> Pool<C> {
     }
 
     /// The life of a worker thread.
-    fn work(self: Arc<Self>, number: usize) {
-        EMPLOYER.set(self.address());
+    fn work(&self, number: usize) {
         // What a worker runs is shielded call by call; should anything slip through, the worker
         // is still counted out, and its pool ends with an error, not in silence.
         let life = catch_unwind(AssertUnwindSafe(|| worker::work(&self.queue, (self.make_context)(number))));
@@ -161,7 +157,6 @@ impl<C: Context> Pool<C> {
                 crew = self.crew.lock();
             }
         }
-        EMPLOYER.set(0);
         crew.present -= 1;
         self.hired.store(crew.present, Ordering::Release);
         self.someone_left.notify_all();
@@ -200,7 +195,7 @@ impl<C: Context> Pool<C> {
     /// Waits until every worker has left; false if `deadline` came first, or if this thread is
     /// one of them and would wait for itself.
     fn join(&self, deadline: Option<Instant>) -> bool {
-        if EMPLOYER.get() == self.address() {
+        if is_employed_at(self.home) {
             return false;
         }
         let mut crew = self.crew.lock();
@@ -236,9 +231,16 @@ impl<C: Context> Pool<C> {
             .finish()
     }
 
-    fn address(&self) -> usize {
-        std::ptr::from_ref(self).addr()
+    /// Where its tasks are queued.
+    pub(crate) fn home(&self) -> Home {
+        self.home
     }
+}
+
+impl<C: Context> Employer for Pool<C> {
+    fn step_out(&self) {}
+
+    fn step_in(&self) {}
 }
 
 /// The CPUs that affinity and control groups leave to this process; at least 1.

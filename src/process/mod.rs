@@ -163,7 +163,7 @@ impl Executor for ProcessPoolExecutor {
         if let Some(refusal) = self.pool.refusal(task.task()) {
             return task.fail(refusal);
         }
-        let item = task.into_portable();
+        let item = task.into_portable(self.pool.home());
         let task = item.task();
         let mut frame = Vec::new();
         match item.encode(&mut frame) {

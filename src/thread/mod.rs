@@ -192,7 +192,7 @@ impl ThreadPoolExecutor {
     }
 
     fn start<J: Job>(&self, job: J) -> Future<J::Output> {
-        let (item, future) = task::local(job);
+        let (item, future) = task::local(job, self.pool.home());
         self.pool.submit(item);
         future
     }
@@ -208,7 +208,7 @@ impl Default for ThreadPoolExecutor {
 
 impl Executor for ThreadPoolExecutor {
     fn execute(&self, task: Task) {
-        self.pool.submit(task.into_local());
+        self.pool.submit(task.into_local(self.pool.home()));
     }
 
     fn shutdown_with(&self, how: Shutdown) {

@@ -26,6 +26,7 @@ mod m_map;
 mod map;
 mod map_options;
 mod n_names;
+mod nested;
 mod p_processes;
 mod parity;
 mod processes;

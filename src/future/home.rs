@@ -1,0 +1,91 @@
+//! Waiting inside a pool: a worker that would sleep for a call which is still queued in its own
+//! pool might sleep for ever, because every worker might. So it does not just sleep.
+//!
+//! | the call it waits for is                       | what the worker does                             |
+//! |------------------------------------------------|--------------------------------------------------|
+//! | queued in its own pool, and here (threads)     | takes it and runs it there and then              |
+//! | queued in its own pool, encoded (processes)    | sleeps; the pool lets another worker stand in    |
+//! | running, over, or of another pool              | sleeps                                           |
+//!
+//! The rule: it never runs a call that it does not wait for, which may need a lock that it holds.
+//! Not here: how a pool finds a stand-in (`pool/mod.rs`).
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::cell::Watch;
+use crate::sync::{AtomicU32, Ordering};
+
+/// The number of the pool in which a call is queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Home(u32);
+
+impl Home {
+    /// Of calls that are in no pool.
+    pub(crate) const NONE: Home = Home(0);
+
+    pub(crate) fn next() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        Home(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// A pool, as one of its workers sees it.
+pub(crate) trait Employer: Send + Sync {
+    /// This worker is about to sleep until another has done something: until `step_in`, one more
+    /// may work.
+    fn step_out(&self);
+    fn step_in(&self);
+}
+
+thread_local! {
+    /// The pool that this thread works for.
+    static EMPLOYER: RefCell<Option<(Home, Arc<dyn Employer>)>> = const { RefCell::new(None) };
+}
+
+/// Runs the life of a worker of the pool `home`.
+pub(crate) fn employed<R>(home: Home, employer: Arc<dyn Employer>, life: impl FnOnce() -> R) -> R {
+    EMPLOYER.set(Some((home, employer)));
+    let outcome = life();
+    drop(EMPLOYER.take());
+    outcome
+}
+
+/// Does this thread work for that pool?
+pub(crate) fn is_employed_at(home: Home) -> bool {
+    my_home() == Some(home)
+}
+
+fn my_home() -> Option<Home> {
+    // A thread that is ending has given its employer back.
+    EMPLOYER.try_with(|employer| employer.borrow().as_ref().map(|(home, _)| *home)).ok().flatten()
+}
+
+/// Runs one of `cells` here, the first that is queued in this thread's own pool. False: there is none.
+pub(super) fn help<'c>(mut cells: impl Iterator<Item = &'c dyn Watch>) -> bool {
+    my_home().is_some_and(|home| cells.any(|cell| cell.is_queued_at(home) && cell.run_here()))
+}
+
+/// While it lives, another worker may stand in for this one.
+pub(super) struct StandIn(Option<Arc<dyn Employer>>);
+
+impl StandIn {
+    /// If this thread is about to sleep for `cells`, and one of them is queued in its own pool.
+    pub(super) fn while_waiting_for<'c>(mut cells: impl Iterator<Item = &'c dyn Watch>) -> Self {
+        let employer = my_home().filter(|home| cells.any(|cell| cell.is_queued_at(*home))).and_then(|_| {
+            EMPLOYER.with_borrow(|employer| employer.as_ref().map(|(_, pool)| Arc::clone(pool)))
+        });
+        if let Some(employer) = &employer {
+            employer.step_out();
+        }
+        StandIn(employer)
+    }
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        if let Some(employer) = &self.0 {
+            employer.step_in();
+        }
+    }
+}

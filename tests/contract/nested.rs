@@ -1,0 +1,284 @@
+//! Parity clauses T10 and P24: whoever waits inside a pool, in a call or in a callback, for another
+//! call of that pool does not wait for ever, however few workers there are.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+
+use concurrent_futures::{
+    Error, Executor, Future, MapOptions, ReturnWhen, ThreadPoolExecutor, as_completed, wait, wait_timeout,
+};
+
+use crate::common::{Gate, LIMIT, LONG, Turnstile, watchdog};
+use crate::engines::{double, pass, threads};
+
+contract!(
+    [p24_a_callback_of_a_call_that_is_over_may_wait_for_another_call],
+    [
+        p24_a_callback_may_wait_for_another_call_of_its_pool,
+        p24_callbacks_may_wait_for_calls_whose_callbacks_wait,
+        p24_a_callback_that_waits_leaves_no_extra_worker_behind,
+    ]
+);
+
+/// What tasks of thread pools need to submit to their own pool.
+fn shared_pool(max_workers: usize) -> Arc<ThreadPoolExecutor> {
+    Arc::new(threads(max_workers))
+}
+
+fn under_watchdog(name: &str, test: impl FnOnce()) {
+    watchdog(name, LIMIT, test);
+}
+
+#[test]
+fn t10_a_call_may_wait_for_another_call_of_its_pool() {
+    type Wait = fn(&ThreadPoolExecutor) -> u32;
+    let ways: [(&str, Wait); 9] = [
+        ("result", |pool| pool.submit(double, 4).result().unwrap()),
+        ("the trait's", |pool| Executor::submit(pool, double, 4).result().unwrap()),
+        ("shared", |pool| *pool.submit(double, 4).shared().result().unwrap()),
+        ("exception", |pool| {
+            assert!(pool.submit(double, 4).exception().is_none());
+            8
+        }),
+        ("wait", |pool| {
+            let futures = [4, 5, 6].map(|n| pool.submit(double, n));
+            let mut done = wait(futures, ReturnWhen::AllCompleted).done.into_iter();
+            done.next().unwrap().result().unwrap()
+        }),
+        ("wait for the first", |pool| {
+            let futures = [4, 5, 6].map(|n| pool.submit(double, n));
+            let waited = wait(futures, ReturnWhen::FirstCompleted);
+            assert_eq!((waited.done.len(), waited.not_done.len()), (1, 2), "one is enough");
+            8
+        }),
+        ("as_completed", |pool| {
+            let futures = [4, 5, 6].map(|n| pool.submit(double, n));
+            as_completed(futures).map(|future| future.result().unwrap()).sum::<u32>() - 22
+        }),
+        ("map", |pool| pool.map(double, [1, 3]).map(Result::unwrap).sum()),
+        ("buffered and unordered", |pool| {
+            let map = pool.map_with(double, [1, 3], MapOptions::new().buffersize(1));
+            map.unordered().map(|(_, outcome)| outcome.unwrap()).sum()
+        }),
+    ];
+    for (name, wait) in ways {
+        under_watchdog(name, || {
+            let pool = shared_pool(1);
+            let own = Arc::clone(&pool);
+            assert_eq!(pool.spawn(move || wait(&own)).result().unwrap(), 8, "{name}");
+        });
+    }
+}
+
+/// With a limit too: it must be long enough for what it waits for, not for ever.
+#[test]
+fn t10_a_call_may_wait_with_a_limit() {
+    under_watchdog("limits", || {
+        let pool = shared_pool(1);
+        let own = Arc::clone(&pool);
+        let call = pool.spawn(move || {
+            assert!(own.submit(double, 4).wait_timeout(LONG));
+            let waited = wait_timeout([own.submit(double, 4)], ReturnWhen::AllCompleted, LONG);
+            assert_eq!(waited.done.len(), 1);
+            own.submit(double, 4).result_timeout(LONG).unwrap()
+        });
+        assert_eq!(call.result().unwrap(), 8);
+    });
+}
+
+#[test]
+fn t10_calls_may_nest_deeply() {
+    fn fibonacci(pool: &Arc<ThreadPoolExecutor>, n: u32) -> u32 {
+        if n < 2 {
+            return n;
+        }
+        let [one, two] = [n - 1, n - 2].map(|n| {
+            let own = Arc::clone(pool);
+            pool.spawn(move || fibonacci(&own, n))
+        });
+        one.result().unwrap() + two.result().unwrap()
+    }
+
+    for workers in [1, 2, 3] {
+        under_watchdog("fibonacci", || {
+            let pool = shared_pool(workers);
+            let own = Arc::clone(&pool);
+            assert_eq!(pool.spawn(move || fibonacci(&own, 15)).result().unwrap(), 610);
+        });
+    }
+}
+
+/// It may need what the waiting call holds.
+#[test]
+fn t10_who_waits_runs_only_what_it_waits_for() {
+    under_watchdog("unrelated", || {
+        let pool = shared_pool(1);
+        let own = Arc::clone(&pool);
+        let mutex = Arc::new(Mutex::new(()));
+        let call = pool.spawn(move || {
+            let _locked = mutex.lock().unwrap();
+            let other = Arc::clone(&mutex);
+            // Queued before the one that is waited for. To run it here would be to wait for oneself.
+            let unrelated = own.spawn(move || drop(other.lock().unwrap()));
+            let value = own.submit(double, 4).result().unwrap();
+            assert!(!unrelated.done() && !unrelated.running());
+            (value, unrelated)
+        });
+        let (value, unrelated) = call.result().unwrap();
+        assert_eq!(value, 8);
+        unrelated.result().unwrap();
+    });
+}
+
+#[test]
+fn t10_a_call_that_its_waiter_runs_is_like_any_other() {
+    under_watchdog("like any other", || {
+        let pool = shared_pool(1);
+        let own = Arc::clone(&pool);
+        let call = pool.spawn(move || {
+            let error = own.spawn(|| -> u32 { panic!("in the inner call") }).result().unwrap_err();
+            assert!(
+                matches!(&error, Error::Panicked { panic, .. } if panic.message() == "in the inner call")
+            );
+            let (tell, told) = mpsc::channel();
+            let future = own.submit(double, 4);
+            future.add_done_callback(move |outcome| tell.send(*outcome.unwrap()).unwrap());
+            future.wait();
+            assert_eq!(told.try_recv(), Ok(8));
+            let cancelled = own.submit(double, 4);
+            assert!(cancelled.cancel());
+            assert!(matches!(cancelled.result(), Err(Error::Cancelled { .. })));
+            thread::current().id() == own.spawn(|| thread::current().id()).result().unwrap()
+        });
+        assert!(call.result().unwrap(), "in the waiter's own thread");
+        // It is not run a second time by the worker that comes to it in the queue.
+        assert_eq!(pool.submit(double, 1).result().unwrap(), 2);
+    });
+}
+
+#[test]
+fn t10_no_call_runs_twice_when_waiters_and_workers_race_for_it() {
+    under_watchdog("races", || {
+        let pool = shared_pool(2);
+        let runs = Arc::new((0..2000).map(|_| AtomicUsize::new(0)).collect::<Vec<_>>());
+        let calls: Vec<_> = (0..4)
+            .map(|part| {
+                let (own, runs) = (Arc::clone(&pool), Arc::clone(&runs));
+                pool.spawn(move || {
+                    for n in part * 500..(part + 1) * 500 {
+                        let runs = Arc::clone(&runs);
+                        own.spawn(move || runs[n].fetch_add(1, Ordering::SeqCst)).result().unwrap();
+                    }
+                })
+            })
+            .collect();
+        for call in calls {
+            call.result().unwrap();
+        }
+        assert!(runs.iter().all(|runs| runs.load(Ordering::SeqCst) == 1));
+    });
+}
+
+/// Waiting for calls of another pool takes nothing from that pool's workers.
+#[test]
+fn t10_calls_of_another_pool_are_left_to_it() {
+    under_watchdog("another pool", || {
+        let (one, other) = (shared_pool(1), shared_pool(1));
+        let gate = Gate::new();
+        let waiter = gate.waiter();
+        let held = other.spawn(move || waiter.wait());
+        let theirs = Arc::clone(&other);
+        let call = one.spawn(move || {
+            let future = theirs.spawn(|| thread::current().id());
+            (future.result().unwrap(), thread::current().id())
+        });
+        gate.open();
+        held.result().unwrap();
+        let (there, here) = call.result().unwrap();
+        assert_ne!(there, here);
+    });
+}
+
+fn p24_a_callback_may_wait_for_another_call_of_its_pool<E: Executor + 'static>(make: impl Fn(usize) -> E) {
+    type Wait = fn(Future<u32>) -> u32;
+    let ways: [Wait; 5] = [
+        |future| future.result().unwrap(),
+        |mut future| future.result_timeout(LONG).unwrap(),
+        |future| wait([future], ReturnWhen::AllCompleted).done.pop().unwrap().result().unwrap(),
+        |future| as_completed([future]).next().unwrap().result().unwrap(),
+        |future| *future.shared().result().unwrap(),
+    ];
+    for wait in ways {
+        let executor = make(1);
+        let gate = Turnstile::new();
+        let first = executor.submit(pass, gate.ticket(1));
+        let arrival = gate.arrival();
+        // Queued behind it, while the only worker is in the callback.
+        let second = executor.submit(double, 4);
+        let (tell, told) = mpsc::channel();
+        first.add_done_callback(move |_| tell.send(wait(second)).unwrap());
+        arrival.release();
+        assert_eq!(told.recv().unwrap(), 8);
+        assert_eq!(first.result().unwrap(), 1);
+    }
+}
+
+fn p24_callbacks_may_wait_for_calls_whose_callbacks_wait<E: Executor + 'static>(make: impl Fn(usize) -> E) {
+    let executor = make(1);
+    let gate = Turnstile::new();
+    let first = executor.submit(pass, gate.ticket(1));
+    let arrival = gate.arrival();
+    // Each waits for the next, whose callback is held up by the one after it.
+    let futures: Vec<_> = (0..5).map(|n| executor.submit(double, n)).collect();
+    let reached = Arc::new(AtomicBool::new(false));
+    let mut next: Option<Future<u32>> = None;
+    for future in futures.into_iter().rev() {
+        let (behind, reached) = (next.take(), Arc::clone(&reached));
+        future.add_done_callback(move |_| match behind {
+            Some(behind) => drop(behind.result()),
+            None => reached.store(true, Ordering::SeqCst),
+        });
+        next = Some(future);
+    }
+    let behind = next.take().unwrap();
+    first.add_done_callback(move |_| assert_eq!(behind.result().unwrap(), 0));
+    arrival.release();
+    assert_eq!(first.result().unwrap(), 1);
+    assert!(reached.load(Ordering::SeqCst));
+}
+
+fn p24_a_callback_that_waits_leaves_no_extra_worker_behind<E: Executor + 'static>(make: impl Fn(usize) -> E) {
+    let executor = make(1);
+    for _ in 0..20 {
+        let gate = Turnstile::new();
+        let first = executor.submit(pass, gate.ticket(1));
+        let arrival = gate.arrival();
+        let second = executor.submit(double, 4);
+        first.add_done_callback(move |_| assert_eq!(second.result().unwrap(), 8));
+        arrival.release();
+        first.result().unwrap();
+    }
+    // Only one at a time is at work: the second of these arrives when the first has left.
+    let gate = Turnstile::new();
+    let futures = [executor.submit(pass, gate.ticket(1)), executor.submit(pass, gate.ticket(2))];
+    let arrival = gate.arrival();
+    assert_eq!(arrival.number, 1);
+    assert!(!futures[1].running());
+    arrival.release();
+    gate.arrival().release();
+    executor.shutdown();
+    assert!(futures.iter().all(Future::done));
+}
+
+fn p24_a_callback_of_a_call_that_is_over_may_wait_for_another_call<E: Executor + 'static>(
+    make: impl Fn(usize) -> E,
+) {
+    let executor = make(1);
+    let first = executor.submit(double, 1);
+    first.wait();
+    let second = executor.submit(double, 4);
+    let (tell, told) = mpsc::channel();
+    first.add_done_callback(move |_| tell.send(second.result().unwrap()).unwrap());
+    assert_eq!(told.recv().unwrap(), 8);
+}
