@@ -188,8 +188,8 @@ pub(crate) trait Watch: Send + Sync {
     fn phase(&self) -> Phase;
     /// Over, and neither with a value nor cancelled.
     fn failed(&self) -> bool;
-    /// The error of a future that is over.
-    fn error(&self) -> Option<Error>;
+    /// The error of a future that is over. Does the caller read it for somebody?
+    fn error(&self, read: bool) -> Option<Error>;
     fn cancel(&self) -> bool;
     fn kill(&self) -> bool;
     /// Is there what a waiter wants?
@@ -231,10 +231,10 @@ impl<J: Job> Watch for Cell<J> {
         matches!(&*self.state.lock(), State::Done(Value::Kept { outcome: Err(_), .. }))
     }
 
-    fn error(&self) -> Option<Error> {
+    fn error(&self, read: bool) -> Option<Error> {
         match &mut *self.state.lock() {
             State::Done(Value::Kept { outcome: Err(error), told }) => {
-                *told = true;
+                *told |= read;
                 Some((**error).clone())
             }
             State::Cancelled => Some(self.cancelled()),

@@ -80,7 +80,7 @@ impl<T> Future<T> {
     #[must_use]
     pub fn exception(&self) -> Option<Error> {
         self.wait();
-        self.cell().error()
+        self.cell().error(true)
     }
 
     /// Cancels the call if it has not started. True if it will never run (also when it had been
@@ -147,6 +147,11 @@ impl<T> Future<T> {
 
     pub(super) fn watch(&self) -> &dyn Watch {
         self.cell()
+    }
+
+    /// Does its executor take nothing more?
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self.cell().error(false), Some(Error::ShutDown { .. } | Error::Broken { .. }))
     }
 
     /// To cancel it from elsewhere.

@@ -10,8 +10,10 @@ mod options;
 mod oversight;
 mod unordered;
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 pub use options::MapOptions;
@@ -19,7 +21,8 @@ use oversight::Oversight;
 pub use unordered::MapUnordered;
 
 use crate::error::Error;
-use crate::future::{AsFuture, Future, Watched, deadline_after};
+use crate::future::{AsFuture, Future, Promise, Watched, deadline_after};
+use crate::outcome::discard;
 use crate::unread;
 
 /// What a chunk's task returns: an outcome an item. Boxed errors keep the usual item small.
@@ -31,6 +34,12 @@ pub(crate) type Outcomes<R> = Vec<Result<R, Box<Error>>>;
 /// exact, unless it fails fast, or the input was pulled lazily and did not know its own: then `len`
 /// is the least that it can be. Dropping it cancels what has not started. A map whose options
 /// were wrong yields the one error that says so.
+///
+/// One that pulls its input ends early when the executor takes nothing more (shut down, broken)
+/// and when the time is over: what was submitted comes out, then the error of what was refused,
+/// then nothing. A panic of such an input comes out of `next` in its place, behind all results of
+/// what came before it. (Without a `buffersize` it comes out of `map` itself, and cancels what
+/// has not started.)
 #[must_use = "a map that is dropped cancels what has not started"]
 pub struct Map<'a, R> {
     /// Submits the next chunk; absent when the input is at its end.
@@ -48,6 +57,8 @@ pub struct Map<'a, R> {
     submitted: usize,
     /// Items submitted and not yielded.
     outstanding: usize,
+    /// What the input ended with, if it panicked: comes after the results.
+    panic: Option<Payload>,
     limit: Option<Duration>,
     deadline: Option<Instant>,
     expired: bool,
@@ -55,8 +66,12 @@ pub struct Map<'a, R> {
     iterated: bool,
 }
 
+type Payload = Box<dyn Any + Send>;
+
 struct Feed<'a, R> {
-    next: Box<dyn FnMut() -> Option<Submitted<R>> + Send + 'a>,
+    /// Pulls a chunk and submits it, or refuses it with an error that is given. An input may
+    /// give its last chunk and a panic.
+    next: Box<dyn FnMut(Option<Error>) -> (Option<Submitted<R>>, Result<(), Payload>) + Send + 'a>,
     /// The least number of items that are still to come, and the most.
     left: (usize, Option<usize>),
 }
@@ -89,10 +104,15 @@ impl<'a, R> Map<'a, R> {
             return map.refused(error);
         }
         let mut items = items.fuse();
-        while !map.has_failed()
-            && let Some(chunk) = next_chunk(&mut items, map.chunksize, &mut submit)
-        {
-            map.accept(chunk);
+        while !map.has_failed() {
+            let (chunk, end) = pull(&mut items, map.chunksize);
+            // The map goes with it, and cancels.
+            end.unwrap_or_else(|panic| resume_unwind(panic));
+            if chunk.is_empty() {
+                break;
+            }
+            let count = chunk.len();
+            map.accept((submit(chunk), count));
         }
         map
     }
@@ -102,16 +122,29 @@ impl<'a, R> Map<'a, R> {
         items: impl Iterator<Item = A> + Send + 'a,
         options: &MapOptions,
         mut submit: impl FnMut(Vec<A>) -> Future<Outcomes<R>> + Send + 'a,
-    ) -> Self {
+    ) -> Self
+    where
+        R: Send + 'static,
+    {
         if options.buffersize.is_none() || options.check().is_err() {
             return Map::eager(items, options, submit);
         }
         let mut map = Map::empty(options);
         let size = map.chunksize;
-        let left = items.size_hint();
+        let left = match items.size_hint() {
+            // An input without end says the largest number there is; the map may end all the same.
+            (_, None) => (0, None),
+            known => known,
+        };
         let mut items = items.fuse();
-        map.feed = Some(Feed { next: Box::new(move || next_chunk(&mut items, size, &mut submit)), left });
-        map.fill();
+        let next = move |refusal: Option<Error>| {
+            let (chunk, end) = pull(&mut items, size);
+            let count = chunk.len();
+            let submitted = (count > 0).then(|| (refusal.map_or_else(|| submit(chunk), failed), count));
+            (submitted, end)
+        };
+        map.feed = Some(Feed { next: Box::new(next), left });
+        map.fill(false);
         map
     }
 
@@ -126,6 +159,7 @@ impl<'a, R> Map<'a, R> {
             index: 0,
             submitted: 0,
             outstanding: 0,
+            panic: None,
             limit: options.timeout,
             deadline: options.timeout.and_then(deadline_after),
             expired: false,
@@ -153,7 +187,7 @@ impl<'a, R> Map<'a, R> {
     /// [`Error::TimedOut`] is returned in its place, and it can be asked for again.
     pub fn next_timeout(&mut self, limit: Duration) -> Option<Result<R, Error>> {
         self.iterated = true;
-        self.fill();
+        self.fill(self.is_late());
         match self.chunks.front() {
             Some(chunk) if self.current.len() == 0 && !chunk.future.wait_timeout(limit) => {
                 Some(Err(Error::TimedOut { what: format!("item {} of a map", chunk.first), limit }))
@@ -186,21 +220,34 @@ impl<'a, R> Map<'a, R> {
         self.chunks.push_back(chunk);
     }
 
-    /// Submits while there is room for a whole chunk.
-    fn fill(&mut self) {
+    /// Submits while there is room for a whole chunk. Once it is `late` nothing is submitted, but
+    /// whether the input was at its end is to be known: what it still gives, is refused.
+    fn fill(&mut self, late: bool) {
         while self.outstanding.saturating_add(self.chunksize) <= self.buffersize {
             if self.has_failed() {
                 self.feed = None;
             }
             let Some(feed) = &mut self.feed else { return };
-            let Some(chunk) = (feed.next)() else {
+            let (chunk, end) = (feed.next)(late.then(|| too_late(self.limit)));
+            if let Some((_, items)) = &chunk {
+                feed.left.0 = feed.left.0.saturating_sub(*items);
+                feed.left.1 = feed.left.1.map(|most| most.saturating_sub(*items));
+            }
+            if end.is_err() || chunk.as_ref().is_none_or(|(future, _)| future.is_refused()) {
                 self.feed = None;
-                return;
-            };
-            feed.left.0 = feed.left.0.saturating_sub(chunk.1);
-            feed.left.1 = feed.left.1.map(|most| most.saturating_sub(chunk.1));
-            self.accept(chunk);
+            }
+            self.panic = end.err();
+            if let Some(chunk) = chunk {
+                self.accept(chunk);
+            }
+            if late {
+                self.expire();
+            }
         }
+    }
+
+    fn is_late(&self) -> bool {
+        !self.expired && self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// Makes the results of a chunk the current ones.
@@ -233,8 +280,7 @@ impl<'a, R> Map<'a, R> {
             return future.result();
         }
         forget(&future);
-        let limit = self.limit.unwrap_or_default();
-        Err(Error::TimedOut { what: "an item of a map".into(), limit })
+        Err(too_late(self.limit))
     }
 
     /// The next of the current results, and its index.
@@ -258,6 +304,11 @@ impl<'a, R> Map<'a, R> {
         }
     }
 
+    /// There is nothing left but what the input ended with.
+    fn end<T>(&mut self) -> Option<T> {
+        self.panic.take().map(|panic| resume_unwind(panic))
+    }
+
     /// No more results are wanted.
     fn leave(&mut self) {
         if !self.iterated {
@@ -271,6 +322,7 @@ impl<'a, R> Map<'a, R> {
         self.feed = None;
         self.outstanding = 0;
         self.current = Vec::new().into_iter();
+        discard(self.panic.take());
         for chunk in std::mem::take(&mut self.chunks) {
             chunk.future.cancel();
             if self.iterated {
@@ -298,14 +350,21 @@ fn outcome_of<'e, R>(outcome: Result<&'e Outcomes<R>, &'e Error>, item: usize) -
     }
 }
 
-fn next_chunk<A, R>(
-    items: &mut impl Iterator<Item = A>,
-    size: usize,
-    submit: &mut impl FnMut(Vec<A>) -> Future<Outcomes<R>>,
-) -> Option<Submitted<R>> {
-    let chunk: Vec<A> = items.take(size).collect();
-    let items = chunk.len();
-    (items > 0).then(|| (submit(chunk), items))
+/// Takes a chunk out of the input. If that panics, what it had given is not lost.
+fn pull<A>(items: &mut impl Iterator<Item = A>, size: usize) -> (Vec<A>, Result<(), Payload>) {
+    let mut chunk = Vec::new();
+    let end = catch_unwind(AssertUnwindSafe(|| items.take(size).for_each(|item| chunk.push(item))));
+    (chunk, end)
+}
+
+fn too_late(limit: Option<Duration>) -> Error {
+    Error::TimedOut { what: "an item of a map".into(), limit: limit.unwrap_or_default() }
+}
+
+fn failed<T: Send + 'static>(error: Error) -> Future<T> {
+    let (promise, future) = Promise::new();
+    promise.fail(error);
+    future
 }
 
 impl<R> Iterator for Map<'_, R> {
@@ -317,8 +376,10 @@ impl<R> Iterator for Map<'_, R> {
             if let Some((_, outcome)) = self.next_of_current() {
                 return Some(outcome);
             }
-            self.fill();
-            let chunk = self.chunks.pop_front()?;
+            self.fill(self.is_late());
+            let Some(chunk) = self.chunks.pop_front() else {
+                return self.end();
+            };
             self.open(chunk);
         }
     }

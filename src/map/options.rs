@@ -55,7 +55,7 @@ impl MapOptions {
 
     /// Time for all results, counted from the call of `map_with`. When it is over, results that
     /// are there still come out; for each of the others comes [`Error::TimedOut`], those that
-    /// have not started are cancelled, and no more items are pulled.
+    /// have not started are cancelled, and nothing more is submitted.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self

@@ -43,7 +43,7 @@ impl<'a, R> MapUnordered<'a, R> {
     /// The next chunk that is over. After the deadline, also one that is not.
     fn next_chunk(&mut self) -> Option<Chunk<R>> {
         if !self.map.expired {
-            self.map.fill();
+            self.map.fill(self.map.is_late());
             self.watch();
             if let Some(chunk) = self.completed.next_by(self.map.deadline) {
                 return Some(chunk);
@@ -65,13 +65,15 @@ impl<R> Iterator for MapUnordered<'_, R> {
         loop {
             if let Some(next) = self.map.next_of_current() {
                 // It may have been the last that was wanted.
-                if self.map.outstanding == 0 && self.map.feed.is_none() {
+                if self.map.outstanding == 0 && self.map.feed.is_none() && self.map.fails_fast() {
                     self.unwatch();
                     self.map.leave();
                 }
                 return Some(next);
             }
-            let chunk = self.next_chunk()?;
+            let Some(chunk) = self.next_chunk() else {
+                return self.map.end();
+            };
             self.map.open(chunk);
         }
     }
