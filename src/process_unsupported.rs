@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::fmt;
+use std::time::Duration;
 
 use crate::error::Error;
 use crate::executor::{Executor, Shutdown};
@@ -100,6 +101,11 @@ impl ProcessPoolBuilder {
 
     /// As on other platforms.
     pub fn max_tasks_per_child(self, _tasks: usize) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn idle_timeout(self, _limit: Duration) -> Self {
         self
     }
 

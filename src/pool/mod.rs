@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Not here: what a worker does with a task (`Context`, one for each engine).
-//! The rule: a task in the queue has a worker that will come for it, or the queue is emptied.
+//! The rule: a task in the queue has a worker that will come for it, or the queue is emptied. So
+//! a worker that wants to leave an open queue counts itself out first, and only then is free to.
 
 mod queue;
 mod worker;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 use queue::Queue;
 pub(crate) use queue::Seat;
 pub(crate) use worker::Context;
+use worker::Left;
 
 use crate::error::Error;
 use crate::executor::Shutdown;
@@ -43,6 +45,8 @@ pub(crate) struct Hiring {
     pub(crate) max_workers: usize,
     pub(crate) name_prefix: String,
     pub(crate) stack_size: Option<usize>,
+    /// A worker leaves when it had nothing to do for so long.
+    pub(crate) idle_timeout: Option<Duration>,
 }
 
 /// A pool whose workers are threads with a context `C` each.
@@ -94,9 +98,10 @@ impl<C: Context> Pool<C> {
     pub(crate) fn submit(self: &Arc<Self>, item: C::Item) {
         match self.queue.push(item, || self.hire()) {
             Ok(None | Some(Ok(()))) => {}
-            // With others at work the pool is only smaller than it may be.
+            // With others at work the pool is only smaller than it may be. (They may have done
+            // the task and left since.)
             Ok(Some(Err(error))) => {
-                if self.crew.lock().present == 0 {
+                if self.crew.lock().present == 0 && self.queue.len() > 0 {
                     self.fail(&error);
                 }
             }
@@ -131,6 +136,8 @@ impl<C: Context> Pool<C> {
         let handle = thread
             .spawn(move || employed(pool.home, pool.clone(), || pool.work(number)))
             .map_err(|error| Error::spawn(format!("the worker thread `{name}`"), error))?;
+        // Those of workers that have retired must not pile up.
+        crew.handles.retain(|handle| !handle.is_finished());
         crew.handles.push(handle);
         crew.ever += 1;
         crew.present += 1;
@@ -142,11 +149,17 @@ impl<C: Context> Pool<C> {
     fn work(&self, number: usize) {
         // What a worker runs is shielded call by call; should anything slip through, the worker
         // is still counted out, and its pool ends with an error, not in silence.
-        let life = catch_unwind(AssertUnwindSafe(|| worker::work(&self.queue, (self.make_context)(number))));
+        let life = catch_unwind(AssertUnwindSafe(|| {
+            let context = (self.make_context)(number);
+            worker::work(&self.queue, context, self.hiring.idle_timeout, || self.retire())
+        }));
         let ended = life.unwrap_or_else(|payload| {
             crate::outcome::discard(payload);
             Err(Error::broken("a worker of the pool panicked outside of a task; please report this", None))
         });
+        if matches!(ended, Ok(Left::Retired)) {
+            return EMPLOYER.set(0);
+        }
         let mut crew = self.crew.lock();
         if let Err(error) = ended {
             // What the system refuses to one worker, others may have: a smaller pool goes on.
@@ -160,6 +173,22 @@ impl<C: Context> Pool<C> {
         crew.present -= 1;
         self.hired.store(crew.present, Ordering::Release);
         self.someone_left.notify_all();
+    }
+
+    /// Counts out a worker that waits and has had nothing to do; false if a task needs it.
+    ///
+    /// Who pushes before the queue lets it go keeps it here; who pushes after sees that fewer
+    /// are hired, and hires. So no task is left without a worker.
+    fn retire(&self) -> bool {
+        let mut crew = self.crew.lock();
+        self.hired.store(crew.present - 1, Ordering::Release);
+        if !self.queue.dismiss() {
+            self.hired.store(crew.present, Ordering::Release);
+            return false;
+        }
+        crew.present -= 1;
+        self.someone_left.notify_all();
+        true
     }
 
     /// The pool cannot go on: everything that is queued, and all that comes, ends with `cause`.
@@ -211,8 +240,11 @@ impl<C: Context> Pool<C> {
         }
         let handles = std::mem::take(&mut crew.handles);
         drop(crew);
-        // They have left; what is left of each thread ends in a moment.
-        handles.into_iter().for_each(|handle| drop(handle.join()));
+        // They have left; what is left of each thread ends in a moment. One of them may be this
+        // thread, of which only the thread-locals are left, one of which holds the pool.
+        let this = std::thread::current().id();
+        let others = handles.into_iter().filter(|handle| handle.thread().id() != this);
+        others.for_each(|handle| drop(handle.join()));
         true
     }
 

@@ -4,7 +4,9 @@
 //! come in; when it is gone, workers find the queue disconnected once it is empty, and leave.
 //! Every push holds the door open while it lasts, so after a close nothing comes behind it.
 
-use crossbeam_channel::{Receiver, Sender};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::error::Error;
 use crate::id::TaskRef;
@@ -58,6 +60,14 @@ impl<I> Queue<I> {
         }
     }
 
+    /// Counts out one worker that waits, if the others are enough for what is queued. Whoever
+    /// pushes afterwards has seen it, and all that the caller wrote before.
+    pub(super) fn dismiss(&self) -> bool {
+        self.balance
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |balance| (balance > 0).then(|| balance - 1))
+            .is_ok()
+    }
+
     pub(super) fn close(&self) {
         let mut door = self.door.write();
         if matches!(*door, Door::Open(_)) {
@@ -90,6 +100,15 @@ impl<I> Queue<I> {
     }
 }
 
+/// What a worker gets that waits at the queue.
+pub(super) enum Turn<I> {
+    Task(I),
+    /// Nothing came for as long as it would wait. It still counts as waiting.
+    Idle,
+    /// Closed and empty.
+    Over,
+}
+
 /// A worker's place at the queue.
 pub(crate) struct Seat<'a, I> {
     queue: &'a Queue<I>,
@@ -109,11 +128,20 @@ impl<'a, I> Seat<'a, I> {
         }
     }
 
-    /// Waits for a task. `None`: closed and empty.
-    pub(super) fn next(&self) -> Option<I> {
+    /// Waits for a task, for ever or for as long as `patience`.
+    pub(super) fn next(&self, patience: Option<Duration>) -> Turn<I> {
         self.free();
-        let item = self.queue.exit.recv().ok();
-        self.counted.set(false);
-        item
+        let received = match patience {
+            None => self.queue.exit.recv().map_err(RecvTimeoutError::from),
+            Some(patience) => self.queue.exit.recv_timeout(patience),
+        };
+        match received {
+            Ok(item) => {
+                self.counted.set(false);
+                Turn::Task(item)
+            }
+            Err(RecvTimeoutError::Timeout) => Turn::Idle,
+            Err(RecvTimeoutError::Disconnected) => Turn::Over,
+        }
     }
 }

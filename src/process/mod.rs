@@ -150,7 +150,8 @@ impl Default for ProcessPoolExecutor {
     fn default() -> Self {
         Self::builder().build().unwrap_or_else(|error| {
             let plan = Arc::new(Plan::new("ProcessPoolExecutor".into()));
-            let hiring = Hiring { max_workers: 1, name_prefix: plan.name.clone(), stack_size: None };
+            let name_prefix = plan.name.clone();
+            let hiring = Hiring { max_workers: 1, name_prefix, stack_size: None, idle_timeout: None };
             let pool = Pool::of(hiring, context_maker(&plan));
             pool.fail(&error);
             ProcessPoolExecutor { pool, plan }
@@ -228,6 +229,7 @@ pub struct ProcessPoolBuilder {
     env: Vec<(OsString, OsString)>,
     initializer: Option<Result<Initializer, Error>>,
     max_tasks_per_child: Option<usize>,
+    idle_timeout: Option<Duration>,
 }
 
 impl ProcessPoolBuilder {
@@ -265,6 +267,14 @@ impl ProcessPoolBuilder {
     /// Replaces a worker after so many tasks (a chunk of a map is one). At least 1.
     pub fn max_tasks_per_child(mut self, tasks: usize) -> Self {
         self.max_tasks_per_child = Some(tasks);
+        self
+    }
+
+    /// A worker that has had nothing to do for so long ends; when tasks come, others are started.
+    /// Idle workers take turns. With a time of zero a worker ends if there is no task for it at
+    /// once. Default: workers stay until the pool is shut down.
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.idle_timeout = Some(limit);
         self
     }
 
@@ -308,6 +318,7 @@ impl ProcessPoolBuilder {
             max_workers: self.max_workers.unwrap_or_else(usable_cpus),
             name_prefix: name.clone(),
             stack_size: None,
+            idle_timeout: self.idle_timeout,
         };
         let plan = Arc::new(Plan {
             env: self.env,
@@ -363,6 +374,7 @@ impl fmt::Debug for ProcessPoolBuilder {
             .field("env", &self.env)
             .field("initializer", &self.initializer.is_some())
             .field("max_tasks_per_child", &self.max_tasks_per_child)
+            .field("idle_timeout", &self.idle_timeout)
             .finish()
     }
 }

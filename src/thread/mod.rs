@@ -253,6 +253,7 @@ pub struct ThreadPoolBuilder {
     max_workers: Option<usize>,
     thread_name_prefix: Option<String>,
     stack_size: Option<usize>,
+    idle_timeout: Option<Duration>,
     initializer: Option<Initializer>,
 }
 
@@ -273,6 +274,14 @@ impl ThreadPoolBuilder {
     /// Bytes of stack for each thread. Default: that of [`std::thread`].
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
+        self
+    }
+
+    /// A thread that has had nothing to do for so long ends; when tasks come, others are started.
+    /// Idle threads take turns. With a time of zero a thread ends if there is no task for it at
+    /// once. Default: threads stay until the pool is shut down.
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.idle_timeout = Some(limit);
         self
     }
 
@@ -300,6 +309,7 @@ impl ThreadPoolBuilder {
             max_workers: self.max_workers.unwrap_or_else(|| usable_cpus().saturating_add(4).min(32)),
             name_prefix,
             stack_size: self.stack_size,
+            idle_timeout: self.idle_timeout,
         };
         let initializer = self.initializer;
         let pool = Pool::new(hiring, move |_| ThreadContext::new(initializer.clone()))?;
@@ -313,6 +323,7 @@ impl fmt::Debug for ThreadPoolBuilder {
             .field("max_workers", &self.max_workers)
             .field("thread_name_prefix", &self.thread_name_prefix)
             .field("stack_size", &self.stack_size)
+            .field("idle_timeout", &self.idle_timeout)
             .field("initializer", &self.initializer.is_some())
             .finish()
     }

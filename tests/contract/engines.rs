@@ -1,6 +1,9 @@
 //! The executors that the contract is run on, and the tasks that it gives them.
 
-use concurrent_futures::{Error, ProcessPoolExecutor, SerialExecutor, ThreadPoolExecutor};
+use std::fmt::Debug;
+use std::time::Duration;
+
+use concurrent_futures::{Error, Executor, ProcessPoolExecutor, SerialExecutor, ThreadPoolExecutor};
 
 use crate::common::{Page, Ticket};
 
@@ -39,6 +42,78 @@ macro_rules! contract {
         on!(processes: $($every,)* $($pools),*);
         on!(serial: $($every),*);
     };
+}
+
+/// What both kinds of pools do if they are asked to.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Wishes {
+    pub(crate) max_workers: usize,
+    pub(crate) idle_timeout: Option<Duration>,
+}
+
+pub(crate) trait OnRequest: Executor + Debug + Sized + 'static {
+    /// So many workers are started in about the same time.
+    const MANY: u32;
+
+    fn made(wishes: Wishes) -> Result<Self, Error>;
+}
+
+impl OnRequest for ThreadPoolExecutor {
+    const MANY: u32 = 2_000;
+
+    fn made(wishes: Wishes) -> Result<Self, Error> {
+        let mut builder = ThreadPoolExecutor::builder().max_workers(wishes.max_workers);
+        if let Some(limit) = wishes.idle_timeout {
+            builder = builder.idle_timeout(limit);
+        }
+        builder.build()
+    }
+}
+
+impl OnRequest for ProcessPoolExecutor {
+    const MANY: u32 = 40;
+
+    fn made(wishes: Wishes) -> Result<Self, Error> {
+        let mut builder = ProcessPoolExecutor::builder().max_workers(wishes.max_workers);
+        if let Some(limit) = wishes.idle_timeout {
+            builder = builder.idle_timeout(limit);
+        }
+        builder.build()
+    }
+}
+
+/// Instantiates functions `fn name<E: OnRequest>()` as tests.
+macro_rules! on_request {
+    ($($test:ident),* $(,)?) => {
+        on_request!(@threads, ThreadPoolExecutor: $($test),*);
+        on_request!(@processes, ProcessPoolExecutor: $($test),*);
+    };
+    (@$engine:ident, $executor:ident: $($test:ident),*) => {
+        mod $engine {
+            $(
+                #[test]
+                fn $test() {
+                    use $crate::common::{LIMIT, watchdog};
+                    let name = concat!(stringify!($test), " on ", stringify!($engine));
+                    watchdog(name, LIMIT, super::$test::<concurrent_futures::$executor>);
+                }
+            )*
+        }
+    };
+}
+
+/// How many workers a pool has, as it prints itself.
+pub(crate) fn workers(pool: &impl Debug) -> usize {
+    let text = format!("{pool:?}");
+    let (_, rest) = text.split_once(" workers: ").expect("a pool tells of its workers");
+    rest.split(',').next().and_then(|number| number.parse().ok()).expect("a number of workers")
+}
+
+/// Returns when that is so. For states of which no event tells.
+pub(crate) fn until(state: impl Fn() -> bool) {
+    while !state() {
+        std::thread::yield_now();
+    }
 }
 
 pub(crate) fn double(n: u32) -> u32 {

@@ -22,6 +22,7 @@ mod choice;
 mod errors;
 mod f_future;
 mod g_memory;
+mod idle;
 mod m_map;
 mod map;
 mod map_options;
