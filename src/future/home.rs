@@ -34,7 +34,7 @@ impl Home {
 pub(crate) trait Employer: Send + Sync {
     /// This worker is about to sleep until another has done something: until `step_in`, one more
     /// may work.
-    fn step_out(&self);
+    fn step_out(self: Arc<Self>);
     fn step_in(&self);
 }
 
@@ -76,7 +76,7 @@ impl StandIn {
             EMPLOYER.with_borrow(|employer| employer.as_ref().map(|(_, pool)| Arc::clone(pool)))
         });
         if let Some(employer) = &employer {
-            employer.step_out();
+            Arc::clone(employer).step_out();
         }
         StandIn(employer)
     }

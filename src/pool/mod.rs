@@ -55,7 +55,7 @@ pub(crate) struct Pool<C: Context> {
     queue: Queue<C::Item>,
     hiring: Hiring,
     make_context: Box<dyn Fn(usize) -> C + Send + Sync>,
-    /// Workers there are, ready to be compared with the limit without the lock.
+    /// Workers there are that are not away, ready to be compared with the limit without the lock.
     hired: AtomicUsize,
     crew: Mutex<Crew>,
     someone_left: Condvar,
@@ -65,6 +65,8 @@ pub(crate) struct Pool<C: Context> {
 struct Crew {
     /// Workers that have not left.
     present: usize,
+    /// Those of them that wait for a call of this very pool: others may work meanwhile.
+    away: usize,
     /// Workers ever hired; the number in a thread's name.
     ever: usize,
     handles: Vec<JoinHandle<()>>,
@@ -123,7 +125,7 @@ impl<C: Context> Pool<C> {
             return Ok(());
         }
         let mut crew = self.crew.lock();
-        if crew.present >= max {
+        if crew.at_work() >= max {
             return Ok(());
         }
         let number = crew.ever;
@@ -141,7 +143,7 @@ impl<C: Context> Pool<C> {
         crew.handles.push(handle);
         crew.ever += 1;
         crew.present += 1;
-        self.hired.store(crew.present, Ordering::Release);
+        self.hired.store(crew.at_work(), Ordering::Release);
         Ok(())
     }
 
@@ -151,14 +153,14 @@ impl<C: Context> Pool<C> {
         // is still counted out, and its pool ends with an error, not in silence.
         let life = catch_unwind(AssertUnwindSafe(|| {
             let context = (self.make_context)(number);
-            worker::work(&self.queue, context, self.hiring.idle_timeout, || self.retire())
+            worker::work(self, context)
         }));
         let ended = life.unwrap_or_else(|payload| {
             crate::outcome::discard(payload);
             Err(Error::broken("a worker of the pool panicked outside of a task; please report this", None))
         });
         if matches!(ended, Ok(Left::Retired)) {
-            return EMPLOYER.set(0);
+            return;
         }
         let mut crew = self.crew.lock();
         if let Err(error) = ended {
@@ -171,7 +173,7 @@ impl<C: Context> Pool<C> {
             }
         }
         crew.present -= 1;
-        self.hired.store(crew.present, Ordering::Release);
+        self.hired.store(crew.at_work(), Ordering::Release);
         self.someone_left.notify_all();
     }
 
@@ -181,14 +183,33 @@ impl<C: Context> Pool<C> {
     /// are hired, and hires. So no task is left without a worker.
     fn retire(&self) -> bool {
         let mut crew = self.crew.lock();
-        self.hired.store(crew.present - 1, Ordering::Release);
+        self.hired.store(crew.at_work() - 1, Ordering::Release);
         if !self.queue.dismiss() {
-            self.hired.store(crew.present, Ordering::Release);
+            self.hired.store(crew.at_work(), Ordering::Release);
             return false;
         }
         crew.present -= 1;
         self.someone_left.notify_all();
         true
+    }
+
+    /// Are there more workers than there may be, because one has come back for which another
+    /// stood in?
+    fn is_too_large(&self) -> bool {
+        self.hired.load(Ordering::Relaxed) > self.hiring.max_workers
+    }
+
+    /// Counts out one worker that does not wait; false if it is not one too many. The others, as
+    /// many as there may be, come for what is queued.
+    fn shrink(&self) -> bool {
+        let mut crew = self.crew.lock();
+        let is_too_large = crew.at_work() > self.hiring.max_workers;
+        if is_too_large {
+            crew.present -= 1;
+            self.hired.store(crew.at_work(), Ordering::Release);
+            self.someone_left.notify_all();
+        }
+        is_too_large
     }
 
     /// The pool cannot go on: everything that is queued, and all that comes, ends with `cause`.
@@ -269,10 +290,30 @@ impl<C: Context> Pool<C> {
     }
 }
 
-impl<C: Context> Employer for Pool<C> {
-    fn step_out(&self) {}
+impl Crew {
+    fn at_work(&self) -> usize {
+        self.present - self.away
+    }
+}
 
-    fn step_in(&self) {}
+impl<C: Context> Employer for Pool<C> {
+    fn step_out(self: Arc<Self>) {
+        let mut crew = self.crew.lock();
+        crew.away += 1;
+        self.hired.store(crew.at_work(), Ordering::Release);
+        drop(crew);
+        // Whoever pushes after this look sees that one is away, and hires. If none can be hired,
+        // what this worker waits for has to wait for another that comes back.
+        if self.queue.is_short_of_workers() {
+            let _ = self.hire();
+        }
+    }
+
+    fn step_in(&self) {
+        let mut crew = self.crew.lock();
+        crew.away -= 1;
+        self.hired.store(crew.at_work(), Ordering::Release);
+    }
 }
 
 /// The CPUs that affinity and control groups leave to this process; at least 1.

@@ -68,6 +68,12 @@ impl<I> Queue<I> {
             .is_ok()
     }
 
+    /// Are there tasks that no worker waits for? Whoever pushes afterwards has seen what the caller
+    /// wrote before.
+    pub(super) fn is_short_of_workers(&self) -> bool {
+        self.balance.fetch_add(0, Ordering::AcqRel) < 0
+    }
+
     pub(super) fn close(&self) {
         let mut door = self.door.write();
         if matches!(*door, Door::Open(_)) {
@@ -125,6 +131,13 @@ impl<'a, I> Seat<'a, I> {
     pub(crate) fn free(&self) {
         if !self.counted.replace(true) {
             self.queue.balance.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Gives up the place of a worker that was counted out while it was as good as waiting.
+    pub(super) fn leave(&self) {
+        if self.counted.replace(false) {
+            self.queue.balance.fetch_sub(1, Ordering::AcqRel);
         }
     }
 

@@ -1,9 +1,7 @@
 //! The one worker loop, and the seam at which engines differ.
 
-use std::time::Duration;
-
-use super::Item;
-use super::queue::{Queue, Seat, Turn};
+use super::queue::{Seat, Turn};
+use super::{Item, Pool};
 use crate::error::Error;
 use crate::outcome::shielded;
 
@@ -26,30 +24,32 @@ pub(crate) trait Context: 'static {
 pub(super) enum Left {
     /// The queue is closed and empty.
     Over,
-    /// It had nothing to do, and was let go.
+    /// It was counted out: it had nothing to do, or was one too many.
     Retired,
 }
 
-/// The life of a worker. After `patience` without a task it asks `retire` whether it may leave.
-pub(super) fn work<C: Context>(
-    queue: &Queue<C::Item>,
-    mut context: C,
-    patience: Option<Duration>,
-    retire: impl Fn() -> bool,
-) -> Result<Left, Error> {
+/// The life of a worker.
+pub(super) fn work<C: Context>(pool: &Pool<C>, mut context: C) -> Result<Left, Error> {
     context.initialize()?;
-    let seat = Seat::at(queue);
+    let seat = Seat::at(&pool.queue);
     let outcome = loop {
-        match seat.next(patience) {
+        // It is finalized while it is still counted: who has been counted out leaves nothing behind.
+        match seat.next(pool.hiring.idle_timeout) {
             Turn::Task(item) => {
                 if let Err(error) = context.run(item, &seat) {
                     break Err(error);
                 }
+                if pool.is_too_large() {
+                    shielded(|| context.finalize());
+                    if pool.shrink() {
+                        seat.leave();
+                        return Ok(Left::Retired);
+                    }
+                }
             }
             Turn::Idle => {
-                // While it is still counted: who has been counted out leaves nothing behind.
                 shielded(|| context.finalize());
-                if retire() {
+                if pool.retire() {
                     return Ok(Left::Retired);
                 }
             }
