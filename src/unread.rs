@@ -3,6 +3,7 @@
 //! Not here: what "read" means, which `future/cell.rs` keeps track of.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::error::Error;
@@ -13,7 +14,8 @@ type Hook = Arc<dyn Fn(&Error) + Send + Sync>;
 /// `None`: stderr.
 static HOOK: RwLock<Option<Hook>> = RwLock::new(None);
 
-/// Says where errors go that nobody reads. Without it, they are printed to stderr, a line each.
+/// Says where errors go that nobody reads. Without it, the first 20 of a process
+/// are printed to stderr, a line each.
 ///
 /// An error is read when it was told by `result`, `exception`, `.await`, … or to a callback. When
 /// the last handle of a future goes and its error was not read, or the call of a future that was
@@ -50,11 +52,24 @@ pub(crate) fn report(error: Option<&Error>) {
     let hook = HOOK.read().unwrap_or_else(PoisonError::into_inner).clone();
     shielded(|| match hook {
         Some(hook) => hook(error),
-        None => {
-            // One write, so that lines of several threads and processes do not mix. If there is no
-            // stderr, nobody can be told.
-            let line = format!("concurrent-futures: nobody read this error: {error}\n");
-            let _ = std::io::stderr().write_all(line.as_bytes());
-        }
+        None => print(error),
     });
+}
+
+/// How many are printed in the life of a process: who loses thousands learns it from these.
+const PRINTED: usize = 20;
+
+fn print(error: &Error) {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let before = COUNT.fetch_add(1, Ordering::Relaxed);
+    if before >= PRINTED {
+        return;
+    }
+    let mut line = format!("concurrent-futures: nobody read this error: {error}\n");
+    if before + 1 == PRINTED {
+        line += "concurrent-futures: no more of these are printed; see `set_unread_error_hook`\n";
+    }
+    // One write, so that lines of several threads and processes do not mix. If there is no
+    // stderr, nobody can be told.
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }

@@ -28,6 +28,7 @@ fn play(role: &str) -> Output {
 fn role_entry() {
     match std::env::var("UNREAD_ROLE").as_deref() {
         Ok("no hook") => no_hook(),
+        Ok("many") => many(),
         Ok("bad hook") => bad_hook(),
         _ => {}
     }
@@ -49,6 +50,19 @@ fn without_a_hook_they_are_printed_to_stderr_a_line_each() {
         assert_eq!(lines.len(), 1, "{text}");
         assert!(lines[0].starts_with("concurrent-futures: nobody read this error: "), "{text}");
     }
+}
+
+fn many() {
+    let pool = ThreadPoolExecutor::new(2).unwrap();
+    (0..1000).for_each(|n: u32| drop(pool.try_submit(|n| Err::<(), _>(format!("number {n}")), n)));
+}
+
+#[test]
+fn of_many_a_few_are_printed_and_that_there_are_more() {
+    let output = play("many");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(text.matches("nobody read this error").count(), 20, "{text}");
+    assert_eq!(text.matches("no more of these are printed").count(), 1, "{text}");
 }
 
 /// It submits, and it panics.

@@ -70,7 +70,7 @@ fn no_task_is_lost_between_a_worker_that_leaves_and_one_that_is_hired<E: OnReque
                         // Not asleep: the next call is to come while the worker leaves, each at
                         // another moment.
                         while !future.done() {
-                            hint::spin_loop();
+                            thread::yield_now();
                         }
                         (0..n * 7 % 400).for_each(|_| hint::spin_loop());
                         assert_eq!(future.result().unwrap(), n * 2);
