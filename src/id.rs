@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::Ordering;
+use crate::sync::statics::AtomicU64;
 
 /// The number of a future, unique in its process; it names the call in every error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

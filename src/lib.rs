@@ -77,6 +77,9 @@
 //! `process/entry.rs` → `portable/descriptor.rs`. Imports point down: `id` ← `error` ← `outcome` ← `future` ←
 //! `task` ← `pool` ← { `thread`, `process` }; `wire` ← `portable` ← { `task`, `process` }.
 
+// A model has no processes, and so leaves what only they need without a use.
+#![cfg_attr(loom, allow(dead_code, unused_imports))]
+
 mod error;
 mod executor;
 mod future;
@@ -85,9 +88,9 @@ mod map;
 mod outcome;
 mod pool;
 mod portable;
-#[cfg(unix)]
+#[cfg(all(unix, not(loom)))]
 mod process;
-#[cfg(not(unix))]
+#[cfg(any(not(unix), loom))]
 #[path = "process_unsupported.rs"]
 mod process;
 mod serial;

@@ -13,7 +13,8 @@ use std::sync::{Arc, Once};
 
 use crate::error::{Error, Panic, RemoteError};
 use crate::id::{FutureId, TaskRef};
-use crate::sync::{AtomicBool, Ordering};
+use crate::sync::statics::AtomicBool;
+use crate::sync::{Ordering, thread_local};
 use crate::wire::message::{Failure, RemoteCause};
 
 /// In a worker process a panic is told in the reply, not on stderr.
@@ -91,8 +92,9 @@ pub(crate) fn quieten() {
 /// Puts the hook in place, once a process, before the first call.
 fn note_panics() {
     static ONCE: Once = Once::new();
-    // The hook cannot be changed while this thread unwinds; the next call will do it.
-    if ONCE.is_completed() || std::thread::panicking() {
+    // The hook cannot be changed while this thread unwinds; the next call will do it. In a model
+    // the model checker itself panics, and then has no threads to note it for.
+    if ONCE.is_completed() || std::thread::panicking() || cfg!(loom) {
         return;
     }
     ONCE.call_once(|| {

@@ -1,7 +1,34 @@
-//! The one door through which locks and atomics enter, so that a model checker can swap them.
+//! The one door through which locks, atomics, channels and threads enter, so that a model checker
+//! can swap them: `--cfg loom`, see `tests/interleavings.rs`.
+//!
+//! Not here: what stands for them in a model (`sync/model.rs`).
+//! The rule: what threads share, and what each has to itself, comes through here in all that a
+//! model runs (`future`, `pool`, `thread`, `outcome`, `task`). Two things need not: `Arc`, whose
+//! count is not what can go wrong, and statics, which outlive a model.
 
-pub(crate) use parking_lot::{Condvar, Mutex, RwLock};
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+#[cfg(loom)]
+mod model;
+
+#[cfg(loom)]
+pub(crate) use model::{
+    AtomicBool, AtomicIsize, AtomicUsize, Condvar, LocalKey, Mutex, OnceLock, RwLock, channel, thread,
+    thread_local,
+};
+#[cfg(not(loom))]
+pub(crate) use {
+    crossbeam_channel as channel,
+    parking_lot::{Condvar, Mutex, RwLock},
+    std::sync::OnceLock,
+    std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize},
+    std::{thread, thread_local},
+};
+
+pub(crate) use std::sync::atomic::Ordering;
+
+/// Atomics for statics.
+pub(crate) mod statics {
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
+}
 
 use std::time::Instant;
 
@@ -15,18 +42,19 @@ pub(crate) struct Parker {
 }
 
 impl Parker {
-    /// Sleeps until woken or until `deadline`. May also return for no reason.
-    pub(crate) fn park(&self, deadline: Option<Instant>) {
+    /// Sleeps until woken or until `deadline`; false if that came first. May also return for no
+    /// reason.
+    pub(crate) fn park(&self, deadline: Option<Instant>) -> bool {
         let mut woken = self.woken.lock();
+        let mut in_time = true;
         if !*woken {
             match deadline {
-                Some(deadline) => {
-                    self.bell.wait_until(&mut woken, deadline);
-                }
+                Some(deadline) => in_time = !self.bell.wait_until(&mut woken, deadline).timed_out(),
                 None => self.bell.wait(&mut woken),
             }
         }
         *woken = false;
+        in_time
     }
 
     pub(crate) fn wake(&self) {

@@ -6,14 +6,13 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
-
 use super::block::deadline_after;
 use super::cell::Want;
 use super::home::{StandIn, help};
 use super::wait::AsFuture;
 use super::watch::Watcher;
 use crate::error::Error;
+use crate::sync::channel::{self, Receiver, Sender};
 
 /// Yields the items as their futures end: those that are over first, in the order given.
 ///
@@ -65,7 +64,7 @@ pub struct AsCompleted<I: AsFuture> {
 impl<I: AsFuture> Default for AsCompleted<I> {
     /// An empty one, to be filled by [`push`](AsCompleted::push).
     fn default() -> Self {
-        let (mailbox, arrivals) = crossbeam_channel::unbounded();
+        let (mailbox, arrivals) = channel::unbounded();
         AsCompleted { items: Vec::new(), free: Vec::new(), left: 0, mailbox, arrivals }
     }
 }

@@ -9,7 +9,6 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::thread;
 
 use super::home::Home;
 use super::state::{Phase, State, Stop, Value};
@@ -17,7 +16,7 @@ use super::watch::{Callback, Watcher, Watchers};
 use crate::error::Error;
 use crate::id::{FutureId, TaskRef};
 use crate::outcome::{discard, is_running_here, shielded};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, thread};
 use crate::unread;
 
 /// One allocation per task: its number, its job while it waits, its outcome after.

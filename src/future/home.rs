@@ -14,7 +14,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::cell::Watch;
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::statics::AtomicU32;
+use crate::sync::{Ordering, thread_local};
 
 /// The number of the pool in which a call is queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,15 +1,15 @@
 //! [`SharedFuture`]: one outcome, many readers.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::block::{block, deadline_after, late, waits_for_itself};
 use super::cell::{Want, Watch, describe};
 use super::handle::Future;
-
 use crate::error::Error;
 use crate::id::FutureId;
+use crate::sync::OnceLock;
 
 /// A future whose handle can be cloned, and whose outcome can be looked at many times, from many
 /// threads. Made by [`Future::shared`](super::Future::shared).

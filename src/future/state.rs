@@ -20,11 +20,11 @@
 //! kept (here to be taken), lent (callbacks are looking at it), taken.
 
 use std::sync::Arc;
-use std::thread::ThreadId;
 
 use super::home::Home;
 use super::watch::Watchers;
 use crate::error::Error;
+use crate::sync::thread::ThreadId;
 
 /// A future's state; `T` is its value, `J` the job that will make it.
 pub(crate) enum State<T, J> {

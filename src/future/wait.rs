@@ -12,6 +12,7 @@ use super::handle::Future;
 use super::home::{StandIn, help};
 use super::shared::SharedFuture;
 use super::watch::Watcher;
+use crate::sync::channel;
 
 /// Something that has a future in it: `Future<T>`, `SharedFuture<T>`, a reference to one, or a
 /// pair `(K, F)` of anything and one of those.
@@ -145,7 +146,7 @@ where
 
     if !enough {
         let _stand_in = StandIn::while_waiting_for(cells());
-        let (mailbox, arrivals) = crossbeam_channel::unbounded();
+        let (mailbox, arrivals) = channel::unbounded();
         let watcher = |number| Watcher::Mailbox(mailbox.clone(), number);
         let mut open = vec![false; items.len()];
         for (number, item) in items.iter().enumerate() {

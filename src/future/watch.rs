@@ -6,10 +6,9 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use crossbeam_channel::Sender;
-
 use crate::error::Error;
 use crate::sync::Parker;
+use crate::sync::channel::Sender;
 
 /// What `add_done_callback` was given.
 pub(crate) type Callback<T> = Box<dyn FnOnce(Result<&T, &Error>) + Send>;

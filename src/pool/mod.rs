@@ -18,7 +18,6 @@ mod worker;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use queue::Queue;
@@ -31,6 +30,7 @@ use crate::executor::Shutdown;
 use crate::future::deadline_after;
 use crate::future::home::{Employer, Home, employed, is_employed_at};
 use crate::id::TaskRef;
+use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{AtomicUsize, Condvar, Mutex, Ordering};
 
 /// What a queue holds.
@@ -130,7 +130,7 @@ impl<C: Context> Pool<C> {
         }
         let number = crew.ever;
         let name = format!("{}_{number}", self.hiring.name_prefix);
-        let mut thread = std::thread::Builder::new().name(name.clone());
+        let mut thread = thread::Builder::new().name(name.clone());
         if let Some(bytes) = self.hiring.stack_size {
             thread = thread.stack_size(bytes);
         }
@@ -239,7 +239,7 @@ impl<C: Context> Pool<C> {
 
     /// What `Drop` of an executor does.
     pub(crate) fn leave(&self) {
-        self.shutdown(Shutdown { wait: true, cancel_futures: std::thread::panicking() });
+        self.shutdown(Shutdown { wait: true, cancel_futures: thread::panicking() });
     }
 
     /// Waits until every worker has left; false if `deadline` came first, or if this thread is
@@ -318,5 +318,5 @@ impl<C: Context> Employer for Pool<C> {
 
 /// The CPUs that affinity and control groups leave to this process; at least 1.
 pub(crate) fn usable_cpus() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    thread::available_parallelism().map_or(1, usize::from)
 }

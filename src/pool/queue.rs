@@ -6,10 +6,9 @@
 
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-
 use crate::error::Error;
 use crate::id::TaskRef;
+use crate::sync::channel::{self, Receiver, RecvTimeoutError, Sender};
 use crate::sync::{AtomicIsize, Ordering, RwLock};
 
 pub(super) struct Queue<I> {
@@ -42,7 +41,7 @@ impl Refusal {
 
 impl<I> Queue<I> {
     pub(super) fn new() -> Self {
-        let (door, exit) = crossbeam_channel::unbounded();
+        let (door, exit) = channel::unbounded();
         Queue { door: RwLock::new(Door::Open(door)), exit, balance: AtomicIsize::new(0) }
     }
 

@@ -140,7 +140,7 @@ fn serve<C: Remote>(argument: &[u8], reply: &mut Vec<u8>) -> Result<(), Failure>
     function.serve(argument, reply)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::super::{Once, Plain};
     use super::*;

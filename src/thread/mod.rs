@@ -17,7 +17,8 @@ use crate::future::cell::Job;
 use crate::map::{Map, MapOptions, MapUnordered, Outcomes};
 use crate::pool::{Hiring, Pool, usable_cpus};
 use crate::portable::Raised;
-use crate::sync::{AtomicUsize, Ordering};
+use crate::sync::Ordering;
+use crate::sync::statics::AtomicUsize;
 use crate::task::{self, Closure, Task};
 
 /// A pool of threads.

@@ -19,5 +19,5 @@ pub(crate) mod connection;
 pub(crate) mod frame;
 pub(crate) mod message;
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
