@@ -9,7 +9,7 @@
 //!   others do to what it waits for. (Being woken in time is the wait without a deadline.)
 //! - A `OnceLock`. The first to come in makes the value, and the others wait for it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
 use std::time::Instant;
 
@@ -177,6 +177,20 @@ impl<T: Copy> LocalKey<Cell<T>> {
     }
 }
 
+impl<T: Default> LocalKey<RefCell<T>> {
+    pub(crate) fn set(&'static self, value: T) {
+        self.0.with(|cell| cell.replace(value));
+    }
+
+    pub(crate) fn take(&'static self) -> T {
+        self.0.with(RefCell::take)
+    }
+
+    pub(crate) fn with_borrow<R>(&'static self, look: impl FnOnce(&T) -> R) -> R {
+        self.0.with(|cell| look(&cell.borrow()))
+    }
+}
+
 macro_rules! local_of_a_model {
     ($(#[$doc:meta])* static $name:ident: $of:ty = $value:expr;) => {
         $(#[$doc])*
@@ -190,9 +204,10 @@ pub(crate) use local_of_a_model as thread_local;
 pub(crate) mod channel {
     use std::collections::VecDeque;
     use std::sync::Arc;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
-    use crossbeam_channel::{RecvError, RecvTimeoutError, SendError, TryRecvError};
+    pub(crate) use crossbeam_channel::RecvTimeoutError;
+    use crossbeam_channel::{RecvError, SendError, TryRecvError};
 
     use super::{Condvar, Mutex};
 
@@ -288,6 +303,10 @@ pub(crate) mod channel {
                 TryRecvError::Empty => RecvTimeoutError::Timeout,
                 TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
             })
+        }
+
+        pub(crate) fn recv_timeout(&self, _limit: Duration) -> Result<T, RecvTimeoutError> {
+            self.recv_deadline(Instant::now())
         }
 
         pub(crate) fn try_iter(&self) -> impl Iterator<Item = T> {

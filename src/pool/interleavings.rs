@@ -1,0 +1,215 @@
+//! Models of the queue, and of pools whose workers do not start. The table of all models stands in
+//! `tests/interleavings.rs`.
+
+#[path = "../../tests/common/explore.rs"]
+mod explore;
+
+use std::sync::Arc;
+
+use explore::{ALL, Count, explore};
+use loom::thread;
+
+use super::queue::{Queue, Refusal, Seat};
+use super::{Context, Hiring, Item, Pool};
+use crate::error::Error;
+use crate::future::{Future, Promise};
+use crate::id::TaskRef;
+
+fn broken() -> Error {
+    Error::broken("a model", None)
+}
+
+/// Hires nobody.
+fn nobody() {}
+
+#[test]
+fn push_and_close() {
+    explore(ALL, ["accepted", "refused"], || {
+        let queue = Arc::new(Queue::new());
+        let pusher = thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || queue.push(7, nobody)
+        });
+        queue.close();
+        let left = queue.drain();
+        match pusher.join().unwrap() {
+            Ok(_) => {
+                assert_eq!(left, [7], "what was let in before the close is there after it");
+                "accepted"
+            }
+            Err((item, refusal)) => {
+                assert_eq!(item, 7);
+                assert!(matches!(refusal, Refusal::Closed));
+                assert!(left.is_empty());
+                "refused"
+            }
+        }
+    });
+}
+
+#[test]
+fn push_and_close_and_a_worker() {
+    explore(ALL, ["accepted", "refused"], || {
+        let queue = Arc::new(Queue::new());
+        let worker = thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || work(&queue)
+        });
+        let pusher = thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || queue.push(7, nobody).is_ok()
+        });
+        queue.close();
+        let accepted = pusher.join().unwrap();
+        let got = worker.join().unwrap();
+        assert_eq!(got.len(), usize::from(accepted), "let in and received, or refused");
+        if accepted { "accepted" } else { "refused" }
+    });
+}
+
+/// All that a worker gets from `queue`, to its end.
+fn work<I>(queue: &Queue<I>) -> Vec<I> {
+    let seat = Seat::at(queue);
+    std::iter::from_fn(|| seat.next()).collect()
+}
+
+#[test]
+fn two_pushes_and_one_idle_worker() {
+    explore(ALL, [0, 1], || {
+        let queue = Arc::new(Queue::new());
+        let hired = Count::default();
+        let push = |item, queue: &Queue<i32>, hired: &Count| {
+            assert!(queue.push(item, || hired.add()).is_ok());
+        };
+        let worker = thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || {
+                let seat = Seat::at(&queue);
+                [seat.next().unwrap(), seat.next().unwrap()]
+            }
+        });
+        // Idle, or as good as idle: it has not said so itself.
+        Seat::at(&queue).free();
+        let other = thread::spawn({
+            let (queue, hired) = (Arc::clone(&queue), hired.clone());
+            move || push(1, &queue, &hired)
+        });
+        push(2, &queue, &hired);
+        other.join().unwrap();
+        let mut got = worker.join().unwrap();
+        got.sort_unstable();
+        assert_eq!(got, [1, 2]);
+        hired.get()
+    });
+}
+
+#[test]
+fn break_and_push_and_a_worker() {
+    explore(ALL, ["drained", "received", "refused"], || {
+        let queue = Arc::new(Queue::new());
+        let worker = thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || work(&queue)
+        });
+        let pusher = thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || queue.push(7, nobody)
+        });
+        queue.close_broken(&broken());
+        let drained = queue.drain();
+        let pushed = pusher.join().unwrap();
+        let received = worker.join().unwrap();
+        match (pushed, &drained[..], &received[..]) {
+            (Ok(_), [7], []) => "drained",
+            (Ok(_), [], [7]) => "received",
+            (Err((7, Refusal::Broken(_))), [], []) => "refused",
+            (pushed, drained, received) => {
+                panic!("let in: {}, drained: {drained:?}, received: {received:?}", pushed.is_ok())
+            }
+        }
+    });
+}
+
+#[test]
+fn close_and_break() {
+    explore(ALL, ["broken"], || {
+        let queue = Arc::new(Queue::<i32>::new());
+        let closer = thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || queue.close()
+        });
+        queue.close_broken(&broken());
+        closer.join().unwrap();
+        match queue.why_closed() {
+            Some(Refusal::Broken(_)) => "broken",
+            _ => "forgotten",
+        }
+    });
+}
+
+/// A task that ends a future.
+struct Task(Promise<&'static str>);
+
+impl Item for Task {
+    fn task(&self) -> TaskRef {
+        self.0.task()
+    }
+
+    fn fail(self, _: Error) {
+        self.0.fulfil("failed");
+    }
+
+    fn cancel(self) {
+        self.0.fulfil("cancelled");
+    }
+}
+
+/// A worker that starts if its number is below the limit, and otherwise is refused by the system.
+struct Lucky(bool);
+
+impl Context for Lucky {
+    type Item = Task;
+
+    fn initialize(&mut self) -> Result<(), Error> {
+        if self.0 { Ok(()) } else { Err(Error::spawn("a worker", std::io::Error::other("no more"))) }
+    }
+
+    fn run(&mut self, item: Task, seat: &Seat<'_, Task>) -> Result<(), Error> {
+        seat.free();
+        item.0.fulfil("run");
+        Ok(())
+    }
+
+    fn finalize(&mut self) {}
+}
+
+fn submit(pool: &Arc<Pool<Lucky>>) -> Future<&'static str> {
+    let (promise, future) = Promise::new();
+    pool.submit(Task(promise));
+    future
+}
+
+fn pool(lucky: usize) -> Arc<Pool<Lucky>> {
+    let hiring = Hiring { max_workers: 2, name_prefix: "worker".into(), stack_size: None };
+    Pool::of(hiring, move |number| Lucky(number < lucky))
+}
+
+#[test]
+fn workers_that_cannot_start() {
+    explore(Some(4), [["failed", "failed"]], || {
+        let pool = pool(0);
+        let futures = [submit(&pool), submit(&pool)];
+        futures.map(|future| future.result().unwrap())
+    });
+}
+
+#[test]
+fn one_worker_that_starts_and_one_that_cannot() {
+    explore(Some(3), [["run", "run"]], || {
+        let pool = pool(1);
+        let futures = [submit(&pool), submit(&pool)];
+        let ending = futures.map(|future| future.result().unwrap());
+        pool.leave();
+        ending
+    });
+}
