@@ -2,7 +2,7 @@
 //!
 //! | | what holds for every executor |
 //! |---|---|
-//! | E1 | `submit` never blocks on a worker and never fails: a refusal is a future that is done |
+//! | E1 | `submit` never fails: a refusal is a future that is done; it never blocks on a worker, except for room where a bound was asked for |
 //! | E2 | every future that was handed out ends: value, error or cancelled |
 //! | E3 | a panic, or an `Err` of `try_submit`, is the error of its own future and of no other |
 //! | E4 | tasks start in the order in which they were submitted |
@@ -14,6 +14,7 @@
 //! | E10 | dropping the executor is `shutdown()`; while unwinding it also cancels what has not started |
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +38,30 @@ impl Default for Shutdown {
         Shutdown { wait: true, cancel_futures: false }
     }
 }
+
+/// A call that an executor had no room for: what was given to `submit_or_return`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Returned<F, A> {
+    /// The function.
+    pub function: F,
+    /// Its argument.
+    pub argument: A,
+}
+
+impl<F, A> fmt::Debug for Returned<F, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Returned").field("function", &std::any::type_name::<F>()).finish_non_exhaustive()
+    }
+}
+
+impl<F, A> fmt::Display for Returned<F, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let function = std::any::type_name::<F>();
+        write!(f, "no room for {function} in the queue of its executor; `submit` waits for room")
+    }
+}
+
+impl<F, A> StdError for Returned<F, A> {}
 
 /// Runs calls somewhere else: on threads, in processes, on machines.
 ///
@@ -69,9 +94,21 @@ impl Default for Shutdown {
 /// let _ = SerialExecutor::new().submit(move |n: u64| n * by, 2);
 /// ```
 pub trait Executor: Send + Sync {
-    /// Takes over a task. Must not block on workers; a task that cannot be run is
-    /// [failed](Task::fail).
+    /// Takes over a task. Must not block on workers, unless the user has asked for a bound of what
+    /// waits; a task that cannot be run is [failed](Task::fail).
     fn execute(&self, task: Task);
+
+    /// Takes over a task, or gives it back if what waits is at its bound. Never blocks on workers.
+    ///
+    /// An executor that does not say how has no bound.
+    ///
+    /// # Errors
+    ///
+    /// The task itself.
+    fn execute_or_return(&self, task: Task) -> Result<(), Task> {
+        self.execute(task);
+        Ok(())
+    }
 
     /// Ends the executor as `how` says. Called by one of its own workers, it never waits: that
     /// worker is among those it would wait for.
@@ -93,7 +130,8 @@ pub trait Executor: Send + Sync {
     }
 
     /// Hands over the call `function(argument)`. Whatever goes wrong arrives at
-    /// [`Future::result`].
+    /// [`Future::result`]. It does not block, unless the executor was given a bound
+    /// ([`max_pending`](crate::ThreadPoolBuilder::max_pending)).
     fn submit<F, A, R>(&self, function: F, argument: A) -> Future<R>
     where
         Self: Sized,
@@ -104,6 +142,24 @@ pub trait Executor: Send + Sync {
         let (task, future) = Task::new(OneCall(Plain::<F, A, R>::new(function), argument));
         self.execute(task);
         future
+    }
+
+    /// As [`submit`](Self::submit), but if the executor is at its bound
+    /// ([`max_pending`](crate::ThreadPoolBuilder::max_pending)), function and argument come back.
+    ///
+    /// # Errors
+    ///
+    /// [`Returned`] if there is no room, and only then: any other refusal is the future's.
+    fn submit_or_return<F, A, R>(&self, function: F, argument: A) -> Result<Future<R>, Returned<F, A>>
+    where
+        Self: Sized,
+        F: Fn(A) -> R + Copy + Send + 'static,
+        A: Portable,
+        R: Portable,
+    {
+        let call = OneCall(Plain::<F, A, R>::new(function), argument);
+        Task::offer(call, |task| self.execute_or_return(task))
+            .map_err(|OneCall(_, argument)| Returned { function, argument })
     }
 
     /// As [`submit`](Self::submit), for a function that can fail: its `Err` becomes the future's
@@ -239,6 +295,10 @@ macro_rules! forward {
         impl<E: Executor + ?Sized> Executor for $pointer {
             fn execute(&self, task: Task) {
                 (**self).execute(task);
+            }
+
+            fn execute_or_return(&self, task: Task) -> Result<(), Task> {
+                (**self).execute_or_return(task)
             }
 
             fn shutdown_with(&self, how: Shutdown) {

@@ -101,7 +101,7 @@ mod unread;
 mod wire;
 
 pub use error::{Error, Panic, RemoteError};
-pub use executor::{Executor, Shutdown};
+pub use executor::{Executor, Returned, Shutdown};
 pub use future::{
     AsCompleted, AsCompletedTimeout, AsFuture, Future, Promise, ReturnWhen, SharedFuture, Waited,
     as_completed, as_completed_timeout, wait, wait_timeout,

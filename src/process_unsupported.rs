@@ -109,6 +109,11 @@ impl ProcessPoolBuilder {
         self
     }
 
+    /// As on other platforms.
+    pub fn max_pending(self, _tasks: usize) -> Self {
+        self
+    }
+
     /// # Errors
     ///
     /// [`Error::Unsupported`].

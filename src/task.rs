@@ -340,6 +340,23 @@ impl Task {
         (Task(WorkItem(Some(cell.clone()))), Future::new(cell))
     }
 
+    /// Offers a task to an executor, and gets its job back if that does not take it.
+    pub(crate) fn offer<J: PortableJob>(
+        job: J,
+        to: impl FnOnce(Task) -> Result<(), Task>,
+    ) -> Result<Future<J::Output>, J> {
+        let cell = Arc::new(Cell::new(Some(job), Home::NONE));
+        let future = Future::new(cell.clone());
+        let Err(task) = to(Task(WorkItem(Some(cell.clone())))) else { return Ok(future) };
+        let Some(job) = cell.take_job() else {
+            // The executor has used it all the same, so its future must end.
+            return Ok(future);
+        };
+        // Nobody has seen the future.
+        task.cancel();
+        Err(job)
+    }
+
     /// Runs the call in this thread, unless it has been cancelled; a panic of it is caught.
     pub fn run(self) {
         self.0.run(&|| ());

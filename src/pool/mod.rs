@@ -15,6 +15,7 @@
 #[cfg(all(test, loom))]
 mod interleavings;
 mod queue;
+mod room;
 mod worker;
 
 use std::fmt;
@@ -24,6 +25,8 @@ use std::time::{Duration, Instant};
 
 use queue::Queue;
 pub(crate) use queue::Seat;
+pub(crate) use room::Place;
+use room::Room;
 pub(crate) use worker::Context;
 use worker::Left;
 
@@ -42,13 +45,16 @@ pub(crate) trait Item: Send + 'static {
     fn cancel(self);
 }
 
-/// How the threads of a pool are made.
+/// How many workers a pool has, how their threads are made, and how much it lets wait.
+#[derive(Default)]
 pub(crate) struct Hiring {
     pub(crate) max_workers: usize,
     pub(crate) name_prefix: String,
     pub(crate) stack_size: Option<usize>,
     /// A worker leaves when it had nothing to do for so long.
     pub(crate) idle_timeout: Option<Duration>,
+    /// The most tasks in the queue.
+    pub(crate) max_pending: Option<usize>,
 }
 
 /// A pool whose workers are threads with a context `C` each.
@@ -82,6 +88,9 @@ impl<C: Context> Pool<C> {
         if hiring.max_workers == 0 {
             return Err(Error::invalid("max_workers is 0", "give at least 1, or use `default()`"));
         }
+        if hiring.max_pending == Some(0) {
+            return Err(Error::invalid("max_pending is 0", "give at least 1, or leave it out"));
+        }
         Ok(Pool::of(hiring, make_context))
     }
 
@@ -89,7 +98,7 @@ impl<C: Context> Pool<C> {
     pub(crate) fn of(hiring: Hiring, make_context: impl Fn(usize) -> C + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Pool {
             home: Home::next(),
-            queue: Queue::new(),
+            queue: Queue::new(hiring.max_pending),
             hiring,
             make_context: Box::new(make_context),
             hired: AtomicUsize::new(0),
@@ -98,9 +107,28 @@ impl<C: Context> Pool<C> {
         })
     }
 
+    /// A place in the queue, when there is one. It waits, but not in a worker of this pool, which
+    /// would wait for itself.
+    pub(crate) fn place(&self) -> Place<'_> {
+        match self.queue.room() {
+            None => Place::ANYWHERE,
+            Some(room) if is_employed_at(self.home) => room.squeeze_in(),
+            Some(room) => room.wait(),
+        }
+    }
+
+    /// A place in the queue, if there is one now, or none is needed because the queue is shut.
+    pub(crate) fn place_now(&self) -> Option<Place<'_>> {
+        self.queue.room().map_or(Some(Place::ANYWHERE), Room::look)
+    }
+
     /// Queues a task, and hires a worker if none waits and there may be one more.
-    pub(crate) fn submit(self: &Arc<Self>, item: C::Item) {
-        match self.queue.push(item, || self.hire()) {
+    pub(crate) fn submit(self: &Arc<Self>, item: C::Item, place: Place<'_>) {
+        let pushed = self.queue.push(item, || self.hire());
+        if pushed.is_ok() {
+            place.keep();
+        }
+        match pushed {
             Ok(None | Some(Ok(()))) => {}
             // With others at work the pool is only smaller than it may be. (They may have done
             // the task and left since.)

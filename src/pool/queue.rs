@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::room::Room;
 use crate::error::Error;
 use crate::id::TaskRef;
 use crate::sync::channel::{self, Receiver, RecvTimeoutError, Sender};
@@ -16,6 +17,8 @@ pub(super) struct Queue<I> {
     exit: Receiver<I>,
     /// Workers that wait (or are about to) minus tasks that are queued. Negative: tasks wait.
     balance: AtomicIsize,
+    /// Absent if the queue has no bound.
+    room: Option<Room>,
 }
 
 enum Door<I> {
@@ -40,9 +43,14 @@ impl Refusal {
 }
 
 impl<I> Queue<I> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(bound: Option<usize>) -> Self {
         let (door, exit) = channel::unbounded();
-        Queue { door: RwLock::new(Door::Open(door)), exit, balance: AtomicIsize::new(0) }
+        let room = bound.map(Room::new);
+        Queue { door: RwLock::new(Door::Open(door)), exit, balance: AtomicIsize::new(0), room }
+    }
+
+    pub(super) fn room(&self) -> Option<&Room> {
+        self.room.as_ref()
     }
 
     /// Adds a task. If no waiting worker is there to take it, `hire` runs before the door may
@@ -78,6 +86,8 @@ impl<I> Queue<I> {
         if matches!(*door, Door::Open(_)) {
             *door = Door::Shut(Refusal::Closed);
         }
+        drop(door);
+        self.room.iter().for_each(Room::open);
     }
 
     /// Also a queue that is closed can break: what is left in it will not be run.
@@ -86,6 +96,8 @@ impl<I> Queue<I> {
         if !matches!(*door, Door::Shut(Refusal::Broken(_))) {
             *door = Door::Shut(Refusal::Broken(error.clone()));
         }
+        drop(door);
+        self.room.iter().for_each(Room::open);
     }
 
     pub(super) fn why_closed(&self) -> Option<Refusal> {
@@ -150,6 +162,7 @@ impl<'a, I> Seat<'a, I> {
         match received {
             Ok(item) => {
                 self.counted.set(false);
+                self.queue.room.iter().for_each(Room::leave);
                 Turn::Task(item)
             }
             Err(RecvTimeoutError::Timeout) => Turn::Idle,

@@ -31,7 +31,7 @@ use crate::executor::{Executor, Shutdown};
 use crate::future::state::Stop;
 use crate::id::{FutureId, TaskRef};
 use crate::outcome;
-use crate::pool::{Hiring, Pool, usable_cpus};
+use crate::pool::{Hiring, Place, Pool, usable_cpus};
 use crate::portable::{self, Function, Once, Plain, Portable, guarded};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
 use crate::task::Task;
@@ -53,8 +53,9 @@ const LIMIT: u64 = 1 << 36;
 /// its stdin is empty. Lines of `println!` arrive whole; `eprintln!` with arguments is written in
 /// pieces by the standard library, so lines of several processes can mix: format them first.
 ///
-/// One queue without limit, first in, first out. A call costs two messages over pipes: some tens of
-/// microseconds, so hand over work in pieces of a millisecond or more, or in chunks
+/// One queue, first in, first out, without a bound unless
+/// [`max_pending`](ProcessPoolBuilder::max_pending) sets one. A call costs two messages over pipes:
+/// some tens of microseconds, so hand over work in pieces of a millisecond or more, or in chunks
 /// ([`MapOptions::chunksize`](crate::MapOptions::chunksize)). A worker costs under 1 MB and starts
 /// in about a millisecond.
 ///
@@ -142,6 +143,24 @@ impl ProcessPoolExecutor {
         self.pool.shutdown(Shutdown { wait: false, cancel_futures: true });
         self.plan.slots.lock().iter().for_each(|slot| end(slot));
     }
+
+    /// Encodes a task and queues it. The argument's bytes are made when there is room for them.
+    fn send(&self, task: Task, place: Place<'_>) {
+        if let Some(refusal) = self.pool.refusal(task.task()) {
+            return task.fail(refusal);
+        }
+        let item = task.into_portable(self.pool.home());
+        let task = item.task();
+        let mut frame = Vec::new();
+        match item.encode(&mut frame) {
+            Ok(()) if frame.len() as u64 <= LIMIT => self.pool.submit(Call { item, frame }, place),
+            Ok(()) => {
+                let reason = format!("it has {} bytes, the limit is {LIMIT}", frame.len());
+                item.fail(Error::Encode { task, what: "argument", reason }, &|| ());
+            }
+            Err(error) => item.fail(error, &|| ()),
+        }
+    }
 }
 
 impl Default for ProcessPoolExecutor {
@@ -151,7 +170,7 @@ impl Default for ProcessPoolExecutor {
         Self::builder().build().unwrap_or_else(|error| {
             let plan = Arc::new(Plan::new("ProcessPoolExecutor".into()));
             let name_prefix = plan.name.clone();
-            let hiring = Hiring { max_workers: 1, name_prefix, stack_size: None, idle_timeout: None };
+            let hiring = Hiring { max_workers: 1, name_prefix, ..Hiring::default() };
             let pool = Pool::of(hiring, context_maker(&plan));
             pool.fail(&error);
             ProcessPoolExecutor { pool, plan }
@@ -161,20 +180,13 @@ impl Default for ProcessPoolExecutor {
 
 impl Executor for ProcessPoolExecutor {
     fn execute(&self, task: Task) {
-        if let Some(refusal) = self.pool.refusal(task.task()) {
-            return task.fail(refusal);
-        }
-        let item = task.into_portable(self.pool.home());
-        let task = item.task();
-        let mut frame = Vec::new();
-        match item.encode(&mut frame) {
-            Ok(()) if frame.len() as u64 <= LIMIT => self.pool.submit(Call { item, frame }),
-            Ok(()) => {
-                let reason = format!("it has {} bytes, the limit is {LIMIT}", frame.len());
-                item.fail(Error::Encode { task, what: "argument", reason }, &|| ());
-            }
-            Err(error) => item.fail(error, &|| ()),
-        }
+        self.send(task, self.pool.place());
+    }
+
+    fn execute_or_return(&self, task: Task) -> Result<(), Task> {
+        let Some(place) = self.pool.place_now() else { return Err(task) };
+        self.send(task, place);
+        Ok(())
     }
 
     fn shutdown_with(&self, how: Shutdown) {
@@ -230,6 +242,7 @@ pub struct ProcessPoolBuilder {
     initializer: Option<Result<Initializer, Error>>,
     max_tasks_per_child: Option<usize>,
     idle_timeout: Option<Duration>,
+    max_pending: Option<usize>,
 }
 
 impl ProcessPoolBuilder {
@@ -278,6 +291,20 @@ impl ProcessPoolBuilder {
         self
     }
 
+    /// At most so many tasks wait in the queue, with their arguments' bytes; those that run do not
+    /// count. When it is full, `submit`, `map` and their like wait for room, before they encode the
+    /// argument, and [`submit_or_return`](Executor::submit_or_return) gives the call back. At
+    /// least 1. Default: no bound.
+    ///
+    /// Who waits for room when the pool is shut down or breaks is woken, and refused. The pool's
+    /// own threads never wait, because they would wait for themselves: what callbacks submit may
+    /// exceed the bound. A task that was cancelled keeps its place until a worker passes it: so
+    /// long it is in the queue.
+    pub fn max_pending(mut self, tasks: usize) -> Self {
+        self.max_pending = Some(tasks);
+        self
+    }
+
     /// The pool. No worker is started yet.
     ///
     /// # Errors
@@ -319,6 +346,7 @@ impl ProcessPoolBuilder {
             name_prefix: name.clone(),
             stack_size: None,
             idle_timeout: self.idle_timeout,
+            max_pending: self.max_pending,
         };
         let plan = Arc::new(Plan {
             env: self.env,
@@ -375,6 +403,7 @@ impl fmt::Debug for ProcessPoolBuilder {
             .field("initializer", &self.initializer.is_some())
             .field("max_tasks_per_child", &self.max_tasks_per_child)
             .field("idle_timeout", &self.idle_timeout)
+            .field("max_pending", &self.max_pending)
             .finish()
     }
 }

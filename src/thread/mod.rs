@@ -11,7 +11,7 @@ use std::time::Duration;
 use context::{Initializer, ThreadContext};
 
 use crate::error::Error;
-use crate::executor::{Executor, Shutdown};
+use crate::executor::{Executor, Returned, Shutdown};
 use crate::future::Future;
 use crate::future::cell::Job;
 use crate::map::{Map, MapOptions, MapUnordered, Outcomes};
@@ -24,8 +24,9 @@ use crate::task::{self, Closure, Task};
 /// A pool of threads.
 ///
 /// Threads are started when a task comes and none is idle, up to `max_workers`; idle ones are
-/// used first. One queue without limit, first in, first out. Dropping the pool waits for all
-/// that was submitted.
+/// used first. One queue, first in, first out, without a bound unless
+/// [`max_pending`](ThreadPoolBuilder::max_pending) sets one. Dropping the pool waits for all that
+/// was submitted.
 ///
 /// Its own `submit`, `map`, … take any closure and any value that can be sent to a thread, more
 /// than those of the trait [`Executor`] allow.
@@ -69,8 +70,8 @@ impl ThreadPoolExecutor {
         self.pool.max_workers()
     }
 
-    /// Hands over the call `function(argument)`. Never blocks, never fails: a refusal is the
-    /// error of the future.
+    /// Hands over the call `function(argument)`. Never fails: a refusal is the error of the
+    /// future. Never blocks, unless the pool has a [bound](ThreadPoolBuilder::max_pending).
     pub fn submit<F, A, R>(&self, function: F, argument: A) -> Future<R>
     where
         F: FnOnce(A) -> R + Send + 'static,
@@ -78,6 +79,36 @@ impl ThreadPoolExecutor {
         R: Send + 'static,
     {
         self.start(Closure::<F, _, R>::new(move || Ok(function(argument))))
+    }
+
+    /// As [`submit`](Self::submit), but if the queue is at its
+    /// [bound](ThreadPoolBuilder::max_pending), function and argument come back.
+    ///
+    /// ```
+    /// use concurrent_futures::{Returned, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::builder().max_workers(1).max_pending(100).build()?;
+    /// match pool.submit_or_return(|text: String| text.len(), "late".to_string()) {
+    ///     Ok(future) => assert_eq!(future.result()?, 4),
+    ///     Err(Returned { function, argument }) => println!("done here: {}", function(argument)),
+    /// }
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Returned`] if there is no room, and only then.
+    pub fn submit_or_return<F, A, R>(&self, function: F, argument: A) -> Result<Future<R>, Returned<F, A>>
+    where
+        F: FnOnce(A) -> R + Send + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        let Some(place) = self.pool.place_now() else { return Err(Returned { function, argument }) };
+        let job = Closure::<F, _, R>::new(move || Ok(function(argument)));
+        let (item, future) = task::local(job, self.pool.home());
+        self.pool.submit(item, place);
+        Ok(future)
     }
 
     /// As [`submit`](Self::submit), for a function that can fail: its `Err` becomes the future's
@@ -193,8 +224,9 @@ impl ThreadPoolExecutor {
     }
 
     fn start<J: Job>(&self, job: J) -> Future<J::Output> {
+        let place = self.pool.place();
         let (item, future) = task::local(job, self.pool.home());
-        self.pool.submit(item);
+        self.pool.submit(item, place);
         future
     }
 }
@@ -209,7 +241,13 @@ impl Default for ThreadPoolExecutor {
 
 impl Executor for ThreadPoolExecutor {
     fn execute(&self, task: Task) {
-        self.pool.submit(task.into_local(self.pool.home()));
+        self.pool.submit(task.into_local(self.pool.home()), self.pool.place());
+    }
+
+    fn execute_or_return(&self, task: Task) -> Result<(), Task> {
+        let Some(place) = self.pool.place_now() else { return Err(task) };
+        self.pool.submit(task.into_local(self.pool.home()), place);
+        Ok(())
     }
 
     fn shutdown_with(&self, how: Shutdown) {
@@ -255,6 +293,7 @@ pub struct ThreadPoolBuilder {
     thread_name_prefix: Option<String>,
     stack_size: Option<usize>,
     idle_timeout: Option<Duration>,
+    max_pending: Option<usize>,
     initializer: Option<Initializer>,
 }
 
@@ -286,6 +325,20 @@ impl ThreadPoolBuilder {
         self
     }
 
+    /// At most so many tasks wait in the queue; those that run do not count. When it is full,
+    /// `submit`, `map` and their like wait for room, and
+    /// [`submit_or_return`](ThreadPoolExecutor::submit_or_return) gives the call back. At least 1.
+    /// Default: no bound.
+    ///
+    /// Who waits for room when the pool is shut down or breaks is woken, and refused. The pool's
+    /// own threads never wait, because they would wait for themselves: what its tasks and their
+    /// callbacks submit may exceed the bound. A task that was cancelled keeps its place until a
+    /// worker passes it: so long it is in the queue.
+    pub fn max_pending(mut self, tasks: usize) -> Self {
+        self.max_pending = Some(tasks);
+        self
+    }
+
     /// Runs in each thread before its first task. If it panics, the pool is broken: what is
     /// queued and what comes ends with [`Error::Broken`], with the panic as its cause.
     pub fn initializer(mut self, initializer: impl Fn() + Send + Sync + 'static) -> Self {
@@ -297,7 +350,8 @@ impl ThreadPoolBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] if `max_workers` is 0 or the prefix holds a NUL byte.
+    /// [`Error::InvalidArgument`] if `max_workers` or `max_pending` is 0 or the prefix holds a NUL
+    /// byte.
     pub fn build(self) -> Result<ThreadPoolExecutor, Error> {
         static POOLS: AtomicUsize = AtomicUsize::new(0);
         let name_prefix = self
@@ -311,6 +365,7 @@ impl ThreadPoolBuilder {
             name_prefix,
             stack_size: self.stack_size,
             idle_timeout: self.idle_timeout,
+            max_pending: self.max_pending,
         };
         let initializer = self.initializer;
         let pool = Pool::new(hiring, move |_| ThreadContext::new(initializer.clone()))?;
@@ -325,6 +380,7 @@ impl fmt::Debug for ThreadPoolBuilder {
             .field("thread_name_prefix", &self.thread_name_prefix)
             .field("stack_size", &self.stack_size)
             .field("idle_timeout", &self.idle_timeout)
+            .field("max_pending", &self.max_pending)
             .field("initializer", &self.initializer.is_some())
             .finish()
     }

@@ -49,6 +49,9 @@ macro_rules! contract {
 pub(crate) struct Wishes {
     pub(crate) max_workers: usize,
     pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) max_pending: Option<usize>,
+    /// The initializer is held at the turnstile, then panics.
+    pub(crate) doomed: Option<Ticket>,
 }
 
 pub(crate) trait OnRequest: Executor + Debug + Sized + 'static {
@@ -66,6 +69,12 @@ impl OnRequest for ThreadPoolExecutor {
         if let Some(limit) = wishes.idle_timeout {
             builder = builder.idle_timeout(limit);
         }
+        if let Some(tasks) = wishes.max_pending {
+            builder = builder.max_pending(tasks);
+        }
+        if let Some(ticket) = wishes.doomed {
+            builder = builder.initializer(move || pass_and_panic(ticket));
+        }
         builder.build()
     }
 }
@@ -78,8 +87,19 @@ impl OnRequest for ProcessPoolExecutor {
         if let Some(limit) = wishes.idle_timeout {
             builder = builder.idle_timeout(limit);
         }
+        if let Some(tasks) = wishes.max_pending {
+            builder = builder.max_pending(tasks);
+        }
+        if let Some(ticket) = wishes.doomed {
+            builder = builder.initializer(pass_and_panic, ticket);
+        }
         builder.build()
     }
+}
+
+fn pass_and_panic(ticket: Ticket) {
+    ticket.pass();
+    panic!("no licence");
 }
 
 /// Instantiates functions `fn name<E: OnRequest>()` as tests.
@@ -104,9 +124,18 @@ macro_rules! on_request {
 
 /// How many workers a pool has, as it prints itself.
 pub(crate) fn workers(pool: &impl Debug) -> usize {
+    told_by(pool, " workers: ")
+}
+
+/// How many tasks wait in its queue.
+pub(crate) fn pending(pool: &impl Debug) -> usize {
+    told_by(pool, " pending: ")
+}
+
+fn told_by(pool: &impl Debug, field: &str) -> usize {
     let text = format!("{pool:?}");
-    let (_, rest) = text.split_once(" workers: ").expect("a pool tells of its workers");
-    rest.split(',').next().and_then(|number| number.parse().ok()).expect("a number of workers")
+    let (_, rest) = text.split_once(field).expect("a pool tells of it");
+    rest.split(',').next().and_then(|number| number.parse().ok()).expect("a number")
 }
 
 /// Returns when that is so. For states of which no event tells.

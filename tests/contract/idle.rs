@@ -21,7 +21,7 @@ on_request!(
 );
 
 fn pool<E: OnRequest>(max_workers: usize, idle_timeout: Duration) -> E {
-    E::made(Wishes { max_workers, idle_timeout: Some(idle_timeout) }).unwrap()
+    E::made(Wishes { max_workers, idle_timeout: Some(idle_timeout), ..Wishes::default() }).unwrap()
 }
 
 fn a_pool_of_which_all_have_left_hires_again<E: OnRequest>() {
@@ -69,9 +69,8 @@ fn no_task_is_lost_between_a_worker_that_leaves_and_one_that_is_hired<E: OnReque
                         let future = pool.submit(double, n);
                         // Not asleep: the next call is to come while the worker leaves, each at
                         // another moment.
-                        while !future.done() {
-                            thread::yield_now();
-                        }
+                        (0..1_000).take_while(|_| !future.done()).for_each(|_| hint::spin_loop());
+                        until(|| future.done());
                         (0..n * 7 % 400).for_each(|_| hint::spin_loop());
                         assert_eq!(future.result().unwrap(), n * 2);
                     }

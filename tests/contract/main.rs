@@ -16,6 +16,7 @@ mod engines;
 
 mod a_as_completed;
 mod b_pool;
+mod bounded;
 mod callbacks;
 mod cancel;
 mod choice;
