@@ -134,6 +134,7 @@ impl Context for ProcessContext {
                 Reply::Returned => {
                     // The reply is decoded in this thread; the child is idle, and so are we soon.
                     item.complete(child.connection.payload(), &freed);
+                    child.connection.clear();
                 }
                 Reply::Failed(failure) => item.fail(outcome::arrived(task, failure), &freed),
                 Reply::Nonsense(error) => {

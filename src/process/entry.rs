@@ -140,6 +140,7 @@ fn serve(connection: &mut Connection<impl Read, impl Write>) -> Result<(), WireE
                     let failure = Failure::Unencodable { what: "return value".into(), reason };
                     connection.send(&failure.encode(Kind::Failed, id))?;
                 }
+                connection.clear();
                 if reply.capacity() > KEPT {
                     reply = Vec::new();
                 }

@@ -11,7 +11,7 @@ use std::io::{Read, Write};
 
 use super::frame::{self, HEADER, Kind, WireError};
 
-/// Memory that the payload buffer keeps from one frame to the next.
+/// Memory that the payload buffer keeps when it is cleared.
 const KEEP: usize = 1 << 20;
 
 #[derive(Debug)]
@@ -56,9 +56,6 @@ impl<R: Read, W: Write> Connection<R, W> {
         if received.is_err() {
             self.reader_failed = true;
             self.payload = Vec::new();
-        } else if self.payload.len() <= KEEP {
-            // One large frame is no reason to hold its memory for good.
-            self.payload.shrink_to(KEEP);
         }
         received
     }
@@ -66,6 +63,13 @@ impl<R: Read, W: Write> Connection<R, W> {
     /// Of the frame received last; empty before the first and after an error.
     pub(crate) fn payload(&self) -> &[u8] {
         &self.payload
+    }
+
+    /// Forgets the payload. To be called before a wait that may be long: one large frame is no
+    /// reason to hold its memory meanwhile.
+    pub(crate) fn clear(&mut self) {
+        self.payload.clear();
+        self.payload.shrink_to(KEEP);
     }
 
     pub(crate) fn reader(&self) -> &R {
