@@ -25,7 +25,7 @@ fn nobody() {}
 #[test]
 fn push_and_close() {
     explore(ALL, ["accepted", "refused"], || {
-        let queue = Arc::new(Queue::new());
+        let queue = Arc::new(Queue::new(None));
         let pusher = thread::spawn({
             let queue = Arc::clone(&queue);
             move || queue.push(7, nobody)
@@ -50,7 +50,7 @@ fn push_and_close() {
 #[test]
 fn push_and_close_and_a_worker() {
     explore(ALL, ["accepted", "refused"], || {
-        let queue = Arc::new(Queue::new());
+        let queue = Arc::new(Queue::new(None));
         let worker = thread::spawn({
             let queue = Arc::clone(&queue);
             move || work(&queue)
@@ -76,7 +76,7 @@ fn work<I>(queue: &Queue<I>) -> Vec<I> {
 #[test]
 fn two_pushes_and_one_idle_worker() {
     explore(ALL, [0, 1], || {
-        let queue = Arc::new(Queue::new());
+        let queue = Arc::new(Queue::new(None));
         let hired = Count::default();
         let push = |item, queue: &Queue<i32>, hired: &Count| {
             assert!(queue.push(item, || hired.add()).is_ok());
@@ -106,7 +106,7 @@ fn two_pushes_and_one_idle_worker() {
 #[test]
 fn break_and_push_and_a_worker() {
     explore(ALL, ["drained", "received", "refused"], || {
-        let queue = Arc::new(Queue::new());
+        let queue = Arc::new(Queue::new(None));
         let worker = thread::spawn({
             let queue = Arc::clone(&queue);
             move || work(&queue)
