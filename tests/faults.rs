@@ -1,6 +1,8 @@
 //! Workers of process pools that die, at every moment of their life and in every way, and workers
 //! that talk nonsense: each costs one call at the most, and the pool goes on.
 //!
+//! Tests that prove a clause of `PARITY.md` are named after it.
+//!
 //! Not here: hosts that die (`host.rs`), systems that refuse (`limits.rs`), programs without
 //! `init` (`not_initialised.rs`). Every test has its own pool and counts the processes of that
 //! one only; nothing here changes the test's own process.
@@ -11,6 +13,7 @@ mod faults_common;
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use concurrent_futures::{Error, Executor, Future, ProcessPoolBuilder, ProcessPoolExecutor, Shutdown};
@@ -317,8 +320,8 @@ fn in_full(error: &Error) -> String {
 }
 
 #[test]
-fn an_initializer_that_exits_breaks_the_pool_after_three_attempts() {
-    let _watchdog = Watchdog::new("an_initializer_that_exits_breaks_the_pool_after_three_attempts");
+fn p16_an_initializer_that_exits_breaks_the_pool_after_three_attempts() {
+    let _watchdog = Watchdog::new("p16_an_initializer_that_exits_breaks_the_pool_after_three_attempts");
     for death in [Death::ExitThree, Death::Kill, Death::StackOverflow] {
         let (error, born) = broken_by_initializer(
             ProcessPoolExecutor::builder().initializer(|death: Death| death.die(), death),
@@ -331,8 +334,8 @@ fn an_initializer_that_exits_breaks_the_pool_after_three_attempts() {
 }
 
 #[test]
-fn an_initializer_that_panics_breaks_the_pool_at_once() {
-    let _watchdog = Watchdog::new("an_initializer_that_panics_breaks_the_pool_at_once");
+fn p16_an_initializer_that_panics_breaks_the_pool_at_once() {
+    let _watchdog = Watchdog::new("p16_an_initializer_that_panics_breaks_the_pool_at_once");
     let (error, born) = broken_by_initializer(
         ProcessPoolExecutor::builder().initializer(|death: Death| death.die(), Death::Panic),
     );
@@ -372,8 +375,8 @@ fn a_call_that_no_worker_takes_ends() {
 // ---- Death while idle, or before the call was read -------------------------------------------
 
 #[test]
-fn nobody_notices_that_idle_workers_died() {
-    let _watchdog = Watchdog::new("nobody_notices_that_idle_workers_died");
+fn p10_nobody_notices_that_an_idle_worker_died() {
+    let _watchdog = Watchdog::new("p10_nobody_notices_that_an_idle_worker_died");
     for signal in [Signal::KILL, Signal::TERM, Signal::SEGV] {
         for workers in [1, 2] {
             let (pool, gate) = (pool(workers), Gate::new());
@@ -393,8 +396,8 @@ fn nobody_notices_that_idle_workers_died() {
 }
 
 #[test]
-fn a_call_that_its_dying_worker_did_not_read_goes_to_another() {
-    let _watchdog = Watchdog::new("a_call_that_its_dying_worker_did_not_read_goes_to_another");
+fn p14_a_call_that_its_dying_worker_did_not_read_goes_to_another() {
+    let _watchdog = Watchdog::new("p14_a_call_that_its_dying_worker_did_not_read_goes_to_another");
     // In the pipe as a whole, and larger than the pipe.
     for size in [1, 4 << 20] {
         let pool = pool(1);
@@ -408,6 +411,121 @@ fn a_call_that_its_dying_worker_did_not_read_goes_to_another() {
         assert_ne!(new, old);
         assert_works(&pool);
     }
+}
+
+// ---- One death among others ------------------------------------------------------------------
+
+/// Two run, one is cancelled, some wait: the death of one worker is the end of one call.
+#[test]
+fn p10_a_dead_worker_costs_its_own_call_and_the_pool_goes_on() {
+    let _watchdog = Watchdog::new("p10_a_dead_worker_costs_its_own_call_and_the_pool_goes_on");
+    for signal in [Signal::KILL, Signal::TERM, Signal::SEGV] {
+        let (pool, gate) = (pool(2), Gate::new());
+        let victim = pool.submit(wait_at, gate.path());
+        let doomed = gate.next();
+        let bystander = pool.submit(wait_at, gate.path());
+        let other = gate.next();
+        let cancelled = pool.submit(double, 0);
+        assert!(cancelled.cancel());
+        let queued: Vec<_> = (0..10).map(|n| pool.submit(double, n)).collect();
+
+        send(doomed.pid, signal);
+        let (pid, status) = death_in(get(victim));
+        assert_eq!((pid, status.signal()), (doomed.pid, Some(signal.as_raw())));
+        for (n, future) in (0..).zip(queued) {
+            assert_eq!(get(future).unwrap(), n * 2, "what was queued is done meanwhile");
+        }
+        assert!(cancelled.cancelled() && bystander.running());
+        let pid = other.pid;
+        other.go_on();
+        assert_eq!(get(bystander).unwrap(), pid);
+        assert_works(&pool);
+    }
+}
+
+/// Also when several die at once, in several ways.
+#[test]
+fn p11_each_lost_call_names_itself_its_worker_and_how_that_one_ended() {
+    let _watchdog = Watchdog::new("p11_each_lost_call_names_itself_its_worker_and_how_that_one_ended");
+    let deaths = [Death::ExitZero, Death::ExitThree, Death::Abort, Death::Kill];
+    let (pool, gate) = (pool(deaths.len()), Gate::new());
+    let die_after = |(gate, death): (String, Death)| {
+        attend(&gate);
+        death.die()
+    };
+    let (futures, visitors): (Vec<Future<()>>, Vec<_>) =
+        deaths.map(|death| (pool.submit(die_after, (gate.path(), death)), gate.next())).into_iter().unzip();
+    let workers: Vec<u32> = visitors.iter().map(|visitor| visitor.pid).collect();
+    let pending = pool.submit(double, 21);
+    drop(visitors);
+    for ((death, worker), future) in deaths.into_iter().zip(workers).zip(futures) {
+        let id = future.id();
+        let error = get(future).unwrap_err();
+        assert_eq!(error.task().unwrap().id, id);
+        assert!(error.to_string().contains(&format!("worker process {worker} died (")), "{error}");
+        let (pid, status) = death_in(Err::<(), _>(error));
+        assert!(pid == worker && death.explains(status), "{death:?}: {status}");
+    }
+    assert_eq!(get(pending).unwrap(), 42, "what had not started is not lost");
+}
+
+/// In a pool whose workers share the pipe of results, nobody would ever be heard again.
+#[test]
+fn p12_a_worker_killed_in_the_middle_of_its_reply_costs_one_call() {
+    const REPLY: usize = 8 << 20;
+    /// Writes half of its reply, and waits.
+    fn half_a_reply(gate: String) -> Blob {
+        scribble(&header(REPLY as u64, kind::RETURNED, 0));
+        scribble(&[b'x'; REPLY / 2]);
+        attend(&gate);
+        unreachable!("killed")
+    }
+    let _watchdog = Watchdog::new("p12_a_worker_killed_in_the_middle_of_its_reply_costs_one_call");
+    let (pool, gate, halfway) = (pool(3), Gate::new(), Gate::new());
+    let running = [(); 2].map(|()| pool.submit(wait_at, gate.path()));
+    let visitors = [gate.next(), gate.next()];
+    let victim = pool.submit(half_a_reply, halfway.path());
+    let queued: Vec<_> = (0..10).map(|n| pool.submit(double, n)).collect();
+    let doomed = halfway.next();
+
+    send(doomed.pid, Signal::KILL);
+    let (pid, status) = match get(victim) {
+        Err(error) => death_in(Err::<(), _>(error)),
+        Ok(Blob(bytes)) => panic!("{} bytes arrived", bytes.len()),
+    };
+    assert_eq!((pid, status.signal()), (doomed.pid, Some(libc::SIGKILL)));
+    for (n, future) in (0..).zip(queued) {
+        assert_eq!(get(future).unwrap(), n * 2, "what was queued is done");
+    }
+    assert!(running.iter().all(Future::running), "what runs, runs on");
+    drop(visitors);
+    assert!(running.map(get).iter().all(Result::is_ok));
+
+    // The pool is full again: three calls at a time, in three workers.
+    let full = [(); 3].map(|()| pool.submit(wait_at, gate.path()));
+    let mut workers = [(); 3].map(|()| gate.next()).map(|visitor| visitor.pid);
+    let mut listed = pool.worker_pids();
+    (workers.sort_unstable(), listed.sort_unstable());
+    assert!(listed == workers && !workers.contains(&doomed.pid), "{listed:?}");
+    assert!(full.map(get).iter().all(Result::is_ok));
+}
+
+/// Calls that do not fit into a pipe, some of which are the end of their worker.
+#[test]
+fn p14_a_crash_among_large_calls_costs_its_own() {
+    let _watchdog = Watchdog::new("p14_a_crash_among_large_calls_costs_its_own");
+    let mortal = |(n, blob): (usize, Blob)| {
+        if n % 5 == 2 { Death::Kill.die() } else { blob.0.len() + n }
+    };
+    let pool = pool(2);
+    let futures: Vec<_> = (0..20).map(|n| pool.submit(mortal, (n, Blob::new(1 << 20)))).collect();
+    for (n, future) in futures.into_iter().enumerate() {
+        match get(future) {
+            Ok(value) => assert!(n % 5 != 2 && value == n + (1 << 20), "{n}: {value}"),
+            died => assert!(n % 5 == 2 && death_in(died).1.signal() == Some(libc::SIGKILL)),
+        }
+    }
+    assert_works(&pool);
 }
 
 // ---- Death while the pool shuts down ---------------------------------------------------------
@@ -492,6 +610,59 @@ fn a_stopped_worker_does_not_hold_up_the_end_of_its_pool() {
     stop(pid);
     drop(pool);
     assert!(!worker.is_alive());
+}
+
+/// The gate at which a worker waits when it leaves.
+static LAST_GATE: OnceLock<String> = OnceLock::new();
+
+extern "C" fn at_exit_wait() {
+    attend(LAST_GATE.get().unwrap());
+}
+
+/// A pool of one whose worker runs its last task, and some tasks that wait for the next worker; then
+/// the worker that is leaving and stands at the gate.
+fn while_a_worker_leaves(gate: &Gate) -> (ProcessPoolExecutor, Vec<Future<u64>>, Visitor) {
+    let linger = |gate: String| {
+        LAST_GATE.set(gate).unwrap();
+        // SAFETY: the handler is a function of the program.
+        assert_eq!(unsafe { libc::atexit(at_exit_wait) }, 0);
+    };
+    let pool = ProcessPoolExecutor::builder().max_workers(1).max_tasks_per_child(1).build().unwrap();
+    let last = pool.submit(linger, gate.path());
+    let queued = (0..5).map(|n| pool.submit(double, n)).collect();
+    let leaving = gate.next();
+    get(last).unwrap();
+    (pool, queued, leaving)
+}
+
+#[test]
+fn p18_a_forced_end_while_a_worker_leaves_ends_all() {
+    let _watchdog = Watchdog::new("p18_a_forced_end_while_a_worker_leaves_ends_all");
+    for end in [ProcessPoolExecutor::terminate_workers, ProcessPoolExecutor::kill_workers] {
+        let gate = Gate::new();
+        let (pool, queued, leaving) = while_a_worker_leaves(&gate);
+        let worker = Observed::new(leaving.pid);
+        end(&pool);
+        worker.ends();
+        for future in queued {
+            assert!(matches!(get(future), Err(Error::Cancelled { .. })));
+        }
+        assert!(pool.shutdown_timeout(LONG));
+        assert!(pool.worker_pids().is_empty());
+    }
+}
+
+#[test]
+fn p18_a_pool_that_is_dropped_while_a_worker_leaves_does_what_is_queued() {
+    let _watchdog = Watchdog::new("p18_a_pool_that_is_dropped_while_a_worker_leaves_does_what_is_queued");
+    let gate = Gate::new();
+    let (pool, queued, leaving) = while_a_worker_leaves(&gate);
+    let drop_it = std::thread::spawn(move || drop(pool));
+    leaving.go_on();
+    for (n, future) in (0..).zip(queued) {
+        assert_eq!(get(future).unwrap(), n * 2);
+    }
+    drop_it.join().unwrap();
 }
 
 // ---- Nonsense --------------------------------------------------------------------------------
@@ -713,15 +884,52 @@ fn ending_all(end: fn(&ProcessPoolExecutor), signal: i32) {
 }
 
 #[test]
-fn kill_workers_ends_the_pool() {
-    let _watchdog = Watchdog::new("kill_workers_ends_the_pool");
+fn p19_kill_workers_ends_the_pool() {
+    let _watchdog = Watchdog::new("p19_kill_workers_ends_the_pool");
     ending_all(ProcessPoolExecutor::kill_workers, libc::SIGKILL);
 }
 
 #[test]
-fn terminate_workers_ends_the_pool() {
-    let _watchdog = Watchdog::new("terminate_workers_ends_the_pool");
+fn p19_terminate_workers_ends_the_pool() {
+    let _watchdog = Watchdog::new("p19_terminate_workers_ends_the_pool");
     ending_all(ProcessPoolExecutor::terminate_workers, libc::SIGTERM);
+}
+
+/// A call may ignore that it is asked to end. `kill_workers` does not ask.
+#[test]
+fn p19_kill_workers_ends_what_did_not_heed_terminate_workers() {
+    let _watchdog = Watchdog::new("p19_kill_workers_ends_what_did_not_heed_terminate_workers");
+    let deaf = |gate: String| {
+        // SAFETY: to ignore a signal installs no code.
+        unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
+        wait_at(gate)
+    };
+    let (pool, gate) = (pool(1), Gate::new());
+    let future = pool.submit(deaf, gate.path());
+    let visitor = gate.next();
+    pool.terminate_workers();
+    pool.terminate_workers();
+    assert!(future.running() && Observed::new(visitor.pid).is_alive());
+    pool.kill_workers();
+    let (pid, status) = death_in(get(future));
+    assert_eq!((pid, status.signal()), (visitor.pid, Some(libc::SIGKILL)));
+    assert!(pool.shutdown_timeout(LONG));
+}
+
+/// Workers that are dead already, and nobody has noticed.
+#[test]
+fn p19_a_forced_end_of_workers_that_are_dead_is_an_end() {
+    let _watchdog = Watchdog::new("p19_a_forced_end_of_workers_that_are_dead_is_an_end");
+    for end in [ProcessPoolExecutor::terminate_workers, ProcessPoolExecutor::kill_workers] {
+        let pool = pool(1);
+        let pid = get(pool.submit(pid_of_worker, ())).unwrap();
+        send(pid, Signal::KILL);
+        until_dead(pid);
+        end(&pool);
+        assert!(matches!(get(pool.submit(double, 0)), Err(Error::ShutDown { .. })));
+        assert!(pool.shutdown_timeout(LONG));
+        assert!(pool.worker_pids().is_empty());
+    }
 }
 
 /// A pool of one whose next worker, once the gate is shut, waits at it before `init`.
@@ -737,11 +945,29 @@ fn open(gate: &Gate) {
     std::fs::remove_file(format!("{}.shut", gate.path())).unwrap();
 }
 
+/// A call runs when its worker has it, and not while the worker is on its way.
+#[test]
+fn p4_a_call_whose_first_worker_is_being_started_can_be_cancelled() {
+    let _watchdog = Watchdog::new("p4_a_call_whose_first_worker_is_being_started_can_be_cancelled");
+    let at_birth = Gate::new();
+    let pool = gated_pool(&at_birth);
+    shut(&at_birth);
+    let futures = [pool.submit(double, 1), pool.submit(double, 2)];
+    let newborn = at_birth.next();
+    assert!(futures.iter().all(|future| !future.running() && !future.done()));
+    assert!(futures[0].cancel());
+    open(&at_birth);
+    drop(newborn);
+    let [cancelled, other] = futures.map(get);
+    assert!(matches!(cancelled, Err(Error::Cancelled { .. })));
+    assert_eq!(other.unwrap(), 4);
+}
+
 /// The worker of an idle pool is dead and a call finds it out: `kill_workers` while the next
 /// worker is being started must end that call too.
 #[test]
-fn kill_workers_also_ends_a_worker_that_is_being_started() {
-    let _watchdog = Watchdog::new("kill_workers_also_ends_a_worker_that_is_being_started");
+fn p19_kill_workers_also_ends_a_worker_that_is_being_started() {
+    let _watchdog = Watchdog::new("p19_kill_workers_also_ends_a_worker_that_is_being_started");
     let at_birth = Gate::new();
     let pool = gated_pool(&at_birth);
     let old = get(pool.submit(pid_of_worker, ())).unwrap();
@@ -926,8 +1152,8 @@ fn arguments_and_results_of_every_size_arrive_whole() {
 
 /// Where procspawn 1.0.2 does not return from the second `spawn`.
 #[test]
-fn large_arguments_behind_a_slow_call_do_not_block_submit() {
-    let _watchdog = Watchdog::new("large_arguments_behind_a_slow_call_do_not_block_submit");
+fn p15_large_arguments_behind_a_slow_call_do_not_block_submit() {
+    let _watchdog = Watchdog::new("p15_large_arguments_behind_a_slow_call_do_not_block_submit");
     let (pool, gate) = (pool(1), Gate::new());
     let slow = pool.submit(wait_at, gate.path());
     let visitor = gate.next();
@@ -963,8 +1189,8 @@ fn panic_with(n: u32) {
 
 /// Where procspawn 1.0.2 loses most of the messages.
 #[test]
-fn a_thousand_panics_keep_their_messages_and_their_workers() {
-    let _watchdog = Watchdog::new("a_thousand_panics_keep_their_messages_and_their_workers");
+fn p20_a_thousand_panics_keep_their_messages_and_their_workers() {
+    let _watchdog = Watchdog::new("p20_a_thousand_panics_keep_their_messages_and_their_workers");
     let (pool, gate) = (pool(2), Gate::new());
     let both = [pool.submit(wait_at, gate.path()), pool.submit(wait_at, gate.path())];
     drop([gate.next(), gate.next()]);
@@ -984,8 +1210,8 @@ fn a_thousand_panics_keep_their_messages_and_their_workers() {
 }
 
 #[test]
-fn a_backtrace_comes_if_and_only_if_it_was_asked_for() {
-    let _watchdog = Watchdog::new("a_backtrace_comes_if_and_only_if_it_was_asked_for");
+fn p20_a_backtrace_comes_if_and_only_if_it_was_asked_for() {
+    let _watchdog = Watchdog::new("p20_a_backtrace_comes_if_and_only_if_it_was_asked_for");
     for asked in ["1", "0"] {
         let builder = ProcessPoolExecutor::builder().max_workers(1);
         let pool = builder.env("RUST_BACKTRACE", asked).env("RUST_LIB_BACKTRACE", asked).build().unwrap();

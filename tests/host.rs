@@ -1,6 +1,8 @@
 //! What a host process sees and leaves: the ways it ends, Ctrl-C, the terminal it shares with its
 //! workers, pools inside workers, and what programs that tasks start inherit.
 //!
+//! Tests that prove a clause of `PARITY.md` are named after it.
+//!
 //! Not here: workers that die (`faults.rs`). Most tests start this program again as an ordinary
 //! process that plays a role, and watch it from outside: what happens to it happens to it alone.
 
@@ -31,6 +33,7 @@ fn role_entry() {
     match role.as_str() {
         "leaving" => leaving(),
         "unwinding" => unwinding(),
+        "looking away" => looking_away(),
         "interrupted" => interrupted(),
         "printing" => printing(),
         "rude" => rude(),
@@ -77,8 +80,8 @@ fn leaving() {
 }
 
 #[test]
-fn no_worker_outlives_its_host() {
-    let _watchdog = Watchdog::new("no_worker_outlives_its_host");
+fn p13_no_worker_outlives_its_host() {
+    let _watchdog = Watchdog::new("p13_no_worker_outlives_its_host");
     let signals = [
         ("SIGKILL", Signal::KILL),
         ("SIGTERM", Signal::TERM),
@@ -135,8 +138,8 @@ fn no_worker_outlives_its_host() {
 }
 
 #[test]
-fn no_idle_worker_outlives_its_host() {
-    let _watchdog = Watchdog::new("no_idle_worker_outlives_its_host");
+fn p13_no_idle_worker_outlives_its_host() {
+    let _watchdog = Watchdog::new("p13_no_idle_worker_outlives_its_host");
     // The role `interrupted` has one busy worker and one that is idle.
     for signal in [Signal::KILL, Signal::TERM] {
         let (idle, busy, dir) = (Gate::new(), Gate::new(), TempDir::new());
@@ -194,6 +197,71 @@ fn a_pool_that_is_dropped_by_a_panic_cancels_what_waits() {
     applause(role("unwinding").spawn().unwrap());
 }
 
+// ---- A host that looks away --------------------------------------------------------------------
+
+fn reply_of((gate, size): (String, usize)) -> String {
+    attend(&gate);
+    "x".repeat(size)
+}
+
+/// A host that is stopped from outside while one of its workers replies and dies; it says what
+/// became of the call.
+fn looking_away() {
+    let pool = pool(2);
+    let other = pool.submit(wait_at, variable("OTHER"));
+    let size = variable("SIZE").parse().unwrap();
+    let future = pool.submit(reply_of, (variable("REPLYING"), size));
+    let queued: Vec<_> = (0..5).map(|n| pool.submit(double, n)).collect();
+    match get(future) {
+        Ok(text) => println!("{} bytes arrived", text.len()),
+        Err(error) => println!("lost: {error}"),
+    }
+    for (n, future) in (0..).zip(queued) {
+        assert_eq!(get(future).unwrap(), n * 2);
+    }
+    assert!(other.running());
+    attend(&variable("OTHER"));
+    get(other).unwrap();
+}
+
+/// Stops the host, has the worker write as much of its reply as the pipe takes, kills the worker, and
+/// lets the host look. Returns the worker and what the host said.
+fn killed_while_the_host_looks_away(size: usize) -> (u32, String) {
+    let (replying, other) = (Gate::new(), Gate::new());
+    let host = role("looking away")
+        .env("REPLYING", replying.path())
+        .env("OTHER", other.path())
+        .env("SIZE", size.to_string())
+        .spawn()
+        .unwrap();
+    let (bystander, victim) = (other.next(), replying.next());
+    let pid = victim.pid;
+    stop(host.id());
+    victim.go_on_and_leave();
+    // It sleeps when it waits for its next call, or for space in the pipe.
+    until("the reply is written", || state(pid) == Some('S'));
+    send(pid, Signal::KILL);
+    until_dead(pid);
+    send(host.id(), Signal::CONT);
+    other.next().go_on(); // the host itself: all the others have ended
+    bystander.go_on();
+    (pid, applause(host))
+}
+
+#[test]
+fn p10_what_a_worker_wrote_before_it_was_killed_arrives() {
+    let _watchdog = Watchdog::new("p10_what_a_worker_wrote_before_it_was_killed_arrives");
+    let (_, said) = killed_while_the_host_looks_away(1000);
+    assert!(said.contains("1000 bytes arrived"), "{said}");
+}
+
+#[test]
+fn p12_a_worker_killed_while_it_writes_into_a_full_pipe_costs_one_call() {
+    let _watchdog = Watchdog::new("p12_a_worker_killed_while_it_writes_into_a_full_pipe_costs_one_call");
+    let (pid, said) = killed_while_the_host_looks_away(8 << 20);
+    assert!(said.contains(&format!("worker process {pid} died (signal: 9")), "{said}");
+}
+
 // ---- Ctrl-C ----------------------------------------------------------------------------------
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -232,8 +300,8 @@ fn interrupted() {
 
 /// A terminal sends SIGINT to the whole process group.
 #[test]
-fn ctrl_c_is_the_hosts_alone() {
-    let _watchdog = Watchdog::new("ctrl_c_is_the_hosts_alone");
+fn p25_ctrl_c_is_the_hosts_alone() {
+    let _watchdog = Watchdog::new("p25_ctrl_c_is_the_hosts_alone");
     let (idle, busy, dir) = (Gate::new(), Gate::new(), TempDir::new());
     let host = role("interrupted")
         .env("IDLE", idle.path())
@@ -510,8 +578,8 @@ fn nest(levels: u32) -> Vec<u32> {
 }
 
 #[test]
-fn a_worker_can_have_a_pool_of_its_own() {
-    let _watchdog = Watchdog::new("a_worker_can_have_a_pool_of_its_own");
+fn p21_a_worker_can_have_a_pool_of_its_own() {
+    let _watchdog = Watchdog::new("p21_a_worker_can_have_a_pool_of_its_own");
     let mut pids = nest(3);
     assert_eq!(pids.len(), 4);
     pids.sort_unstable();
@@ -562,8 +630,8 @@ fn dig((): ()) -> (u32, String) {
 }
 
 #[test]
-fn pools_in_pools_end_with_an_error() {
-    let _watchdog = Watchdog::new("pools_in_pools_end_with_an_error");
+fn p21_pools_in_pools_end_with_an_error() {
+    let _watchdog = Watchdog::new("p21_pools_in_pools_end_with_an_error");
     let (depth, error) = dig(());
     assert_eq!(depth, 16);
     assert!(error.starts_with("InvalidArgument") && error.contains("nested 16 deep"), "{error}");

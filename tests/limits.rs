@@ -1,6 +1,8 @@
 //! What pools take from the system and give back: descriptors, processes, threads, memory; and
 //! what happens when the system has no more to give.
 //!
+//! Tests that prove a clause of `PARITY.md` are named after it.
+//!
 //! Not here: workers that die (`faults.rs`). Limits belong to a whole process, so each test plays
 //! in a process of its own, a role.
 
@@ -22,6 +24,10 @@ fn role_entry() {
         "hundred thousand calls" => hundred_thousand_calls(),
         "no descriptors" => no_descriptors(),
         "no second worker" => no_second_worker(),
+        "no replacement" => no_replacement(),
+        "one replacement less" => one_replacement_less(),
+        "no threads" => no_threads(),
+        "failing initialisers" => failing_initialisers(),
         "liars" => liars(),
         other => panic!("no role: {other}"),
     }
@@ -66,8 +72,8 @@ fn baseline_threads() -> usize {
 }
 
 #[test]
-fn fifty_pools_leave_nothing() {
-    let _watchdog = Watchdog::new("fifty_pools_leave_nothing");
+fn p26_fifty_pools_leave_nothing() {
+    let _watchdog = Watchdog::new("p26_fifty_pools_leave_nothing");
     applause(role("fifty pools").spawn().unwrap());
 }
 
@@ -86,8 +92,8 @@ fn two_hundred_workers() {
 }
 
 #[test]
-fn two_hundred_dead_workers_leave_nothing() {
-    let _watchdog = Watchdog::new("two_hundred_dead_workers_leave_nothing");
+fn p26_two_hundred_dead_workers_leave_nothing() {
+    let _watchdog = Watchdog::new("p26_two_hundred_dead_workers_leave_nothing");
     applause(role("two hundred workers").spawn().unwrap());
 }
 
@@ -105,8 +111,8 @@ fn hundred_thousand_calls() {
 }
 
 #[test]
-fn a_hundred_thousand_calls_need_few_descriptors() {
-    let _watchdog = Watchdog::new("a_hundred_thousand_calls_need_few_descriptors");
+fn p26_a_hundred_thousand_calls_need_few_descriptors() {
+    let _watchdog = Watchdog::new("p26_a_hundred_thousand_calls_need_few_descriptors");
     applause(role("hundred thousand calls").spawn().unwrap());
 }
 
@@ -151,8 +157,8 @@ fn no_descriptors() {
 }
 
 #[test]
-fn without_descriptors_a_pool_ends_with_an_error() {
-    let _watchdog = Watchdog::new("without_descriptors_a_pool_ends_with_an_error");
+fn p18_without_descriptors_a_pool_ends_with_an_error() {
+    let _watchdog = Watchdog::new("p18_without_descriptors_a_pool_ends_with_an_error");
     println!("{}", applause(role("no descriptors").spawn().unwrap()));
 }
 
@@ -190,19 +196,143 @@ fn until_second_worker_gave_up(pool: &ProcessPoolExecutor) {
 }
 
 #[test]
-fn a_second_worker_that_cannot_start_costs_nothing() {
-    let _watchdog = Watchdog::new("a_second_worker_that_cannot_start_costs_nothing");
+fn p18_a_second_worker_that_cannot_start_costs_nothing() {
+    let _watchdog = Watchdog::new("p18_a_second_worker_that_cannot_start_costs_nothing");
     applause(role("no second worker").spawn().unwrap());
+}
+
+/// The one worker leaves after its task, and there can be no other.
+fn no_replacement() {
+    let pool = ProcessPoolExecutor::builder().max_workers(1).max_tasks_per_child(1).build().unwrap();
+    let gate = Gate::new();
+    let running = pool.submit(wait_at, gate.path());
+    let visitor = gate.next();
+    let queued: Vec<_> = (0..5).map(|n| pool.submit(double, n)).collect();
+    limit_descriptors(3); // whoever has more keeps them, and gets no new ones
+    visitor.go_on();
+    get(running).unwrap();
+    for future in queued {
+        let error = get(future).unwrap_err();
+        let chain = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+        assert!(chain.map(ToString::to_string).any(|text| text.contains("Too many open files")), "{error:?}");
+    }
+    assert!(pool.shutdown_timeout(LONG));
+    assert!(matches!(get(pool.submit(double, 1)), Err(Error::Broken { .. })));
+    limit_descriptors(256);
+    assert_eq!(children_of(std::process::id()), []);
+}
+
+#[test]
+fn p18_a_replacement_that_cannot_be_started_ends_the_rest_with_a_reason() {
+    let _watchdog = Watchdog::new("p18_a_replacement_that_cannot_be_started_ends_the_rest_with_a_reason");
+    applause(role("no replacement").spawn().unwrap());
+}
+
+/// Of two workers one leaves after its task, and there can be no other.
+fn one_replacement_less() {
+    let pool = ProcessPoolExecutor::builder().max_workers(2).max_tasks_per_child(3).build().unwrap();
+    let gate = Gate::new();
+    // The first worker has one task left after these.
+    assert_eq!([1, 2].map(|n| get(pool.submit(double, n)).unwrap()), [2, 4]);
+    let last = pool.submit(wait_at, gate.path());
+    let at_last = gate.next();
+    let running = pool.submit(wait_at, gate.path());
+    let visitor = gate.next();
+    let queued: Vec<_> = (0..3).map(|n| pool.submit(double, n)).collect();
+    limit_descriptors(3);
+    at_last.go_on();
+    get(last).unwrap();
+    until("there is one worker less", || format!("{pool:?}").contains("workers: 1"));
+    visitor.go_on();
+    get(running).unwrap();
+    // What the first worker had already taken may be lost; the second one does the others.
+    let outcomes = (0..).zip(queued).map(|(n, future)| get(future).map(|value| assert_eq!(value, n * 2)));
+    let lost: Vec<Error> = outcomes.filter_map(Result::err).collect();
+    assert!(matches!(lost[..], [] | [Error::Spawn { .. }]), "{lost:?}");
+    limit_descriptors(256);
+}
+
+#[test]
+fn p18_a_replacement_that_cannot_be_started_leaves_the_rest_to_the_others() {
+    let _watchdog = Watchdog::new("p18_a_replacement_that_cannot_be_started_leaves_the_rest_to_the_others");
+    applause(role("one replacement less").spawn().unwrap());
+}
+
+/// Address space for whatever, but not for the stack of one more thread.
+fn without_threads<T>(call: impl FnOnce() -> T) -> T {
+    let hard = getrlimit(Resource::As).maximum;
+    let most = (kilobytes("VmSize:") + 1024) << 10;
+    setrlimit(Resource::As, Rlimit { current: Some(most), maximum: hard }).unwrap();
+    let outcome = call();
+    setrlimit(Resource::As, Rlimit { current: hard, maximum: hard }).unwrap();
+    outcome
+}
+
+fn no_threads() {
+    let gate = Gate::new();
+    let (busy, idle) = (pool(2), pool(2));
+    let running = busy.submit(wait_at, gate.path());
+    let visitor = gate.next();
+    let (queued, failed) = without_threads(|| {
+        let queued = [busy.submit(double, 1), busy.submit(double, 2)];
+        (queued, [idle.submit(double, 1), idle.submit(double, 2)].map(get))
+    });
+    for outcome in failed {
+        match outcome {
+            Err(Error::Broken { cause: Some(cause), .. }) => assert!(matches!(*cause, Error::Spawn { .. })),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(idle.shutdown_timeout(LONG));
+    // A pool that has a worker is only smaller than it might be.
+    assert!(queued.iter().all(|future| !future.done()));
+    visitor.go_on();
+    get(running).unwrap();
+    assert_eq!(queued.map(get).map(Result::unwrap), [2, 4]);
+}
+
+#[test]
+fn p27_a_thread_that_cannot_be_started_ends_what_is_pending() {
+    let _watchdog = Watchdog::new("p27_a_thread_that_cannot_be_started_ends_what_is_pending");
+    applause(role("no threads").spawn().unwrap());
+}
+
+/// Pools whose initializer fails, in every way.
+fn failing_initialisers() {
+    let use_one = |death: Death| {
+        let builder = ProcessPoolExecutor::builder().max_workers(2);
+        let pool = builder.initializer(|death: Death| death.die(), death).build().unwrap();
+        let futures: Vec<_> = (0..5).map(|n| pool.submit(double, n)).collect();
+        for future in futures {
+            assert!(matches!(get(future), Err(Error::Broken { cause: Some(_), .. })));
+        }
+    };
+    use_one(Death::Panic); // what is made once a process
+    until("threads that were joined are gone", || belongings().1 <= baseline_threads());
+    let before = belongings();
+    for death in [Death::Panic, Death::PanicWithBomb, Death::ExitThree, Death::Kill] {
+        use_one(death);
+        let (descriptors, _, children) = belongings();
+        assert_eq!((descriptors, children), (before.0, 0), "{death:?}");
+    }
+    until("all threads are gone", || belongings() == before);
+}
+
+#[test]
+fn p16_initializers_that_fail_leave_nothing() {
+    let _watchdog = Watchdog::new("p16_initializers_that_fail_leave_nothing");
+    applause(role("failing initialisers").spawn().unwrap());
 }
 
 /// In kB, as the kernel counts them: the most memory that was ever in use, and ever mapped.
 fn memory() -> (u64, u64) {
+    (kilobytes("VmHWM:"), kilobytes("VmPeak:"))
+}
+
+fn kilobytes(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let value = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
-    };
-    (value("VmHWM:"), value("VmPeak:"))
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// Workers that announce more than they send.

@@ -44,11 +44,11 @@ fn never() {
 }
 
 #[test]
-fn without_init_there_is_an_error_and_no_process() {
+fn p23_without_init_there_is_an_error_and_no_process() {
     if in_worker() {
         return;
     }
-    let _watchdog = Watchdog::new("without_init_there_is_an_error_and_no_process");
+    let _watchdog = Watchdog::new("p23_without_init_there_is_an_error_and_no_process");
     applause(role("never").spawn().unwrap());
 }
 
@@ -77,10 +77,10 @@ fn host_only() {
 }
 
 #[test]
-fn workers_without_init_break_the_pool_and_do_not_multiply() {
+fn p23_workers_without_init_break_the_pool_and_do_not_multiply() {
     if in_worker() {
         return;
     }
-    let _watchdog = Watchdog::new("workers_without_init_break_the_pool_and_do_not_multiply");
+    let _watchdog = Watchdog::new("p23_workers_without_init_break_the_pool_and_do_not_multiply");
     applause(role("host only").spawn().unwrap());
 }

@@ -118,6 +118,12 @@ pub(crate) struct Visitor {
 impl Visitor {
     pub(crate) fn go_on(self) {}
 
+    /// Returns when it has left the gate.
+    pub(crate) fn go_on_and_leave(mut self) {
+        self.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(self.stream.read(&mut [0]).unwrap(), 0);
+    }
+
     pub(crate) fn answer(mut self, words: &[u8]) {
         self.stream.write_all(words).unwrap();
     }
