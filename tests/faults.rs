@@ -505,7 +505,8 @@ fn p12_a_worker_killed_in_the_middle_of_its_reply_costs_one_call() {
     let full = [(); 3].map(|()| pool.submit(wait_at, gate.path()));
     let mut workers = [(); 3].map(|()| gate.next()).map(|visitor| visitor.pid);
     let mut listed = pool.worker_pids();
-    (workers.sort_unstable(), listed.sort_unstable());
+    workers.sort_unstable();
+    listed.sort_unstable();
     assert!(listed == workers && !workers.contains(&doomed.pid), "{listed:?}");
     assert!(full.map(get).iter().all(Result::is_ok));
 }

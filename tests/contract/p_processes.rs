@@ -294,6 +294,24 @@ fn p5_an_argument_that_does_not_encode_costs_its_own_call() {
     });
 }
 
+/// Whether the bad one comes before the pool is closed or after it.
+#[test]
+fn p5_a_pool_shuts_down_behind_an_argument_that_does_not_encode() {
+    watchdog("p5 shutdown", LIMIT, || {
+        for wait in [false, true] {
+            let pool = processes(2);
+            let good = pool.submit(double, 1);
+            let bad = pool.submit(number_of, Fragile::NoSerialize);
+            pool.shutdown_with(Shutdown { wait, cancel_futures: false });
+            let late = pool.submit(number_of, Fragile::NoSerialize);
+            assert!(matches!(bad.result(), Err(Error::Encode { .. })));
+            assert!(matches!(late.result(), Err(Error::ShutDown { .. })), "it is not even encoded");
+            assert_eq!(good.result().unwrap(), 2);
+            assert!(pool.shutdown_timeout(LONG) && pool.worker_pids().is_empty());
+        }
+    });
+}
+
 #[test]
 fn p6_a_return_value_that_does_not_encode_costs_its_own_call() {
     watchdog("p6 encode", LIMIT, || returns_cost_their_own_calls(&RETURNS[..2]));
