@@ -3,7 +3,7 @@
 //!
 //! Tests that prove a clause of `PARITY.md` are named after it.
 //!
-//! Not here: hosts that die (`host.rs`), systems that refuse (`limits.rs`), programs without
+//! Not here: hosts that die (`host.rs`), calls in great number and size (`traffic.rs`), systems that refuse (`limits.rs`), programs without
 //! `init` (`not_initialised.rs`). Every test has its own pool and counts the processes of that
 //! one only; nothing here changes the test's own process.
 
@@ -529,6 +529,27 @@ fn p14_a_crash_among_large_calls_costs_its_own() {
     assert_works(&pool);
 }
 
+/// With a map the call that dies is the chunk; all items have an outcome, and the others a value.
+#[test]
+fn death_costs_a_map_one_chunk() {
+    let _watchdog = Watchdog::new("death_costs_a_map_one_chunk");
+    let pool = pool(2);
+    let mortal = |n: u64| if n == 12 { Death::ExitThree.die() } else { n * 2 };
+    let options = concurrent_futures::MapOptions::new().chunksize(5);
+    let outcomes: Vec<_> = pool.map_with(mortal, 0..30, options).collect();
+    assert_eq!(outcomes.len(), 30);
+    for (n, outcome) in (0..).zip(outcomes) {
+        match outcome {
+            Ok(value) => assert!(value == n * 2 && !(10..15).contains(&n), "{n}: {value}"),
+            Err(error) => {
+                assert!((10..15).contains(&n), "{n}: {error}");
+                assert_eq!(death_in(Err::<(), _>(error)).1.code(), Some(3));
+            }
+        }
+    }
+    assert_works(&pool);
+}
+
 // ---- Death while the pool shuts down ---------------------------------------------------------
 
 #[test]
@@ -560,6 +581,23 @@ fn death_during_shutdown_costs_its_own_call() {
     for (n, future) in (0..).zip(queued) {
         assert_eq!(get(future).unwrap(), n * 2, "what was queued is still done");
     }
+    assert!(pool.worker_pids().is_empty());
+}
+
+#[test]
+fn a_pool_that_was_closed_without_waiting_ends_all_its_futures() {
+    let _watchdog = Watchdog::new("a_pool_that_was_closed_without_waiting_ends_all_its_futures");
+    let (pool, gate) = (pool(1), Gate::new());
+    let running = pool.submit(wait_at, gate.path());
+    let visitor = gate.next();
+    let queued: Vec<_> = (0..5).map(|n| pool.submit(double, n)).collect();
+    pool.shutdown_with(Shutdown { wait: false, cancel_futures: false });
+    send(visitor.pid, Signal::KILL);
+    assert_eq!(death_in(get(running)).0, visitor.pid);
+    for (n, future) in (0..).zip(queued) {
+        assert_eq!(get(future).unwrap(), n * 2, "what was queued has a new worker");
+    }
+    assert!(pool.shutdown_timeout(LONG));
     assert!(pool.worker_pids().is_empty());
 }
 
@@ -1097,170 +1135,4 @@ fn a_pool_ends_while_a_fork_of_its_worker_holds_the_pipes() {
     drop(pool);
     assert!(!worker.is_alive());
     assert!(fork.0.is_alive());
-}
-
-// ---- Traffic ---------------------------------------------------------------------------------
-
-/// Bytes that travel as such: `Vec<u8>` would be seconds in a debug build.
-#[derive(PartialEq, Eq)]
-struct Blob(Vec<u8>);
-
-impl Blob {
-    fn new(length: usize) -> Self {
-        Blob((0..length).map(|n| (n ^ (n >> 8) ^ (n >> 16)) as u8).collect())
-    }
-}
-
-impl Serialize for Blob {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Blob {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Bytes;
-        impl serde::de::Visitor<'_> for Bytes {
-            type Value = Blob;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("bytes")
-            }
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Blob, E> {
-                Ok(Blob(bytes.into()))
-            }
-        }
-        deserializer.deserialize_bytes(Bytes)
-    }
-}
-
-const SIZES: [usize; 7] = [0, 1, (64 << 10) - 1, 64 << 10, (64 << 10) + 1, 1 << 20, 64 << 20];
-
-#[test]
-fn arguments_and_results_of_every_size_arrive_whole() {
-    let _watchdog = Watchdog::new("arguments_and_results_of_every_size_arrive_whole");
-    let pool = pool(2);
-    for size in SIZES {
-        let there = pool.submit(|blob: Blob| blob == Blob::new(blob.0.len()), Blob::new(size));
-        assert!(get(there).unwrap(), "{size} bytes as the argument");
-        let back = get(pool.submit(Blob::new, size)).unwrap();
-        assert!(back == Blob::new(size), "{size} bytes as the result");
-    }
-    for size in SIZES {
-        let both = get(pool.submit(|blob: Blob| blob, Blob::new(size))).unwrap();
-        assert!(both == Blob::new(size), "{size} bytes in both directions");
-    }
-}
-
-/// Where procspawn 1.0.2 does not return from the second `spawn`.
-#[test]
-fn p15_large_arguments_behind_a_slow_call_do_not_block_submit() {
-    let _watchdog = Watchdog::new("p15_large_arguments_behind_a_slow_call_do_not_block_submit");
-    let (pool, gate) = (pool(1), Gate::new());
-    let slow = pool.submit(wait_at, gate.path());
-    let visitor = gate.next();
-    let large: Vec<_> = (0..20).map(|_| pool.submit(|blob: Blob| blob.0.len(), Blob::new(1 << 20))).collect();
-    // The slow call ends after all of them were submitted, and not before.
-    assert!(slow.running());
-    visitor.go_on();
-    for future in large {
-        assert_eq!(get(future).unwrap(), 1 << 20);
-    }
-    get(slow).unwrap();
-}
-
-/// Where procspawn 1.0.2 stalls.
-#[test]
-fn results_can_be_awaited_in_reverse_order() {
-    let _watchdog = Watchdog::new("results_can_be_awaited_in_reverse_order");
-    let pool = pool(2);
-    let futures: Vec<_> = (0..12).map(|n| pool.submit(double, n)).collect();
-    for (n, future) in futures.into_iter().enumerate().rev() {
-        assert_eq!(get(future).unwrap(), n as u64 * 2);
-    }
-    // The same with results that do not fit into a pipe.
-    let futures: Vec<_> = (0..6).map(|_| pool.submit(Blob::new, 1 << 20)).collect();
-    for future in futures.into_iter().rev() {
-        assert!(get(future).unwrap() == Blob::new(1 << 20));
-    }
-}
-
-fn panic_with(n: u32) {
-    panic!("no {n}");
-}
-
-/// Where procspawn 1.0.2 loses most of the messages.
-#[test]
-fn p20_a_thousand_panics_keep_their_messages_and_their_workers() {
-    let _watchdog = Watchdog::new("p20_a_thousand_panics_keep_their_messages_and_their_workers");
-    let (pool, gate) = (pool(2), Gate::new());
-    let both = [pool.submit(wait_at, gate.path()), pool.submit(wait_at, gate.path())];
-    drop([gate.next(), gate.next()]);
-    let mut workers = both.map(|future| get(future).unwrap());
-    workers.sort_unstable();
-    let futures: Vec<Future<()>> = (0..1000).map(|n| pool.submit(panic_with, n)).collect();
-    for (n, future) in (0..).zip(futures) {
-        let error = get(future).unwrap_err();
-        let Error::Panicked { task, panic } = &error else { panic!("{n}: {error:?}") };
-        assert!(task.name.ends_with("::panic_with"), "{n}: {error}");
-        assert_eq!(panic.message(), format!("no {n}"));
-        assert!(panic.location().unwrap().contains("tests/faults.rs:"), "{n}: {error}");
-    }
-    let mut after = pool.worker_pids();
-    after.sort_unstable();
-    assert_eq!(after, workers, "a panic needs no new worker");
-}
-
-#[test]
-fn p20_a_backtrace_comes_if_and_only_if_it_was_asked_for() {
-    let _watchdog = Watchdog::new("p20_a_backtrace_comes_if_and_only_if_it_was_asked_for");
-    for asked in ["1", "0"] {
-        let builder = ProcessPoolExecutor::builder().max_workers(1);
-        let pool = builder.env("RUST_BACKTRACE", asked).env("RUST_LIB_BACKTRACE", asked).build().unwrap();
-        let error = get(pool.submit(panic_with, 7)).unwrap_err();
-        let Error::Panicked { panic, .. } = &error else { panic!("{error:?}") };
-        match panic.backtrace() {
-            Some(backtrace) => {
-                assert!(asked == "1" && backtrace.contains("panic_with"), "{asked}: {backtrace}")
-            }
-            None => assert_eq!(asked, "0"),
-        }
-    }
-}
-
-/// With a map the call that dies is the chunk; all items have an outcome, and the others a value.
-#[test]
-fn death_costs_a_map_one_chunk() {
-    let _watchdog = Watchdog::new("death_costs_a_map_one_chunk");
-    let pool = pool(2);
-    let mortal = |n: u64| if n == 12 { Death::ExitThree.die() } else { n * 2 };
-    let options = concurrent_futures::MapOptions::new().chunksize(5);
-    let outcomes: Vec<_> = pool.map_with(mortal, 0..30, options).collect();
-    assert_eq!(outcomes.len(), 30);
-    for (n, outcome) in (0..).zip(outcomes) {
-        match outcome {
-            Ok(value) => assert!(value == n * 2 && !(10..15).contains(&n), "{n}: {value}"),
-            Err(error) => {
-                assert!((10..15).contains(&n), "{n}: {error}");
-                assert_eq!(death_in(Err::<(), _>(error)).1.code(), Some(3));
-            }
-        }
-    }
-    assert_works(&pool);
-}
-
-#[test]
-fn a_pool_that_was_closed_without_waiting_ends_all_its_futures() {
-    let _watchdog = Watchdog::new("a_pool_that_was_closed_without_waiting_ends_all_its_futures");
-    let (pool, gate) = (pool(1), Gate::new());
-    let running = pool.submit(wait_at, gate.path());
-    let visitor = gate.next();
-    let queued: Vec<_> = (0..5).map(|n| pool.submit(double, n)).collect();
-    pool.shutdown_with(Shutdown { wait: false, cancel_futures: false });
-    send(visitor.pid, Signal::KILL);
-    assert_eq!(death_in(get(running)).0, visitor.pid);
-    for (n, future) in (0..).zip(queued) {
-        assert_eq!(get(future).unwrap(), n * 2, "what was queued has a new worker");
-    }
-    assert!(pool.shutdown_timeout(LONG));
-    assert!(pool.worker_pids().is_empty());
 }

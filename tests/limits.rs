@@ -21,6 +21,7 @@ fn role_entry() {
     match role.as_str() {
         "fifty pools" => fifty_pools(),
         "two hundred workers" => two_hundred_workers(),
+        "one large reply" => one_large_reply(),
         "hundred thousand calls" => hundred_thousand_calls(),
         "no descriptors" => no_descriptors(),
         "no second worker" => no_second_worker(),
@@ -95,6 +96,23 @@ fn two_hundred_workers() {
 fn p26_two_hundred_dead_workers_leave_nothing() {
     let _watchdog = Watchdog::new("p26_two_hundred_dead_workers_leave_nothing");
     applause(role("two hundred workers").spawn().unwrap());
+}
+
+/// One large reply is no reason to hold its memory until the next call.
+fn one_large_reply() {
+    const SIZE: usize = 64 << 20;
+    let pool = pool(1);
+    assert_eq!(get(pool.submit(double, 2)).unwrap(), 4);
+    let most = kilobytes("VmRSS:") + (16 << 10);
+    assert_eq!(get(pool.submit(Blob::new, SIZE)).unwrap().0.len(), SIZE);
+    // The result is known before its bytes are given back.
+    until("the memory is given back", || kilobytes("VmRSS:") < most);
+}
+
+#[test]
+fn p26_an_idle_pool_has_given_back_the_memory_of_its_last_reply() {
+    let _watchdog = Watchdog::new("p26_an_idle_pool_has_given_back_the_memory_of_its_last_reply");
+    applause(role("one large reply").spawn().unwrap());
 }
 
 /// Where procspawn 1.0.2 panics after some hundred calls.

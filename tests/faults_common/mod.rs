@@ -1,5 +1,6 @@
 //! What the fault tests share: a watchdog, gates at which tasks wait, processes seen from outside,
-//! ways to die, and roles: host processes of their own, for what must not happen to the test's.
+//! ways to die, large values, and roles: host processes of their own, for what must not happen to
+//! the test's.
 //!
 //! Not here: any test. The rule: nothing sleeps to be in time. A task waits at a gate, a test
 //! waits for the visitor; only what `/proc` alone knows is polled.
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 use concurrent_futures::{Error, Future};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 #[path = "../common/watchdog.rs"]
 mod watchdog;
@@ -440,6 +441,38 @@ pub(crate) fn lines_of(path: impl AsRef<Path>) -> usize {
 pub(crate) fn append_line(path: impl AsRef<Path>, line: &str) {
     let mut file: File = OpenOptions::new().create(true).append(true).open(path).unwrap();
     file.write_all(format!("{line}\n").as_bytes()).unwrap();
+}
+
+/// Bytes that travel as such: `Vec<u8>` would be seconds in a debug build.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Blob(pub(crate) Vec<u8>);
+
+impl Blob {
+    pub(crate) fn new(length: usize) -> Self {
+        Blob((0..length).map(|n| (n ^ (n >> 8) ^ (n >> 16)) as u8).collect())
+    }
+}
+
+impl Serialize for Blob {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Blob {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl serde::de::Visitor<'_> for Bytes {
+            type Value = Blob;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("bytes")
+            }
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Blob, E> {
+                Ok(Blob(bytes.into()))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
 }
 
 /// The variable that makes a copy of the test program a role.
