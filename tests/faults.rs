@@ -934,21 +934,36 @@ fn p19_terminate_workers_ends_the_pool() {
     ending_all(ProcessPoolExecutor::terminate_workers, libc::SIGTERM);
 }
 
-/// A call may ignore that it is asked to end. `kill_workers` does not ask.
+/// A call that ignores that it is asked to end.
+fn deaf(gate: String) -> u32 {
+    // SAFETY: to ignore a signal installs no code.
+    unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
+    wait_at(gate)
+}
+
+/// Takes the five seconds that a worker is given to heed SIGTERM.
 #[test]
-fn p19_kill_workers_ends_what_did_not_heed_terminate_workers() {
-    let _watchdog = Watchdog::new("p19_kill_workers_ends_what_did_not_heed_terminate_workers");
-    let deaf = |gate: String| {
-        // SAFETY: to ignore a signal installs no code.
-        unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
-        wait_at(gate)
-    };
+fn p19_terminate_workers_kills_what_does_not_heed_it() {
+    let _watchdog = Watchdog::new("p19_terminate_workers_kills_what_does_not_heed_it");
+    let (pool, gate) = (pool(2), Gate::new());
+    let futures = [pool.submit(deaf, gate.path()), pool.submit(deaf, gate.path())];
+    let _visitors = [gate.next(), gate.next()];
+    pool.terminate_workers();
+    assert!(matches!(get(pool.submit(double, 0)), Err(Error::ShutDown { .. })));
+    for future in futures {
+        assert_eq!(death_in(get(future)).1.signal(), Some(libc::SIGKILL));
+    }
+    assert!(pool.shutdown_timeout(LONG));
+}
+
+#[test]
+fn p19_kill_workers_does_not_wait_for_what_terminate_workers_asked() {
+    let _watchdog = Watchdog::new("p19_kill_workers_does_not_wait_for_what_terminate_workers_asked");
     let (pool, gate) = (pool(1), Gate::new());
     let future = pool.submit(deaf, gate.path());
     let visitor = gate.next();
     pool.terminate_workers();
     pool.terminate_workers();
-    assert!(future.running() && Observed::new(visitor.pid).is_alive());
     pool.kill_workers();
     let (pid, status) = death_in(get(future));
     assert_eq!((pid, status.signal()), (visitor.pid, Some(libc::SIGKILL)));

@@ -36,7 +36,7 @@ use crate::wire::message::{Failure, Hello};
 /// How long a worker may take from its start to its Hello. Milliseconds are usual.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// How long a worker may take to leave after it was told to, or after it closed its pipes.
+/// How long a worker may take to leave after it was told or asked to, or after it closed its pipes.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The process that serves one worker thread at the moment; others may only kill it.
@@ -71,15 +71,16 @@ impl Slot {
         self.call_killed.load(Ordering::Acquire)
     }
 
-    /// Asks the process to end, as `kill` without options does.
-    pub(super) fn terminate(&self) {
+    /// Asks the process to end, as `kill` without options does. `Some`: its end, to be waited for.
+    pub(super) fn terminate(&self) -> Option<Exit> {
         self.call_killed.store(true, Ordering::Release);
         self.end(|child| {
             if let Some(pid) = rustix::process::Pid::from_raw(child.id() as i32) {
                 // It has not been waited for, so the number is still its own.
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
             }
-        });
+            Exit::of(child.id())
+        })
     }
 
     fn kill(&self) {
@@ -88,11 +89,12 @@ impl Slot {
         });
     }
 
-    fn end(&self, how: impl FnOnce(&mut std::process::Child)) {
-        if let Some(process) = &mut *self.process.lock() {
+    /// Does that to the process, if there is one, while it cannot be waited for.
+    fn end<R>(&self, how: impl FnOnce(&mut std::process::Child) -> R) -> Option<R> {
+        self.process.lock().as_mut().map(|process| {
             process.doomed = true;
-            how(&mut process.child);
-        }
+            how(&mut process.child)
+        })
     }
 }
 
@@ -102,6 +104,20 @@ impl Stop for Slot {
         self.kill();
         true
     }
+}
+
+/// Kills those that were asked to end and have not, when their time is up. Does not wait for it.
+pub(super) fn see_off(asked: Vec<(Arc<Slot>, Exit)>) {
+    let deadline = Instant::now() + FAREWELL;
+    let watch = move || {
+        for (slot, exit) in asked {
+            if !exit.wait(deadline.saturating_duration_since(Instant::now())) {
+                slot.kill();
+            }
+        }
+    };
+    // Without a thread there is nobody to see them off; most have heard it anyway.
+    let _ = std::thread::Builder::new().name("farewell".into()).stack_size(64 << 10).spawn(watch);
 }
 
 /// A worker process that has said Hello.

@@ -126,22 +126,27 @@ impl ProcessPoolExecutor {
     }
 
     /// Ends the pool at once: what has not started is cancelled, every worker gets SIGTERM, and
-    /// the calls that ran end with [`Error::WorkerDied`]. Does not wait.
+    /// SIGKILL if it is still there five seconds later. The calls that ran end with
+    /// [`Error::WorkerDied`]. Does not wait.
     pub fn terminate_workers(&self) {
-        self.stop(|slot| slot.terminate());
+        let mut asked = Vec::new();
+        self.stop(|slot| asked.extend(slot.terminate().map(|exit| (Arc::clone(slot), exit))));
+        if !asked.is_empty() {
+            child::see_off(asked);
+        }
     }
 
-    /// As [`terminate_workers`](Self::terminate_workers), with SIGKILL.
+    /// As [`terminate_workers`](Self::terminate_workers), with SIGKILL from the start.
     pub fn kill_workers(&self) {
         self.stop(|slot| {
             slot.stop();
         });
     }
 
-    fn stop(&self, end: impl Fn(&Slot)) {
+    fn stop(&self, end: impl FnMut(&Arc<Slot>)) {
         self.plan.stopped.store(true, Ordering::Release);
         self.pool.shutdown(Shutdown { wait: false, cancel_futures: true });
-        self.plan.slots.lock().iter().for_each(|slot| end(slot));
+        self.plan.slots.lock().iter().for_each(end);
     }
 
     /// Encodes a task and queues it. The argument's bytes are made when there is room for them.
