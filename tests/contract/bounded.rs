@@ -1,4 +1,4 @@
-//! Pools with a bound of what waits: who waits for room, who need not, who gets it.
+//! Parity clause T4: pools with a bound of what waits: who waits for room, who need not, who gets it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -8,10 +8,11 @@ use std::time::Duration;
 use concurrent_futures::{Error, Executor, Future, Returned, SerialExecutor, Shutdown, ThreadPoolExecutor};
 use serde::{Deserialize, Serialize, Serializer, ser};
 
-use crate::common::{Arrival, Drops, LIMIT, Turnstile, blocked, watchdog};
-use crate::engines::{OnRequest, Wishes, double, pass, pending, processes, until};
+use crate::common::{Arrival, Drops, Journal, LIMIT, Turnstile, blocked, watchdog};
+use crate::engines::{OnRequest, Wishes, double, note, pass, pending, processes, until};
 
 on_request!(
+    t4_one_queue_first_in_first_out_and_bounded_if_asked_to,
     submit_waits_for_room,
     without_room_function_and_argument_come_back,
     executors_behind_pointers_have_the_same_bound,
@@ -37,6 +38,24 @@ fn fill<E: OnRequest>(pool: &E, gate: &Turnstile, max_pending: u32) -> (Arrival,
     futures.extend((1..=max_pending).map(|n| pool.submit(double, n)));
     assert_eq!(pending(pool), max_pending as usize);
     (held, futures)
+}
+
+fn t4_one_queue_first_in_first_out_and_bounded_if_asked_to<E: OnRequest>() {
+    for max_pending in [None, Some(3)] {
+        let pool = Arc::new(E::made(Wishes { max_workers: 1, max_pending, ..Wishes::default() }).unwrap());
+        let (gate, journal) = (Turnstile::new(), Journal::new());
+        let first = pool.submit(pass, gate.ticket(0));
+        let held = gate.arrival();
+        let (page, submitting) = (journal.page(), Arc::clone(&pool));
+        let submitter =
+            blocked(move || (0..500).map(|n| submitting.submit(note, (page.clone(), n))).collect::<Vec<_>>());
+        assert_eq!(submitter.is_finished(), max_pending.is_none());
+        assert_eq!(pending(&*pool), max_pending.unwrap_or(500));
+        held.release();
+        assert!(submitter.join().unwrap().into_iter().all(|future| future.result().is_ok()));
+        assert_eq!(journal.lines(), (0..500).map(|n| n.to_string()).collect::<Vec<_>>());
+        assert_eq!(first.result().unwrap(), 0);
+    }
 }
 
 fn submit_waits_for_room<E: OnRequest>() {

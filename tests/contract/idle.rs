@@ -1,4 +1,4 @@
-//! Workers that leave when they have had nothing to do for some time, of both kinds of pools.
+//! Parity clause T3: workers that leave when they have had nothing to do for some time, of both kinds of pools.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -13,6 +13,7 @@ use crate::common::{LIMIT, LONG, Turnstile, watchdog};
 use crate::engines::{OnRequest, Wishes, double, pass, until, who, workers};
 
 on_request!(
+    t3_idle_workers_leave_after_a_time_if_asked_to,
     a_pool_of_which_all_have_left_hires_again,
     only_those_leave_that_have_nothing_to_do,
     a_worker_stays_while_its_time_is_not_over,
@@ -22,6 +23,20 @@ on_request!(
 
 fn pool<E: OnRequest>(max_workers: usize, idle_timeout: Duration) -> E {
     E::made(Wishes { max_workers, idle_timeout: Some(idle_timeout), ..Wishes::default() }).unwrap()
+}
+
+fn t3_idle_workers_leave_after_a_time_if_asked_to<E: OnRequest>() {
+    // Nobody asked: what happens is what happens there.
+    let pool = E::made(Wishes { max_workers: 1, ..Wishes::default() }).unwrap();
+    let first = pool.submit(who, ()).result().unwrap();
+    assert_eq!(pool.submit(who, ()).result().unwrap(), first);
+    assert_eq!(workers(&pool), 1);
+
+    let idle_timeout = Some(Duration::from_millis(1));
+    let pool = E::made(Wishes { max_workers: 2, idle_timeout, ..Wishes::default() }).unwrap();
+    assert_eq!(pool.submit(double, 21).result().unwrap(), 42);
+    until(|| workers(&pool) == 0);
+    assert_eq!(pool.submit(double, 21).result().unwrap(), 42);
 }
 
 fn a_pool_of_which_all_have_left_hires_again<E: OnRequest>() {

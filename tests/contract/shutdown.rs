@@ -28,7 +28,6 @@ contract!(
         e8_cancelling_comes_also_after_a_shutdown_without_waiting,
         e9_every_call_that_waits_waits,
         e9_a_shutdown_that_waits_waits_also_after_one_that_did_not,
-        e9_shutdown_inside_a_worker_returns,
         e10_dropping_the_executor_waits_for_the_task_that_runs,
         e10_dropping_while_unwinding_cancels_what_has_not_started,
         e10_dropping_the_executor_inside_a_worker_returns,
@@ -201,28 +200,6 @@ fn e9_a_shutdown_that_waits_waits_also_after_one_that_did_not<E: Executor + 'sta
     arrival.release();
     shutdown.join().unwrap();
     assert!(held.done());
-}
-
-/// A callback runs in a worker of the executor, which cannot wait for itself.
-fn e9_shutdown_inside_a_worker_returns<E: Executor + 'static>(make: impl Fn(usize) -> E) {
-    let executor = Arc::new(make(1));
-    let gate = Turnstile::new();
-    let future = executor.submit(pass, gate.ticket(1));
-    let queued = executor.submit(double, 2);
-    let (tell, told) = mpsc::channel();
-    let inside = Arc::clone(&executor);
-    future.add_done_callback(move |_| {
-        inside.shutdown();
-        let all_ended = inside.shutdown_timeout(LONG);
-        tell.send((thread::current().id(), all_ended)).unwrap();
-    });
-    gate.arrival().release();
-    let (thread, all_ended) = told.recv().unwrap();
-    assert_ne!(thread, thread::current().id());
-    assert!(!all_ended, "the worker that asks has not ended");
-    assert_eq!((future.result().unwrap(), queued.result().unwrap()), (1, 4));
-    // From outside it does wait.
-    executor.shutdown();
 }
 
 fn e10_dropping_the_executor_waits_for_all_that_was_submitted<E: Executor>(make: impl Fn(usize) -> E) {

@@ -1,73 +1,17 @@
-//! What only thread pools promise: names, stacks, initializers, closures that capture.
+//! What only thread pools promise: stacks, closures that capture, destructors and wakers of the user.
+//!
+//! Not here: what they have in common with CPython's (`t_threads.rs`).
 
 use std::cell::Cell;
-use std::collections::HashSet;
-use std::fs;
 use std::num::ParseIntError;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
-use std::time::Duration;
 
 use concurrent_futures::{Error, Executor, Future, MapOptions, ReturnWhen, ThreadPoolExecutor, wait};
 
-use crate::common::{Bomb, Drops, Gate, LIMIT, LONG, blocked, watchdog};
-use crate::engines::{double, panic_of, threads};
-
-fn name_of_this_thread() -> String {
-    thread::current().name().unwrap_or("nameless").to_owned()
-}
-
-#[test]
-fn workers_are_started_when_they_are_needed_and_no_more_than_allowed() {
-    watchdog("threads on demand", LIMIT, || {
-        for (tasks, max) in [(0, 3), (1, 3), (2, 3), (3, 3), (8, 3), (5, 1)] {
-            // Short: Linux keeps 15 bytes of a name. Unique: tests run side by side.
-            let prefix = format!("od{tasks}{max}x");
-            let pool =
-                ThreadPoolExecutor::builder().max_workers(max).thread_name_prefix(&prefix).build().unwrap();
-            let gate = Gate::new();
-            let expected = tasks.min(max);
-            // All that can run meet here: the workers are there, and busy.
-            let meeting = Arc::new(Barrier::new(expected + 1));
-            let (tell, told) = mpsc::channel();
-            let futures: Vec<_> = (0..tasks)
-                .map(|n| {
-                    let (meeting, waiter, tell) = (Arc::clone(&meeting), gate.waiter(), tell.clone());
-                    pool.spawn(move || {
-                        tell.send(name_of_this_thread()).unwrap();
-                        if n < expected {
-                            meeting.wait();
-                        }
-                        waiter.wait();
-                    })
-                })
-                .collect();
-            meeting.wait();
-            let workers = fs::read_dir("/proc/self/task")
-                .unwrap()
-                .filter_map(|entry| fs::read_to_string(entry.unwrap().path().join("comm")).ok())
-                .filter(|name| name.starts_with(&format!("{prefix}_")))
-                .count();
-            assert_eq!(workers, expected, "{tasks} tasks, at most {max} workers");
-            gate.open();
-            assert!(wait(futures, ReturnWhen::AllCompleted).not_done.is_empty());
-            drop((pool, tell));
-            let names: HashSet<String> = told.iter().collect();
-            assert_eq!(names, (0..expected).map(|n| format!("{prefix}_{n}")).collect());
-        }
-    });
-}
-
-#[test]
-fn threads_are_named_after_their_pool_by_default() {
-    watchdog("default names", LIMIT, || {
-        let names = [threads(1), threads(1)].map(|pool| pool.spawn(name_of_this_thread).result().unwrap());
-        assert!(names.iter().all(|name| name.starts_with("ThreadPoolExecutor-") && name.ends_with("_0")));
-        assert_ne!(names[0], names[1]);
-    });
-}
+use crate::common::{Bomb, Drops, Gate, LIMIT, LONG, watchdog};
+use crate::engines::{double, threads};
 
 /// Uses at least `depth` times 16 KiB of stack; unoptimised code keeps a few copies.
 fn deep(depth: u32) -> u32 {
@@ -81,107 +25,6 @@ fn the_stack_is_as_large_as_was_asked_for() {
         let pool = ThreadPoolExecutor::builder().max_workers(1).stack_size(64 << 20).build().unwrap();
         // 8 MiB and more: four times the stack that a thread has by default.
         assert_eq!(pool.submit(deep, 512).result().unwrap(), 512);
-    });
-}
-
-thread_local! {
-    static GREETED: Cell<u32> = const { Cell::new(0) };
-}
-
-#[test]
-fn the_initializer_runs_in_each_thread_before_its_first_task() {
-    watchdog("initializer", LIMIT, || {
-        let runs = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&runs);
-        let pool = ThreadPoolExecutor::builder()
-            .max_workers(3)
-            .initializer(move || {
-                GREETED.set(GREETED.get() + 1);
-                count.fetch_add(1, Ordering::SeqCst);
-            })
-            .build()
-            .unwrap();
-        assert_eq!(runs.load(Ordering::SeqCst), 0, "no thread is started before there is a task");
-        let meeting = Arc::new(Barrier::new(3));
-        let futures: Vec<_> = (0..3)
-            .map(|_| {
-                let meeting = Arc::clone(&meeting);
-                pool.spawn(move || {
-                    meeting.wait();
-                    GREETED.get()
-                })
-            })
-            .collect();
-        assert!(futures.into_iter().all(|future| future.result().unwrap() == 1));
-        let more = pool.map(|_| GREETED.get(), 0..50);
-        assert!(more.into_iter().all(|outcome| outcome.unwrap() == 1));
-        assert_eq!(runs.load(Ordering::SeqCst), 3);
-    });
-}
-
-/// Broken, because of a panic with that message.
-#[track_caller]
-fn is_broken_by<T: std::fmt::Debug>(outcome: Result<T, Error>, message: &str) {
-    let error = outcome.unwrap_err();
-    assert!(error.to_string().contains(message), "{error}");
-    let Error::Broken { cause: Some(cause), .. } = error else { panic!("{error:?}") };
-    assert_eq!(panic_of::<()>(Err(Error::clone(&cause))).message(), message);
-}
-
-#[test]
-fn an_initializer_that_fails_breaks_the_pool_for_all_that_is_queued_and_all_that_comes() {
-    watchdog("failing initializer", LIMIT, || {
-        let gate = Gate::new();
-        let waiter = gate.waiter();
-        let pool = ThreadPoolExecutor::builder()
-            .max_workers(2)
-            .initializer(move || {
-                waiter.wait();
-                panic!("no licence");
-            })
-            .build()
-            .unwrap();
-        let queued: Vec<_> = (0..20).map(|n| pool.submit(double, n)).collect();
-        let shared = Executor::submit(&pool, double, 1).shared();
-        let waiting = shared.clone();
-        let waiting = blocked(move || waiting.exception());
-        gate.open();
-        for future in queued {
-            is_broken_by(future.result(), "no licence");
-        }
-        assert!(waiting.join().unwrap().is_some());
-        is_broken_by(pool.submit(double, 1).result(), "no licence");
-        for outcome in pool.map(double, 0..3) {
-            is_broken_by(outcome, "no licence");
-        }
-        assert!(pool.shutdown_timeout(LONG));
-        // Broken says more than shut down.
-        is_broken_by(pool.submit(double, 1).result(), "no licence");
-    });
-}
-
-#[test]
-fn an_initializer_that_fails_in_the_second_thread_lets_the_first_finish_its_task() {
-    watchdog("second initializer fails", LIMIT, || {
-        let runs = AtomicUsize::new(0);
-        let pool = ThreadPoolExecutor::builder()
-            .max_workers(2)
-            .initializer(move || assert_eq!(runs.fetch_add(1, Ordering::SeqCst), 0, "only one may start"))
-            .build()
-            .unwrap();
-        let gate = Gate::new();
-        let (tell, told) = mpsc::channel();
-        let waiter = gate.waiter();
-        let first = pool.spawn(move || {
-            tell.send(()).unwrap();
-            waiter.wait();
-        });
-        told.recv().unwrap();
-        let second = pool.spawn(|| ());
-        assert!(matches!(second.result(), Err(Error::Broken { .. })));
-        assert!(first.running());
-        gate.open();
-        first.result().unwrap();
     });
 }
 
@@ -384,30 +227,10 @@ fn a_call_that_waits_for_itself_gets_an_error() {
     });
 }
 
-/// A task may use its pool: submit to it, and end it.
 #[test]
-fn a_task_may_submit_to_its_pool_and_shut_it_down() {
-    watchdog("inside the pool", LIMIT, || {
-        let pool = Arc::new(threads(2));
-        let inside = Arc::clone(&pool);
-        let future = pool.spawn(move || {
-            let nested = inside.submit(double, 2);
-            inside.shutdown();
-            assert!(!inside.shutdown_timeout(Duration::ZERO));
-            nested.result().unwrap()
-        });
-        assert_eq!(future.result().unwrap(), 4);
-        pool.shutdown();
-    });
-}
-
-#[test]
-fn what_cannot_be_built_says_so() {
-    let zero = ThreadPoolExecutor::new(0).unwrap_err();
-    assert!(matches!(zero, Error::InvalidArgument { .. }) && zero.to_string().contains("max_workers"));
+fn a_name_that_no_thread_can_have_is_refused() {
     let nul = ThreadPoolExecutor::builder().thread_name_prefix("a\0b").build().unwrap_err();
     assert!(matches!(nul, Error::InvalidArgument { .. }) && nul.to_string().contains("thread_name_prefix"));
-    assert!((1..=32).contains(&ThreadPoolExecutor::default().max_workers()));
 }
 
 /// Workers that the system refuses (a stack larger than the address space) break the pool: an
