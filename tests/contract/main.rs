@@ -1,10 +1,13 @@
-//! The contract of `Executor`: the clauses E1 to E10 of `src/executor.rs`, each written once and
-//! run on threads, on processes and, where it needs no concurrency, on the serial executor.
-//! A test is named after its clause; what only one engine promises stands in `threads.rs` and
-//! `processes.rs`.
+//! The contract of `Executor`, each clause written once and run on threads, on processes and, where it
+//! needs no concurrency, on the serial executor; what one engine alone promises is written for it.
+//!
+//! Two ways of naming. `e1_` to `e10_` are the clauses of `src/executor.rs`: what every executor owes.
+//! `f6_`, `m13_` and so on are clauses of parity with CPython's module, listed in `tests/PARITY.md`, in one file for
+//! each letter; "there" in their comments is Python. A clause of the contract that is one of parity too has
+//! the name of that.
 //!
 //! Not here: futures by hand (`tests/futures.rs`), random input (`tests/properties.rs`), workers
-//! that die (`tests/faults.rs`).
+//! that die (`tests/faults.rs`), hosts (`tests/host.rs`, `tests/exit.rs`).
 
 concurrent_futures::init_tests!();
 

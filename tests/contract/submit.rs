@@ -9,7 +9,7 @@ use std::thread;
 use concurrent_futures::{Error, Executor, Future, Promise, ReturnWhen, Shutdown, wait};
 
 use crate::common::{Journal, Page, Ticket, Turnstile, this_thread, until_asleep};
-use crate::engines::{double, explode, note, pass, who};
+use crate::engines::{double, explode, note, panic_of, pass, who};
 
 contract!(
     [
@@ -20,6 +20,7 @@ contract!(
         e1_a_refusal_is_a_future_that_is_done,
         e2_a_future_that_is_dropped_runs_all_the_same,
         e2_big_values_arrive_whole,
+        e2_an_error_without_text_is_an_error_all_the_same,
         e4_tasks_run_in_the_order_of_submission,
         futures_are_keys,
     ],
@@ -267,6 +268,22 @@ fn e2_big_values_arrive_whole<E: Executor + 'static>(make: impl Fn(usize) -> E) 
         assert_eq!(text.len(), length + 1);
         assert!(text.ends_with('!') && text.bytes().filter(|byte| *byte == b'x').count() == length);
     }
+}
+
+fn explode_in_silence(_: u32) -> u32 {
+    std::panic::panic_any(String::new())
+}
+
+fn e2_an_error_without_text_is_an_error_all_the_same<E: Executor>(make: impl Fn(usize) -> E) {
+    let executor = make(1);
+    let raised = executor.try_submit(|_: u32| Err::<u32, _>(String::new()), 1);
+    assert!(matches!(raised.exception(), Some(Error::Raised { .. })));
+    let error = raised.result().unwrap_err();
+    assert!(matches!(&error, Error::Raised { error, .. } if error.to_string().is_empty()), "{error:?}");
+    let panicked = executor.submit(explode_in_silence, 1);
+    let waited = wait([panicked], ReturnWhen::FirstException);
+    let [panicked] = <[Future<u32>; 1]>::try_from(waited.done).unwrap();
+    assert_eq!(panic_of(panicked.result()).message(), "");
 }
 
 fn e4_tasks_run_in_the_order_of_submission<E: Executor>(make: impl Fn(usize) -> E) {
