@@ -213,6 +213,27 @@ fn t7_an_initializer_that_fails_in_the_second_thread_lets_the_first_finish_its_t
     });
 }
 
+/// There some of those raise, and some give a future that fails.
+#[test]
+fn t7_who_submits_while_it_fails_gets_the_same_error() {
+    fn race(pool: &impl Executor) {
+        let outcomes = thread::scope(|scope| {
+            let submitters = [(); 3].map(|()| scope.spawn(|| [(); 50].map(|()| pool.submit(double, 1))));
+            submitters.map(|submitter| submitter.join().unwrap().map(Future::result))
+        });
+        outcomes.into_iter().flatten().for_each(|outcome| is_broken_by(outcome, "no licence"));
+    }
+    watchdog("submitters and a failing initializer", LIMIT, || {
+        let no_licence = |()| panic!("no licence");
+        for _ in 0..20 {
+            let threads = ThreadPoolExecutor::builder().max_workers(2).initializer(move || no_licence(()));
+            race(&threads.build().unwrap());
+            let processes = ProcessPoolExecutor::builder().max_workers(2).initializer(no_licence, ());
+            race(&processes.build().unwrap());
+        }
+    });
+}
+
 fn pass_and_panic(ticket: Ticket) {
     ticket.pass();
     panic!("no licence");
