@@ -42,7 +42,7 @@ fn no_hook() {
 }
 
 #[test]
-fn without_a_hook_they_are_printed_to_stderr_a_line_each() {
+fn g4_without_a_hook_they_are_printed_to_stderr_a_line_each() {
     let output = play("no hook");
     let text = String::from_utf8_lossy(&output.stderr);
     for word in ["lost on threads", "lost on processes"] {
