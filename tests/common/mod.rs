@@ -1,4 +1,4 @@
-//! What the tests share: a watchdog, gates, a journal, drop counters.
+//! What the tests share: a watchdog, gates, a journal, drop counters, a look at futures.
 //!
 //! Not here: anything that knows an executor. The rule: nothing sleeps in order to be in time.
 //! A test waits for an event (a gate, a channel, an accepted connection); where there is none to
@@ -10,6 +10,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) mod by_hand;
 mod watchdog;
 
 pub(crate) use watchdog::{LIMIT, watchdog};
@@ -280,4 +282,26 @@ impl Drop for Bomb {
             panic!("a destructor that panics");
         }
     }
+}
+
+/// Runs a test again, as the only one of a new process: there nothing of the library has been used
+/// before it, and its memory and what it prints are its own. Gives what was printed; `None` in the
+/// new process itself.
+pub(crate) fn alone(module: &str, name: &str, body: impl FnOnce()) -> Option<String> {
+    const ALONE: &str = "CONCURRENT_FUTURES_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        body();
+        return None;
+    }
+    let test = format!("{}::{name}", module.split_once("::").expect("a module of the binary").1);
+    let binary = std::env::current_exe().expect("the path of this binary");
+    let output = Command::new(binary)
+        .args(["--exact", &test, "--nocapture"])
+        .env(ALONE, "1")
+        .output()
+        .expect("a new process");
+    let text =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    Some(text)
 }
