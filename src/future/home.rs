@@ -10,7 +10,7 @@
 //! The rule: it never runs a call that it does not wait for, which may need a lock that it holds.
 //! Not here: how a pool finds a stand-in (`pool/mod.rs`).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::cell::Watch;
@@ -40,13 +40,19 @@ pub(crate) trait Employer: Send + Sync {
 }
 
 thread_local! {
-    /// The pool that this thread works for.
-    static EMPLOYER: RefCell<Option<(Home, Arc<dyn Employer>)>> = const { RefCell::new(None) };
+    /// The pool that this thread works for, until the very end: the thread-locals of the user are
+    /// dropped when the worker has left.
+    static HOME: Cell<Home> = const { Cell::new(Home::NONE) };
+}
+
+thread_local! {
+    static EMPLOYER: RefCell<Option<Arc<dyn Employer>>> = const { RefCell::new(None) };
 }
 
 /// Runs the life of a worker of the pool `home`.
 pub(crate) fn employed<R>(home: Home, employer: Arc<dyn Employer>, life: impl FnOnce() -> R) -> R {
-    EMPLOYER.set(Some((home, employer)));
+    HOME.set(home);
+    EMPLOYER.set(Some(employer));
     let outcome = life();
     drop(EMPLOYER.take());
     outcome
@@ -54,12 +60,11 @@ pub(crate) fn employed<R>(home: Home, employer: Arc<dyn Employer>, life: impl Fn
 
 /// Does this thread work for that pool?
 pub(crate) fn is_employed_at(home: Home) -> bool {
-    my_home() == Some(home)
+    HOME.get() == home
 }
 
 fn my_home() -> Option<Home> {
-    // A thread that is ending has given its employer back.
-    EMPLOYER.try_with(|employer| employer.borrow().as_ref().map(|(home, _)| *home)).ok().flatten()
+    Some(HOME.get()).filter(|home| *home != Home::NONE)
 }
 
 /// Runs one of `cells` here, the first that is queued in this thread's own pool. False: there is none.
@@ -73,9 +78,10 @@ pub(super) struct StandIn(Option<Arc<dyn Employer>>);
 impl StandIn {
     /// If this thread is about to sleep for `cells`, and one of them is queued in its own pool.
     pub(super) fn while_waiting_for<'c>(mut cells: impl Iterator<Item = &'c dyn Watch>) -> Self {
-        let employer = my_home().filter(|home| cells.any(|cell| cell.is_queued_at(*home))).and_then(|_| {
-            EMPLOYER.with_borrow(|employer| employer.as_ref().map(|(_, pool)| Arc::clone(pool)))
-        });
+        let is_needed = my_home().is_some_and(|home| cells.any(|cell| cell.is_queued_at(home)));
+        let employer =
+            is_needed.then(|| EMPLOYER.try_with(|employer| employer.borrow().clone()).ok().flatten());
+        let employer = employer.flatten();
         if let Some(employer) = &employer {
             Arc::clone(employer).step_out();
         }

@@ -67,6 +67,8 @@ pub(crate) struct Pool<C: Context> {
     hired: AtomicUsize,
     crew: Mutex<Crew>,
     someone_left: Condvar,
+    /// Of all workers, also of those that have left.
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 #[derive(Default)]
@@ -77,7 +79,6 @@ struct Crew {
     away: usize,
     /// Workers ever hired; the number in a thread's name.
     ever: usize,
-    handles: Vec<JoinHandle<()>>,
 }
 
 impl<C: Context> Pool<C> {
@@ -104,6 +105,7 @@ impl<C: Context> Pool<C> {
             hired: AtomicUsize::new(0),
             crew: Mutex::default(),
             someone_left: Condvar::new(),
+            threads: Mutex::default(),
         })
     }
 
@@ -168,10 +170,12 @@ impl<C: Context> Pool<C> {
         let handle = thread
             .spawn(move || employed(pool.home, pool.clone(), || pool.work(number)))
             .map_err(|error| Error::spawn(format!("the worker thread `{name}`"), error))?;
+        let mut threads = self.threads.lock();
         // Those of workers that have retired must not pile up. (A model is too short for that.)
         #[cfg(not(loom))]
-        crew.handles.retain(|handle| !handle.is_finished());
-        crew.handles.push(handle);
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(handle);
+        drop(threads);
         crew.ever += 1;
         crew.present += 1;
         self.hired.store(crew.at_work(), Ordering::Release);
@@ -290,13 +294,12 @@ impl<C: Context> Pool<C> {
                 }
             }
         }
-        let handles = std::mem::take(&mut crew.handles);
         drop(crew);
-        // They have left; what is left of each thread ends in a moment. One of them may be this
-        // thread, of which only the thread-locals are left, one of which holds the pool.
-        let this = thread::current().id();
-        let others = handles.into_iter().filter(|handle| handle.thread().id() != this);
-        others.for_each(|handle| drop(handle.join()));
+        // They have left. What is left of their threads is the user's thread-locals: only a call without
+        // limit can wait for their ends, and every such call does, also one that comes second.
+        if deadline.is_none() {
+            self.threads.lock().drain(..).for_each(|thread| drop(thread.join()));
+        }
         true
     }
 

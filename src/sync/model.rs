@@ -185,10 +185,6 @@ impl<T: Default> LocalKey<RefCell<T>> {
     pub(crate) fn take(&'static self) -> T {
         self.0.with(RefCell::take)
     }
-
-    pub(crate) fn with_borrow<R>(&'static self, look: impl FnOnce(&T) -> R) -> R {
-        self.0.with(|cell| look(&cell.borrow()))
-    }
 }
 
 macro_rules! local_of_a_model {

@@ -376,3 +376,62 @@ fn t12_a_worker_has_state_of_its_own_for_as_long_as_it_lives() {
         assert_eq!(states.iter().map(|(_, tasks)| tasks).sum::<u32>(), 20);
     });
 }
+
+/// Is dropped when its thread has run its last task: does what it is to do then.
+struct AtTheEnd(Option<Box<dyn FnOnce()>>);
+
+impl Drop for AtTheEnd {
+    fn drop(&mut self) {
+        self.0.take().unwrap()();
+    }
+}
+
+thread_local! {
+    static AT_THE_END: RefCell<Option<AtTheEnd>> = const { RefCell::new(None) };
+}
+
+fn at_the_end(what: impl FnOnce() + 'static) {
+    AT_THE_END.set(Some(AtTheEnd(Some(Box::new(what)))));
+}
+
+#[test]
+fn t12_every_shutdown_waits_for_that_state_but_none_beyond_its_limit() {
+    watchdog("slow state", LIMIT, || {
+        let pool = Arc::new(threads(1));
+        let gate = Gate::new();
+        let over = Arc::new(AtomicUsize::new(0));
+        let (waiter, count) = (gate.waiter(), Arc::clone(&over));
+        let end = move || {
+            waiter.wait();
+            count.fetch_add(1, Ordering::SeqCst);
+        };
+        ThreadPoolExecutor::spawn(&pool, move || at_the_end(end)).result().unwrap();
+        assert!(pool.shutdown_timeout(LONG), "every task has ended");
+        let shutdowns = [(), ()].map(|()| {
+            let (ending, over) = (Arc::clone(&pool), Arc::clone(&over));
+            blocked(move || {
+                ending.shutdown();
+                over.load(Ordering::SeqCst)
+            })
+        });
+        assert!(shutdowns.iter().all(|shutdown| !shutdown.is_finished()));
+        gate.open();
+        assert_eq!(shutdowns.map(|shutdown| shutdown.join().unwrap()), [1, 1]);
+    });
+}
+
+#[test]
+fn t11_shutdown_at_the_end_of_a_worker_returns() {
+    watchdog("shutdown by a thread-local", LIMIT, || {
+        let pool = Arc::new(threads(1));
+        let (tell, told) = mpsc::channel();
+        let ending = Arc::clone(&pool);
+        let end = move || {
+            ending.shutdown();
+            tell.send(ending.shutdown_timeout(LONG)).unwrap();
+        };
+        ThreadPoolExecutor::spawn(&pool, move || at_the_end(end)).result().unwrap();
+        pool.shutdown();
+        assert!(!told.recv().unwrap(), "the worker that asks has not ended");
+    });
+}
