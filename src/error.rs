@@ -159,10 +159,12 @@ pub enum Error {
     },
 
     /// This platform does not have it.
-    #[error("{what} not supported on this platform yet; use `ThreadPoolExecutor`")]
+    #[error("{what} not supported on this platform yet; {remedy}")]
     Unsupported {
         /// What is missing.
         what: &'static str,
+        /// What to use instead.
+        remedy: &'static str,
     },
 }
 

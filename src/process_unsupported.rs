@@ -105,6 +105,11 @@ impl ProcessPoolBuilder {
     }
 
     /// As on other platforms.
+    pub fn max_memory_per_child(self, _bytes: usize) -> Self {
+        self
+    }
+
+    /// As on other platforms.
     pub fn idle_timeout(self, _limit: Duration) -> Self {
         self
     }
@@ -118,6 +123,6 @@ impl ProcessPoolBuilder {
     ///
     /// [`Error::Unsupported`].
     pub fn build(self) -> Result<ProcessPoolExecutor, Error> {
-        Err(Error::Unsupported { what: "process pools are" })
+        Err(Error::Unsupported { what: "process pools are", remedy: "use `ThreadPoolExecutor`" })
     }
 }

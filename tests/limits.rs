@@ -8,7 +8,9 @@
 
 mod faults_common;
 
-use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+use std::time::Duration;
+
+use concurrent_futures::{Error, Executor, ProcessPoolExecutor, ThreadPoolExecutor};
 use faults_common::*;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -23,6 +25,7 @@ fn role_entry() {
         "two hundred workers" => two_hundred_workers(),
         "one large reply" => one_large_reply(),
         "hundred thousand calls" => hundred_thousand_calls(),
+        "workers come and go" => workers_come_and_go(),
         "no descriptors" => no_descriptors(),
         "no second worker" => no_second_worker(),
         "no replacement" => no_replacement(),
@@ -113,6 +116,27 @@ fn one_large_reply() {
 fn p26_an_idle_pool_has_given_back_the_memory_of_its_last_reply() {
     let _watchdog = Watchdog::new("p26_an_idle_pool_has_given_back_the_memory_of_its_last_reply");
     applause(role("one large reply").spawn().unwrap());
+}
+
+fn workers_come_and_go() {
+    let pool = ThreadPoolExecutor::builder().max_workers(1).idle_timeout(Duration::ZERO).build().unwrap();
+    let cycle = || {
+        assert_eq!(get(pool.submit(double, 2)).unwrap(), 4);
+        until("the worker has left", || belongings().1 <= baseline_threads());
+    };
+    let mappings = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+    (0..10).for_each(|_| cycle());
+    let before = (belongings(), mappings());
+    (0..200).for_each(|_| cycle());
+    // A thread that nobody joins keeps its stack, which is a mapping or two.
+    assert_eq!(belongings(), before.0);
+    assert!(mappings() < before.1 + 20, "{} mappings, {} before", mappings(), before.1);
+}
+
+#[test]
+fn workers_that_come_and_go_leave_nothing() {
+    let _watchdog = Watchdog::new("workers_that_come_and_go_leave_nothing");
+    applause(role("workers come and go").spawn().unwrap());
 }
 
 /// Where procspawn 1.0.2 panics after some hundred calls.

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::invitation::{self, Invitation};
+use super::memory::Resident;
 use super::pipes::{Exit, Incoming, Outgoing};
 use super::{LIMIT, Plan, entry};
 use crate::error::Error;
@@ -128,6 +129,8 @@ pub(super) struct Child {
     exit: Exit,
     /// Calls it has answered.
     pub(super) served: usize,
+    /// Present if the pool limits its memory.
+    resident: Option<Resident>,
 }
 
 /// Why a worker could not be started.
@@ -174,7 +177,10 @@ impl Child {
         let incoming = BufReader::new(Incoming::new(reply_reader, exit.clone()));
         let outgoing = Outgoing::new(call_writer, exit.clone());
         let connection = Connection::new(incoming, outgoing, LIMIT);
-        let mut child = Child { pid, connection, slot: Arc::clone(slot), exit, served: 0 };
+        let mut child = Child { pid, connection, slot: Arc::clone(slot), exit, served: 0, resident: None };
+        if plan.max_memory_per_child.is_some() {
+            child.resident = Some(Resident::of(pid).map_err(refused)?);
+        }
 
         let greeted = hand_over(&ours, [call_reader.as_fd(), reply_writer.as_fd()]);
         // Now the worker's ends are the worker's alone: if it dies, we see the end of the file.
@@ -280,6 +286,12 @@ impl Child {
             }
             Err(error) => Reply::Nonsense(error),
         }
+    }
+
+    /// Has it grown beyond that? One of which this cannot be told is not trusted.
+    pub(super) fn exceeds(&self, bytes: usize) -> bool {
+        let resident = self.resident.as_ref();
+        resident.is_some_and(|resident| resident.bytes().map_or(true, |now| now > bytes))
     }
 
     /// Has it died since its last reply, or said something that nobody asked for?

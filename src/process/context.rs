@@ -155,11 +155,11 @@ impl Context for ProcessContext {
             }
             break;
         }
-        if let Some(max) = self.plan.max_tasks_per_child
-            && let Some(child) = &mut self.child
-        {
+        if let Some(child) = &mut self.child {
             child.served += 1;
-            if child.served >= max {
+            if plan.max_tasks_per_child.is_some_and(|max| child.served >= max)
+                || plan.max_memory_per_child.is_some_and(|max| child.exceeds(max))
+            {
                 self.finalize();
             }
         }

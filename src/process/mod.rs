@@ -14,6 +14,7 @@ mod child;
 mod context;
 mod entry;
 mod invitation;
+mod memory;
 mod pipes;
 mod sys;
 
@@ -25,6 +26,7 @@ use std::time::Duration;
 use child::Slot;
 use context::{Call, ProcessContext};
 pub use entry::init;
+use memory::Resident;
 
 use crate::error::Error;
 use crate::executor::{Executor, Shutdown};
@@ -86,6 +88,7 @@ struct Plan {
     env: Vec<(OsString, OsString)>,
     initializer: Option<Initializer>,
     max_tasks_per_child: Option<usize>,
+    max_memory_per_child: Option<usize>,
     /// The process of each worker thread, to be listed and killed.
     slots: Mutex<Vec<Arc<Slot>>>,
     /// The workers were killed for good: none is to be started any more.
@@ -246,6 +249,7 @@ pub struct ProcessPoolBuilder {
     env: Vec<(OsString, OsString)>,
     initializer: Option<Result<Initializer, Error>>,
     max_tasks_per_child: Option<usize>,
+    max_memory_per_child: Option<usize>,
     idle_timeout: Option<Duration>,
     max_pending: Option<usize>,
 }
@@ -288,6 +292,19 @@ impl ProcessPoolBuilder {
         self
     }
 
+    /// Replaces a worker when a task (a chunk of a map is one) has left more than so many bytes of
+    /// it in memory, before its next one. At least 1. The task itself is never interrupted, so
+    /// while it runs the worker may be larger.
+    ///
+    /// What counts is what the kernel calls resident: pages in RAM, also those that the worker
+    /// shares with others, such as the program's code. A new worker has some megabytes of it, and
+    /// a limit below that replaces it after every task. To look costs some microseconds a task.
+    /// Only on Linux.
+    pub fn max_memory_per_child(mut self, bytes: usize) -> Self {
+        self.max_memory_per_child = Some(bytes);
+        self
+    }
+
     /// A worker that has had nothing to do for so long ends; when tasks come, others are started.
     /// Idle workers take turns. With a time of zero a worker ends if there is no task for it at
     /// once. Default: workers stay until the pool is shut down.
@@ -316,7 +333,8 @@ impl ProcessPoolBuilder {
     ///
     /// [`Error::NotInitialised`] without [`init`]; [`Error::InvalidArgument`] for a number that
     /// is 0, a name or variable that cannot be passed on, or pools nested 16 deep; what kept the
-    /// initializer's argument from being encoded.
+    /// initializer's argument from being encoded; [`Error::Unsupported`] for
+    /// `max_memory_per_child` elsewhere than on Linux.
     pub fn build(self) -> Result<ProcessPoolExecutor, Error> {
         static POOLS: AtomicUsize = AtomicUsize::new(0);
         if !entry::is_initialised() {
@@ -330,6 +348,13 @@ impl ProcessPoolBuilder {
         }
         if self.max_tasks_per_child == Some(0) {
             return Err(Error::invalid("max_tasks_per_child is 0", "give at least 1, or leave it out"));
+        }
+        if self.max_memory_per_child == Some(0) {
+            return Err(Error::invalid("max_memory_per_child is 0", "give bytes, or leave it out"));
+        }
+        if self.max_memory_per_child.is_some() && !Resident::IS_KNOWN {
+            let remedy = "use `max_tasks_per_child`";
+            return Err(Error::Unsupported { what: "`max_memory_per_child` is", remedy });
         }
         let name = self
             .name
@@ -357,6 +382,7 @@ impl ProcessPoolBuilder {
             env: self.env,
             initializer: self.initializer.transpose()?,
             max_tasks_per_child: self.max_tasks_per_child,
+            max_memory_per_child: self.max_memory_per_child,
             ..Plan::new(name)
         });
         let pool = Pool::new(hiring, context_maker(&plan))?;
@@ -371,6 +397,7 @@ impl Plan {
             env: Vec::new(),
             initializer: None,
             max_tasks_per_child: None,
+            max_memory_per_child: None,
             slots: Mutex::default(),
             stopped: AtomicBool::new(false),
         }
@@ -407,6 +434,7 @@ impl fmt::Debug for ProcessPoolBuilder {
             .field("env", &self.env)
             .field("initializer", &self.initializer.is_some())
             .field("max_tasks_per_child", &self.max_tasks_per_child)
+            .field("max_memory_per_child", &self.max_memory_per_child)
             .field("idle_timeout", &self.idle_timeout)
             .field("max_pending", &self.max_pending)
             .finish()

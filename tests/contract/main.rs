@@ -34,6 +34,7 @@ mod nested;
 mod p_processes;
 mod parity;
 mod processes;
+mod recycling;
 mod s_shutdown;
 mod shutdown;
 mod submit;
