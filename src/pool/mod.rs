@@ -309,12 +309,15 @@ impl<C: Context> Pool<C> {
 
     /// How the executors print themselves.
     pub(crate) fn describe(&self, f: &mut fmt::Formatter<'_>, kind: &str) -> fmt::Result {
+        // Looked at before they are told: what writes them may be anybody's.
+        let workers = self.crew.lock().present;
+        let open = self.queue.why_closed().is_none();
         f.debug_struct(kind)
             .field("name", &self.hiring.name_prefix)
             .field("max_workers", &self.hiring.max_workers)
-            .field("workers", &self.crew.lock().present)
+            .field("workers", &workers)
             .field("pending", &self.queue.len())
-            .field("open", &self.queue.why_closed().is_none())
+            .field("open", &open)
             .finish()
     }
 

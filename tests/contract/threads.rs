@@ -13,6 +13,25 @@ use concurrent_futures::{Error, Executor, Future, MapOptions, ReturnWhen, Thread
 use crate::common::{Bomb, Drops, Gate, LIMIT, LONG, watchdog};
 use crate::engines::{double, threads};
 
+/// Looks at the pool whenever something is written to it.
+struct Nosy<'a>(&'a ThreadPoolExecutor);
+
+impl std::fmt::Write for Nosy<'_> {
+    fn write_str(&mut self, _: &str) -> std::fmt::Result {
+        assert!(format!("{:?}", self.0).contains("workers: 1"));
+        Ok(())
+    }
+}
+
+#[test]
+fn a_pool_that_prints_itself_holds_nothing_up() {
+    watchdog("printing", LIMIT, || {
+        let pool = threads(2);
+        assert_eq!(pool.submit(double, 21).result().unwrap(), 42);
+        std::fmt::write(&mut Nosy(&pool), format_args!("{pool:?}")).unwrap();
+    });
+}
+
 /// Uses at least `depth` times 16 KiB of stack; unoptimised code keeps a few copies.
 fn deep(depth: u32) -> u32 {
     let frame = std::hint::black_box([1_u8; 16 << 10]);
