@@ -8,7 +8,8 @@ use std::io;
 
 /// Tells the resident memory of one process: the pages that are in RAM, also those that it
 /// shares with others.
-pub(super) struct Resident(#[cfg(target_os = "linux")] std::fs::File);
+#[cfg(target_os = "linux")]
+pub(super) struct Resident(std::fs::File);
 
 #[cfg(target_os = "linux")]
 impl Resident {
@@ -32,6 +33,10 @@ impl Resident {
     }
 }
 
+/// There is none.
+#[cfg(not(target_os = "linux"))]
+pub(super) enum Resident {}
+
 #[cfg(not(target_os = "linux"))]
 impl Resident {
     pub(super) const IS_KNOWN: bool = false;
@@ -41,6 +46,6 @@ impl Resident {
     }
 
     pub(super) fn bytes(&self) -> io::Result<usize> {
-        Err(io::ErrorKind::Unsupported.into())
+        match *self {}
     }
 }

@@ -298,16 +298,16 @@ impl ProcessPoolBuilder {
     ///
     /// What counts is what the kernel calls resident: pages in RAM, also those that the worker
     /// shares with others, such as the program's code. A new worker has some megabytes of it, and
-    /// a limit below that replaces it after every task. To look costs some microseconds a task.
+    /// a limit below that replaces it after every task. To look costs about two microseconds a task.
     /// Only on Linux.
     pub fn max_memory_per_child(mut self, bytes: usize) -> Self {
         self.max_memory_per_child = Some(bytes);
         self
     }
 
-    /// A worker that has had nothing to do for so long ends; when tasks come, others are started.
-    /// Idle workers take turns. With a time of zero a worker ends if there is no task for it at
-    /// once. Default: workers stay until the pool is shut down.
+    /// A worker that has had nothing to do for so long ends; when tasks come, others are started,
+    /// and make the initializer's call too. Idle workers take turns. With a time of zero a worker
+    /// ends if there is no task for it at once. Default: workers stay until the pool is shut down.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.idle_timeout = Some(limit);
         self

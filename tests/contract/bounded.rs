@@ -1,11 +1,13 @@
 //! Parity clause T4: pools with a bound of what waits: who waits for room, who need not, who gets it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use concurrent_futures::{Error, Executor, Future, Returned, SerialExecutor, Shutdown, ThreadPoolExecutor};
+use concurrent_futures::{
+    Error, Executor, Future, Returned, SerialExecutor, Shutdown, Task, ThreadPoolExecutor,
+};
 use serde::{Deserialize, Serialize, Serializer, ser};
 
 use crate::common::{Arrival, Drops, Journal, LIMIT, Turnstile, blocked, watchdog};
@@ -297,6 +299,45 @@ fn an_argument_that_cannot_be_encoded_gives_its_place_back() {
             assert!(matches!(outcome, Err(Error::Encode { .. })));
         }
         assert_eq!(pool.submit_or_return(double, 21).unwrap().result().unwrap(), 42);
+    });
+}
+
+/// An executor of one's own: one task at a time is let in, and it is kept.
+#[derive(Default)]
+struct OneAtATime(Mutex<Option<Task>>);
+
+impl Executor for OneAtATime {
+    fn execute(&self, task: Task) {
+        if let Err(task) = self.execute_or_return(task) {
+            task.run();
+        }
+    }
+
+    fn execute_or_return(&self, task: Task) -> Result<(), Task> {
+        let mut kept = self.0.lock().unwrap();
+        if kept.is_some() {
+            return Err(task);
+        }
+        *kept = Some(task);
+        Ok(())
+    }
+
+    fn shutdown_with(&self, _: Shutdown) {
+        self.0.lock().unwrap().take().into_iter().for_each(Task::run);
+    }
+}
+
+#[test]
+fn an_executor_of_ones_own_may_return_tasks() {
+    watchdog("an executor of one's own", LIMIT, || {
+        let executor = OneAtATime::default();
+        let kept = executor.submit_or_return(double, 1).unwrap();
+        let returned = executor.submit_or_return(|text: String| text.len(), "four".to_owned()).unwrap_err();
+        assert_eq!((returned.function)(returned.argument), 4);
+        assert_eq!(executor.submit(double, 2).result().unwrap(), 4);
+        assert!(!kept.done());
+        executor.shutdown();
+        assert_eq!(kept.result().unwrap(), 2);
     });
 }
 
