@@ -2,7 +2,7 @@
 //! state, sharing, what is dropped when, and races.
 //!
 //! Not here: what Python's futures do too (`tests/contract/f_future.rs`), on async runtimes
-//! (`y_async.rs` there), random sequences of all this (`tests/properties.rs`).
+//! (`y_async.rs` there), random sequences of all this (`tests/properties`).
 
 mod common;
 

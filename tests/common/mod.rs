@@ -4,7 +4,7 @@
 //! A test waits for an event (a gate, a channel, an accepted connection); where there is none to
 //! wait for, because a thread is to be *asleep*, it looks at `/proc` until it is.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) mod by_hand;
 mod watchdog;
 
-pub(crate) use watchdog::{LIMIT, watchdog};
+pub(crate) use watchdog::{LIMIT, watchdog, who_waits_for_what};
 
 /// A limit that is never meant to be reached.
 pub(crate) const LONG: Duration = Duration::from_secs(100);

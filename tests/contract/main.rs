@@ -6,7 +6,7 @@
 //! each letter; "there" in their comments is Python. A clause of the contract that is one of parity too has
 //! the name of that.
 //!
-//! Not here: futures by hand (`tests/futures.rs`), random input (`tests/properties.rs`), workers
+//! Not here: futures by hand (`tests/futures.rs`), random input (`tests/properties`), workers
 //! that die (`tests/faults.rs`), hosts (`tests/host.rs`, `tests/exit.rs`).
 
 concurrent_futures::init_tests!();

@@ -1,0 +1,45 @@
+//! Random input: `map` against the standard library's, random lives of hand-made promises, and
+//! random scripts on every executor against a model of plain data.
+//!
+//! Not here: threads that race (`tests/futures.rs`), and what is random in the wire format (unit
+//! tests of `src/wire`).
+//!
+//! `PROPTEST_CASES=20000 cargo test --test properties` runs every property that often, instead of
+//! as often as it says itself.
+
+concurrent_futures::init_tests!();
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod desk;
+mod map;
+mod model;
+mod promises;
+mod script;
+mod scripts;
+mod stage;
+
+use std::env;
+use std::panic::Location;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
+
+/// As many `cases` as the property says, or as the user asks for. What fails is noted beside the
+/// file of the caller, and tried first the next time.
+#[track_caller]
+fn config(cases: u32) -> Config {
+    let asked = env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    Config {
+        cases: asked.unwrap_or(cases),
+        source_file: Some(Location::caller().file()),
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..Config::default()
+    }
+}
+
+#[track_caller]
+fn check<S: Strategy>(cases: u32, strategy: S, test: impl Fn(S::Value) -> Result<(), TestCaseError>) {
+    TestRunner::new(config(cases)).run(&strategy, test).unwrap_or_else(|error| panic!("{error}"));
+}

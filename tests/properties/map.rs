@@ -1,0 +1,149 @@
+//! `map` against the standard library's: any items, any options, the whole or a part.
+//!
+//! Not here: which items wait for which (`tests/contract/map.rs`).
+
+use concurrent_futures::{
+    Error, Executor, Map, MapOptions, ProcessPoolExecutor, SerialExecutor, ThreadPoolExecutor,
+};
+use proptest::prelude::*;
+
+use crate::check;
+use crate::common::{LIMIT, LONG, watchdog};
+
+/// What becomes of an item, without the parts that differ from run to run.
+#[derive(Clone, Debug, PartialEq)]
+enum Fate {
+    Value(i64),
+    Panic(String),
+    Err(String),
+}
+
+/// The plain function, and what it does to some items.
+fn halve(n: i64) -> i64 {
+    assert!(n % 7 != 0, "{n} is sevenfold");
+    n / 2
+}
+
+fn try_halve(n: i64) -> Result<i64, String> {
+    if n % 5 == 0 { Err(format!("{n} is fivefold")) } else { Ok(halve(n)) }
+}
+
+fn fate_of_halve(n: i64) -> Fate {
+    if n % 7 == 0 { Fate::Panic(format!("{n} is sevenfold")) } else { Fate::Value(n / 2) }
+}
+
+fn fate_of_try_halve(n: i64) -> Fate {
+    if n % 5 == 0 { Fate::Err(format!("{n} is fivefold")) } else { fate_of_halve(n) }
+}
+
+fn fates(map: Map<'_, i64>) -> Vec<Fate> {
+    map.map(|outcome| match outcome {
+        Ok(value) => Fate::Value(value),
+        Err(Error::Panicked { panic, .. }) => Fate::Panic(panic.message().to_owned()),
+        Err(Error::Raised { error, .. }) => Fate::Err(error.to_string()),
+        Err(error) => panic!("{error:?}"),
+    })
+    .collect()
+}
+
+prop_compose! {
+    fn options()(
+        chunksize in prop::option::of(1..20_usize),
+        buffersize in prop::option::of(1..20_usize),
+        timeout in any::<bool>(),
+    ) -> MapOptions {
+        let mut options = MapOptions::new();
+        if let Some(items) = chunksize {
+            options = options.chunksize(items);
+        }
+        if let Some(items) = buffersize {
+            options = options.buffersize(items);
+        }
+        if timeout {
+            options = options.timeout(LONG);
+        }
+        options
+    }
+}
+
+fn items() -> impl Strategy<Value = Vec<i64>> {
+    prop::collection::vec(prop_oneof![any::<i64>(), -50..50_i64], 0..60)
+}
+
+/// One executor for all cases: whatever a case leaves behind would disturb the next.
+fn map_is_the_serial_map(executor: &impl Executor, cases: u32) {
+    check(cases, (items(), options()), |(items, options)| {
+        let expected: Vec<Fate> = items.iter().copied().map(fate_of_halve).collect();
+        let map = executor.map_with(halve, items.clone(), options);
+        prop_assert_eq!(map.len(), items.len());
+        prop_assert_eq!(fates(map), &expected[..]);
+        prop_assert_eq!(fates(executor.map(halve, items.clone())), expected);
+        let expected: Vec<Fate> = items.iter().copied().map(fate_of_try_halve).collect();
+        prop_assert_eq!(fates(executor.try_map(try_halve, items)), expected);
+        Ok(())
+    });
+}
+
+/// Taking a part and leaving the rest: what comes out is right, and the next case is not harmed.
+fn a_part_of_a_map_is_a_part_of_the_serial_map(executor: &impl Executor, cases: u32) {
+    check(cases, (items(), options(), 0..70_usize), |(items, options, part)| {
+        let expected: Vec<Fate> = items.iter().copied().map(fate_of_halve).take(part).collect();
+        let mut map = executor.map_with(halve, items, options);
+        let taken: Vec<_> = map.by_ref().take(part).collect();
+        drop(map);
+        prop_assert_eq!(taken.len(), expected.len());
+        for (outcome, expected) in taken.into_iter().zip(expected) {
+            prop_assert_eq!(outcome.ok(), if let Fate::Value(value) = expected { Some(value) } else { None });
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn map_of_the_serial_executor_is_the_serial_map() {
+    watchdog("serial map", LIMIT, || {
+        let executor = SerialExecutor::new();
+        map_is_the_serial_map(&executor, 256);
+        a_part_of_a_map_is_a_part_of_the_serial_map(&executor, 256);
+    });
+}
+
+#[test]
+fn map_of_threads_is_the_serial_map() {
+    watchdog("threads map", LIMIT, || {
+        let executor = ThreadPoolExecutor::new(2).unwrap();
+        map_is_the_serial_map(&executor, 256);
+        a_part_of_a_map_is_a_part_of_the_serial_map(&executor, 256);
+    });
+}
+
+#[test]
+fn map_of_processes_is_the_serial_map() {
+    watchdog("processes map", LIMIT, || {
+        let executor = ProcessPoolExecutor::new(2).unwrap();
+        map_is_the_serial_map(&executor, 256);
+        a_part_of_a_map_is_a_part_of_the_serial_map(&executor, 256);
+    });
+}
+
+/// Values of every shape come back as they went.
+#[test]
+fn what_travels_comes_back_as_it_was() {
+    type Value = (Vec<u8>, String, Option<f64>, std::collections::BTreeMap<u16, Result<char, ()>>, [i128; 2]);
+
+    let value = (
+        any::<Vec<u8>>(),
+        any::<String>(),
+        prop::option::of(prop::num::f64::NORMAL),
+        prop::collection::btree_map(any::<u16>(), any::<Result<char, ()>>(), 0..5),
+        any::<[i128; 2]>(),
+    );
+    watchdog("values", LIMIT, || {
+        let pool = ProcessPoolExecutor::new(1).unwrap();
+        check(256, value, |value: Value| {
+            let future = pool.submit(|value: Value| value, value.clone());
+            prop_assert_eq!(future.result().map_err(|error| error.to_string()), Ok(value));
+            Ok(())
+        });
+    });
+}
