@@ -22,21 +22,33 @@ mod stage;
 
 use std::env;
 use std::panic::Location;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
+
+use common::LIMIT;
+
+/// How often the user asks for, if he does.
+fn asked() -> Option<u32> {
+    env::var("PROPTEST_CASES").ok()?.parse().ok()
+}
 
 /// As many `cases` as the property says, or as the user asks for. What fails is noted beside the
 /// file of the caller, and tried first the next time.
 #[track_caller]
 fn config(cases: u32) -> Config {
-    let asked = env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
     Config {
-        cases: asked.unwrap_or(cases),
+        cases: asked().unwrap_or(cases),
         source_file: Some(Location::caller().file()),
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
         ..Config::default()
     }
+}
+
+/// For a watchdog over a whole property.
+fn limit() -> Duration {
+    LIMIT * (asked().unwrap_or(0) / 256 + 1)
 }
 
 #[track_caller]

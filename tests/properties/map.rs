@@ -7,8 +7,8 @@ use concurrent_futures::{
 };
 use proptest::prelude::*;
 
-use crate::check;
-use crate::common::{LIMIT, LONG, watchdog};
+use crate::common::{LONG, watchdog};
+use crate::{check, limit};
 
 /// What becomes of an item, without the parts that differ from run to run.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,7 +101,7 @@ fn a_part_of_a_map_is_a_part_of_the_serial_map(executor: &impl Executor, cases: 
 
 #[test]
 fn map_of_the_serial_executor_is_the_serial_map() {
-    watchdog("serial map", LIMIT, || {
+    watchdog("serial map", limit(), || {
         let executor = SerialExecutor::new();
         map_is_the_serial_map(&executor, 256);
         a_part_of_a_map_is_a_part_of_the_serial_map(&executor, 256);
@@ -110,7 +110,7 @@ fn map_of_the_serial_executor_is_the_serial_map() {
 
 #[test]
 fn map_of_threads_is_the_serial_map() {
-    watchdog("threads map", LIMIT, || {
+    watchdog("threads map", limit(), || {
         let executor = ThreadPoolExecutor::new(2).unwrap();
         map_is_the_serial_map(&executor, 256);
         a_part_of_a_map_is_a_part_of_the_serial_map(&executor, 256);
@@ -119,7 +119,7 @@ fn map_of_threads_is_the_serial_map() {
 
 #[test]
 fn map_of_processes_is_the_serial_map() {
-    watchdog("processes map", LIMIT, || {
+    watchdog("processes map", limit(), || {
         let executor = ProcessPoolExecutor::new(2).unwrap();
         map_is_the_serial_map(&executor, 256);
         a_part_of_a_map_is_a_part_of_the_serial_map(&executor, 256);
@@ -138,7 +138,7 @@ fn what_travels_comes_back_as_it_was() {
         prop::collection::btree_map(any::<u16>(), any::<Result<char, ()>>(), 0..5),
         any::<[i128; 2]>(),
     );
-    watchdog("values", LIMIT, || {
+    watchdog("values", limit(), || {
         let pool = ProcessPoolExecutor::new(1).unwrap();
         check(256, value, |value: Value| {
             let future = pool.submit(|value: Value| value, value.clone());

@@ -7,8 +7,8 @@ use concurrent_futures::{Error, Future, Promise, ReturnWhen, as_completed, wait,
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
-use crate::check;
-use crate::common::{LIMIT, watchdog};
+use crate::common::watchdog;
+use crate::{check, limit};
 
 /// One step in the life of a promise and its future.
 #[derive(Clone, Debug)]
@@ -253,7 +253,7 @@ fn live(steps: Vec<Step>) -> Result<(), TestCaseError> {
 
 #[test]
 fn promises_live_as_the_model_does() {
-    watchdog("promises", LIMIT, || {
+    watchdog("promises", limit(), || {
         check(5000, prop::collection::vec(step(), 0..25), live);
     });
 }

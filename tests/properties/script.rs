@@ -93,6 +93,8 @@ pub(crate) enum Step {
     Forget(Number),
     /// With a time limit of zero, unless it returns by itself.
     Wait(ReturnWhen, Calls),
+    /// Waits in another thread; when it sleeps, those it waits for are released.
+    WaitAndRelease(ReturnWhen, Calls),
     /// The second are pushed when the first future has come out.
     AsCompleted(Calls, Calls),
     /// So many items; a part of the results is taken, as far as they come. Each chunk is a call.
@@ -148,6 +150,7 @@ impl Step {
             Step::Share(number) => Step::Share(one(number)?),
             Step::Forget(number) => Step::Forget(one(number)?),
             Step::Wait(when, numbers) => Step::Wait(when, some(numbers)),
+            Step::WaitAndRelease(when, numbers) => Step::WaitAndRelease(when, some(numbers)),
             Step::AsCompleted(first, second) => Step::AsCompleted(some(first), some(second)),
             other => other,
         })
@@ -196,12 +199,13 @@ pub(crate) fn script(length: usize, can_hold: bool, can_die: bool) -> BoxedStrat
         4 => one.clone().prop_map(Step::Poll),
         2 => one.clone().prop_map(Step::Share),
         3 => one.prop_map(Step::Forget),
-        6 => (when, some.clone()).prop_map(|(when, calls)| Step::Wait(when, calls)),
+        5 => (when.clone(), some.clone()).prop_map(|(when, calls)| Step::Wait(when, calls)),
+        5 => (when, some.clone()).prop_map(|(when, calls)| Step::WaitAndRelease(when, calls)),
         4 => (some.clone(), some).prop_map(|(first, second)| Step::AsCompleted(first, second)),
         3 => map,
-        2 => (any::<bool>(), any::<bool>())
+        4 => (any::<bool>(), any::<bool>())
             .prop_map(|(wait, cancel_futures)| Step::End(Shutdown { wait, cancel_futures })),
-        1 => Just(Step::EndTimeout),
+        2 => Just(Step::EndTimeout),
         1 => Just(Step::Leave),
         1 => Just(Step::LeaveUnwinding),
     ];

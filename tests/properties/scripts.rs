@@ -48,7 +48,7 @@ fn scripts_on_the_serial_executor() {
 #[test]
 fn scripts_on_threads() {
     let scripts = script(25, true, false);
-    try_scripts::<ThreadPoolExecutor>(config(1500), scripts, 1..4, ThreadPoolExecutor::RULES)
+    try_scripts::<ThreadPoolExecutor>(config(1200), scripts, 1..4, ThreadPoolExecutor::RULES)
         .unwrap_or_else(|error| panic!("{error}"));
 }
 

@@ -23,7 +23,7 @@ use concurrent_futures::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::common::{Journal, Page, who_waits_for_what};
+use crate::common::{Journal, Page, this_thread, until_asleep, who_waits_for_what};
 use crate::desk::{Held, Pass};
 use crate::model::{Callback, Deed, Hand, Number, Outcome, Phase, Rules, Told, World, Worlds};
 use crate::script::{Calls, Ending, Start, Step, Then, as_code};
@@ -190,7 +190,7 @@ enum Handle {
 }
 
 impl Handle {
-    fn as_future(&self) -> &dyn AsFuture {
+    fn as_future(&self) -> &(dyn AsFuture + Sync) {
         match self {
             Handle::Owned(future) => future,
             Handle::Shared(future) => future,
@@ -259,6 +259,26 @@ impl Slot {
             self.change(|handle| *handle = Some(Handle::Owned(future)));
         }
     }
+}
+
+/// The handles there are. The others are left alone: a callback may want to fill them in.
+fn in_hand(slots: &[(Number, Arc<Slot>)]) -> Vec<(Number, RwLockReadGuard<'_, Option<Handle>>)> {
+    let guards = slots.iter().map(|(call, slot)| (*call, slot.read()));
+    guards.filter(|(_, handle)| handle.is_some()).collect()
+}
+
+/// Does `waiting` in another thread, and `then` when that one sleeps or has ended.
+fn while_it_sleeps<R: Send>(waiting: impl FnOnce() -> R + Send, then: impl FnOnce()) -> R {
+    thread::scope(|scope| {
+        let (tell, told) = mpsc::channel();
+        let thread = scope.spawn(move || {
+            let _ = tell.send(this_thread());
+            waiting()
+        });
+        until_asleep(&told.recv().expect("the thread starts"));
+        then();
+        thread.join().unwrap_or_else(|payload| resume_unwind(payload))
+    })
 }
 
 /// What callbacks and wakers tell, in the order in which they do.
@@ -434,7 +454,8 @@ impl<E: Engine> Stage<E> {
                     self.worlds.change(|world| world.set_hand(call, Hand::Nothing));
                 }
             }
-            Step::Wait(when, ref calls) => self.wait(when, calls)?,
+            Step::Wait(when, ref calls) => self.wait(when, calls, false)?,
+            Step::WaitAndRelease(when, ref calls) => self.wait(when, calls, true)?,
             Step::AsCompleted(ref first, ref second) => self.as_completed(first, second)?,
             Step::Map { items, chunksize, buffersize, take } => {
                 self.map(items, chunksize, buffersize, take)?;
@@ -550,12 +571,14 @@ impl<E: Engine> Stage<E> {
         self.worlds.act(&Some(seen), |world| world.take(call))
     }
 
-    fn wait(&mut self, when: ReturnWhen, Calls(calls): &Calls) -> Result<(), String> {
+    /// Waits for what ends by itself. `releasing`: waits in another thread, and lets those go for
+    /// whom it waits when it sleeps.
+    fn wait(&mut self, when: ReturnWhen, Calls(calls): &Calls, releasing: bool) -> Result<(), String> {
         for call in calls {
             self.hand(*call)?;
         }
         let slots: Vec<_> = calls.iter().map(|call| (*call, Arc::clone(&self.calls[*call]))).collect();
-        let guards: Vec<_> = slots.iter().map(|(call, slot)| (*call, slot.read())).collect();
+        let guards = in_hand(&slots);
         let items = || guards.iter().filter_map(|(call, handle)| Some((*call, handle.as_ref()?.as_future())));
         let is_over = |world: &World| items().all(|(call, _)| world.is_over(call));
         let returns = |world: &World| match when {
@@ -565,8 +588,23 @@ impl<E: Engine> Stage<E> {
             ReturnWhen::FirstException => items().any(|(call, _)| world.failed(call)) || is_over(world),
             ReturnWhen::AllCompleted => is_over(world),
         };
-        let certain = self.worlds.finals().iter().all(returns);
-        let waited = if certain { wait(items(), when) } else { wait_timeout(items(), when, Duration::ZERO) };
+        let mut then = self.worlds.clone();
+        if releasing {
+            items().for_each(|(call, _)| then.change(|world| world.release(call)));
+        }
+        let certain = then.finals().iter().all(returns);
+        let waited = match (certain, releasing) {
+            (false, _) => wait_timeout(items(), when, Duration::ZERO),
+            (true, false) => wait(items(), when),
+            (true, true) => {
+                let waited = while_it_sleeps(
+                    || wait(items(), when),
+                    || items().for_each(|(call, _)| self.calls[call].release()),
+                );
+                self.worlds = then;
+                waited
+            }
+        };
         let numbers = |items: &[(Number, _)]| items.iter().map(|item| item.0).collect::<Vec<_>>();
         let (done, not_done) = (numbers(&waited.done), numbers(&waited.not_done));
         let mut rest = (done.iter().peekable(), not_done.iter().peekable());
