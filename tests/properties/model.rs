@@ -91,12 +91,15 @@ struct Call {
     told: Vec<Told>,
 }
 
-/// Callbacks of one call that a thread runs. Meanwhile it has lent them the value.
+/// A thread tells how a call ended: first the waker, then one callback after the other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Telling {
     call: Number,
     outcome: Outcome,
+    waker: Option<usize>,
     left: VecDeque<Callback>,
+    /// The callbacks look at the value, so that nobody else can have it.
+    lent: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -335,7 +338,7 @@ impl World {
     }
 
     fn is_lent(&self, call: Number) -> bool {
-        let shows = |telling: &Telling| telling.call == call && telling.outcome.is_value();
+        let shows = |telling: &Telling| telling.call == call && telling.lent;
         self.threads.iter().any(|thread| thread.telling.iter().any(shows))
     }
 }
@@ -413,26 +416,26 @@ impl World {
 
     fn end(&mut self, thread: usize, call: Number, outcome: Outcome) {
         self.calls[call].phase = Phase::Over(outcome);
-        self.wake(call);
         let callbacks = mem::take(&mut self.calls[call].waiting);
-        if !callbacks.is_empty() {
-            self.tell(thread, call, outcome, callbacks);
-        }
-    }
-
-    fn wake(&mut self, call: Number) {
-        let call = &mut self.calls[call];
-        call.told.extend(call.waker.take().map(Told::Waker));
+        self.tell(thread, call, outcome, callbacks);
     }
 
     fn tell(&mut self, thread: usize, call: Number, outcome: Outcome, callbacks: Vec<Callback>) {
-        self.threads[thread].telling.push(Telling { call, outcome, left: callbacks.into() });
+        let lent = outcome.is_value() && !callbacks.is_empty();
+        let waker = self.calls[call].waker.take();
+        if waker.is_some() || !callbacks.is_empty() {
+            let telling = Telling { call, outcome, waker, left: callbacks.into(), lent };
+            self.threads[thread].telling.push(telling);
+        }
     }
 
-    /// Runs one callback; after the last one puts the value back, which can then be taken.
+    /// Tells one; after the last callback puts the value back, which can then be taken.
     fn tell_next(&mut self, thread: usize) {
         let Some(telling) = self.threads[thread].telling.last_mut() else { return };
         let (call, outcome) = (telling.call, telling.outcome);
+        if let Some(waker) = telling.waker.take() {
+            return self.calls[call].told.push(Told::Waker(waker));
+        }
         if let Some(Callback { who, deed }) = telling.left.pop_front() {
             let told = match deed {
                 Deed::Nothing => Told::Callback(who, outcome),
@@ -447,12 +450,14 @@ impl World {
             };
             return self.calls[call].told.push(told);
         }
-        if outcome.is_value() && !self.calls[call].waiting.is_empty() {
+        if telling.lent {
+            // Meanwhile more may have come.
             telling.left = mem::take(&mut self.calls[call].waiting).into();
-            return;
+            telling.lent = !telling.left.is_empty();
+            telling.waker = if telling.lent { None } else { self.calls[call].waker.take() };
+        } else {
+            self.threads[thread].telling.pop();
         }
-        self.threads[thread].telling.pop();
-        self.wake(call);
     }
 }
 

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use concurrent_futures::{Error, Future, Promise, ReturnWhen, as_completed, wait, wait_timeout};
 use proptest::prelude::*;
-use proptest::test_runner::TestCaseError;
+use proptest::test_runner::{TestCaseError, TestError, TestRunner};
 
 use crate::common::watchdog;
-use crate::{check, limit};
+use crate::script::as_code;
+use crate::{config, limit};
 
 /// One step in the life of a promise and its future.
 #[derive(Clone, Debug)]
@@ -118,7 +119,12 @@ impl Model {
 }
 
 /// Takes the steps with a real promise and with the model, and compares after each.
-fn live(steps: Vec<Step>) -> Result<(), TestCaseError> {
+#[track_caller]
+fn live(steps: &[Step]) {
+    try_live(steps).unwrap_or_else(|error| panic!("{error}"));
+}
+
+fn try_live(steps: &[Step]) -> Result<(), TestCaseError> {
     let (promise, mut future): (Promise<u8>, Future<u8>) = Promise::new();
     let mut promise = Some(promise);
     let mut model = Model {
@@ -130,8 +136,8 @@ fn live(steps: Vec<Step>) -> Result<(), TestCaseError> {
         told: Vec::new(),
     };
     let told = Arc::new(Mutex::new(Vec::new()));
-    for (number, step) in steps.into_iter().enumerate() {
-        match step {
+    for (number, step) in steps.iter().enumerate() {
+        match *step {
             Step::Start => {
                 if let Some(promise) = &promise {
                     let starts = model.outcome.is_none() && !model.running;
@@ -254,6 +260,26 @@ fn live(steps: Vec<Step>) -> Result<(), TestCaseError> {
 #[test]
 fn promises_live_as_the_model_does() {
     watchdog("promises", limit(), || {
-        check(5000, prop::collection::vec(step(), 0..25), live);
+        let lives = prop::collection::vec(step(), 0..25);
+        let lived = TestRunner::new(config(5000)).run(&lives, |steps| try_live(&steps));
+        match lived {
+            Err(TestError::Fail(reason, steps)) => panic!("{reason}\n\n{}", as_code("live(", &steps)),
+            lived => lived.unwrap(),
+        }
     });
+}
+
+/// Lives that the library once failed, or would have: each caught a change that broke it.
+mod once {
+    use super::{Step::*, *};
+
+    #[test]
+    fn a_callback_was_not_told_of_the_cancellation() {
+        live(&[AddCallback, Cancel]);
+    }
+
+    #[test]
+    fn what_was_over_was_cancelled() {
+        live(&[Fulfil(0), Cancel]);
+    }
 }

@@ -257,9 +257,9 @@ pub(crate) fn shrunk(mut script: Vec<Step>, fails: impl Fn(&[Step]) -> bool) -> 
     script
 }
 
-/// The script as a test that can be pasted into `tests/properties/scripts.rs`.
-pub(crate) fn as_code(engine: &str, workers: usize, script: &[Step]) -> String {
-    let mut code = format!("#[test]\nfn a_script_that_failed() {{\n    play::<{engine}>({workers}, &[\n");
+/// The script as a test to be pasted; `play` is the beginning of the call that plays it.
+pub(crate) fn as_code(play: &str, script: &[impl fmt::Debug]) -> String {
+    let mut code = format!("#[test]\nfn a_script_that_failed() {{\n    {play}&[\n");
     for step in script {
         let _ = writeln!(code, "        {step:?},");
     }

@@ -11,8 +11,8 @@ use proptest::test_runner::{Config, TestError, TestRunner};
 
 use crate::config;
 use crate::model::Rules;
-use crate::script::{Step, as_code, script, shrunk};
-use crate::stage::{Engine, attempt};
+use crate::script::{Step, script, shrunk};
+use crate::stage::{Engine, attempt, code};
 
 /// Plays `cases` scripts; `Err`: the smallest that fails, as a test.
 fn try_scripts<E: Engine>(
@@ -32,7 +32,7 @@ fn try_scripts<E: Engine>(
             let script = shrunk(script, |script| {
                 (0..5).any(|_| play(workers, script).map_err(|error| *last.borrow_mut() = error).is_err())
             });
-            Err(format!("{}\n\n{}", last.into_inner(), as_code(E::NAME, workers, &script)))
+            Err(format!("{}\n\n{}", last.into_inner(), code::<E>(workers, &script)))
         }
         Err(abort @ TestError::Abort(_)) => Err(abort.to_string()),
     }

@@ -89,11 +89,16 @@ impl Engine for ProcessPoolExecutor {
     }
 }
 
+/// The script as a test that can be pasted into `scripts.rs`.
+pub(crate) fn code<E: Engine>(workers: usize, script: &[Step]) -> String {
+    as_code(&format!("play::<{}>({workers}, ", E::NAME), script)
+}
+
 /// Plays the script; a failure shows it as code.
 #[track_caller]
 pub(crate) fn play<E: Engine>(workers: usize, script: &[Step]) {
     attempt::<E>(workers, script, E::RULES)
-        .unwrap_or_else(|error| panic!("{error}\n\n{}", as_code(E::NAME, workers, script)));
+        .unwrap_or_else(|error| panic!("{error}\n\n{}", code::<E>(workers, script)));
 }
 
 /// Plays the script in a thread of its own, which is left behind if it hangs.
@@ -121,7 +126,7 @@ pub(crate) fn attempt<E: Engine>(workers: usize, script: &[Step], rules: Rules) 
     let limit = if HUNG.load(Ordering::Relaxed) { NEXT_LIMIT } else { LIMIT };
     let verdict = told.recv_timeout(limit).unwrap_or_else(|_| {
         if !HUNG.swap(true, Ordering::Relaxed) {
-            let (script, who) = (as_code(E::NAME, workers, script), who_waits_for_what());
+            let (script, who) = (code::<E>(workers, script), who_waits_for_what());
             // At once, and not `eprintln!`: what comes later may take minutes.
             let _ = writeln!(io::stderr(), "\n=== a script hangs; it will be shrunk ===\n{script}\n{who}");
         }
@@ -327,6 +332,8 @@ struct Stage<E> {
     journal: Journal,
     /// Everybody may pass.
     open: bool,
+    /// The last step was to settle.
+    settled: bool,
     /// The executor said that all workers have left.
     joined: bool,
     worlds: Worlds,
@@ -345,6 +352,7 @@ impl<E: Engine> Stage<E> {
             ledger: Arc::default(),
             journal: Journal::new(),
             open: false,
+            settled: false,
             joined: false,
             worlds: Worlds::new(Rules { workers, ..rules }),
         }
@@ -354,6 +362,7 @@ impl<E: Engine> Stage<E> {
         for (number, step) in script.iter().enumerate() {
             at.store(number, Ordering::Relaxed);
             self.take_step(number, step)?;
+            self.settled = *step == Step::Settle;
         }
         at.store(script.len(), Ordering::Relaxed);
         self.finish()
@@ -742,41 +751,47 @@ impl<E: Engine> Stage<E> {
         Ok(())
     }
 
-    /// Lets everybody go who is or will be held.
-    fn open_the_turnstile(&mut self) {
-        self.open = true;
-        self.calls.iter().for_each(|call| call.release());
-        self.worlds.change(World::open_the_turnstile);
-    }
-
     fn end(&mut self, how: Shutdown) -> Result<(), String> {
-        if how.wait {
-            self.open_the_turnstile();
-        }
-        let Some(()) = self.with_executor(|executor| executor.shutdown_with(how)) else { return Ok(()) };
-        self.worlds.change(|world| world.close(how.cancel_futures));
+        let executor = Arc::clone(&self.executor);
+        let executor = executor.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(executor) = executor.as_ref() else { return Ok(()) };
         if how.wait {
             self.joined = true;
-            self.worlds.look(&true, World::is_idle)?;
+            self.wait_for_the_end(how.cancel_futures, || executor.shutdown_with(how))
+        } else {
+            executor.shutdown_with(how);
+            self.worlds.change(|world| world.close(how.cancel_futures));
+            Ok(())
         }
-        Ok(())
     }
 
     fn leave(&mut self, unwinding: bool) -> Result<(), String> {
-        self.open_the_turnstile();
         let executor = self.executor.write().unwrap_or_else(PoisonError::into_inner).take();
         let Some(executor) = executor else { return Ok(()) };
         self.worlds.change(World::lose_the_executor);
-        let dropped = catch_unwind(AssertUnwindSafe(|| {
-            let _executor = executor;
-            if unwinding {
-                resume_unwind(Box::new("a user"));
-            }
-        }));
-        if dropped.is_err() != unwinding {
-            return Err("it panicked".into());
+        self.wait_for_the_end(unwinding, || {
+            // The panic is ours; one of the library's would look the same, and be caught as well.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                let _executor = executor;
+                if unwinding {
+                    resume_unwind(Box::new("a user"));
+                }
+            }));
+        })
+    }
+
+    /// Runs what waits until all has ended, and lets everybody go for whom it waits when it sleeps.
+    fn wait_for_the_end(&mut self, cancelling: bool, waiting: impl FnOnce() + Send) -> Result<(), String> {
+        self.open = true;
+        while_it_sleeps(waiting, || self.calls.iter().for_each(|call| call.release()));
+        if self.settled {
+            // Nothing else was going on, so it slept because it had closed the door.
+            self.worlds.change(|world| world.close(cancelling));
+            self.worlds.change(World::open_the_turnstile);
+        } else {
+            self.worlds.change(World::open_the_turnstile);
+            self.worlds.change(|world| world.close(cancelling));
         }
-        self.worlds.change(|world| world.close(unwinding));
         self.worlds.look(&true, World::is_idle)
     }
 
