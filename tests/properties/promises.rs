@@ -1,6 +1,8 @@
 //! Random lives of one hand-made promise against a model that is a few lines long.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use concurrent_futures::{Error, Future, Promise, ReturnWhen, as_completed, wait, wait_timeout};
@@ -28,6 +30,7 @@ enum Step {
     AsCompleted,
     TryResult,
     ResultTimeout,
+    Poll,
     Exception,
     Debug,
 }
@@ -49,6 +52,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(AsCompleted),
         2 => Just(TryResult),
         1 => Just(ResultTimeout),
+        2 => Just(Poll),
         1 => Just(Exception),
         1 => Just(Debug),
     ]
@@ -63,6 +67,8 @@ enum Outcome {
     Cancelled,
     TakenBefore,
     TimedOut,
+    /// Not an outcome: a waker was told that there is one.
+    Woken,
 }
 
 impl Outcome {
@@ -79,6 +85,17 @@ impl Outcome {
     }
 }
 
+type Told = Arc<Mutex<Vec<(usize, Outcome)>>>;
+
+/// Tells that it was woken.
+struct Alarm(usize, Told);
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.1.lock().unwrap().push((self.0, Outcome::Woken));
+    }
+}
+
 /// The model: what a promise and its future are, as plain data.
 #[derive(Debug)]
 struct Model {
@@ -87,7 +104,9 @@ struct Model {
     running: bool,
     outcome: Option<Outcome>,
     taken: bool,
-    /// Callbacks that wait, by number.
+    /// The waker that waits, by the number of its step.
+    waker: Option<usize>,
+    /// Callbacks that wait, likewise.
     waiting: Vec<usize>,
     /// Who was told what.
     told: Vec<(usize, Outcome)>,
@@ -98,6 +117,7 @@ impl Model {
         if self.outcome.is_none() {
             self.outcome = Some(outcome);
             self.running = false;
+            self.told.extend(self.waker.take().map(|number| (number, Outcome::Woken)));
             self.told.extend(self.waiting.drain(..).map(|number| (number, outcome)));
         }
     }
@@ -132,10 +152,11 @@ fn try_live(steps: &[Step]) -> Result<(), TestCaseError> {
         running: false,
         outcome: None,
         taken: false,
+        waker: None,
         waiting: Vec::new(),
         told: Vec::new(),
     };
-    let told = Arc::new(Mutex::new(Vec::new()));
+    let told = Told::default();
     for (number, step) in steps.iter().enumerate() {
         match *step {
             Step::Start => {
@@ -222,6 +243,17 @@ fn try_live(steps: &[Step]) -> Result<(), TestCaseError> {
                 prop_assert_eq!(outcome, model.what_is_there().unwrap_or(Outcome::TimedOut));
                 model.taken |= outcome != Outcome::TimedOut;
             }
+            Step::Poll => {
+                let waker = Waker::from(Arc::new(Alarm(number, Arc::clone(&told))));
+                let outcome = match Pin::new(&mut future).poll(&mut Context::from_waker(&waker)) {
+                    Poll::Ready(outcome) => Some(Outcome::of(outcome.as_ref())),
+                    Poll::Pending => None,
+                };
+                prop_assert_eq!(outcome, model.what_is_there());
+                model.taken |= outcome.is_some();
+                // The latest waker wins.
+                model.waker = model.waker.max(outcome.is_none().then_some(number));
+            }
             Step::Exception => {
                 if let Some(outcome) = model.outcome {
                     let error = future.exception();
@@ -271,7 +303,7 @@ fn promises_live_as_the_model_does() {
 
 /// Lives that the library once failed, or would have: each caught a change that broke it.
 mod once {
-    use super::{Step::*, *};
+    use super::{Step::*, live};
 
     #[test]
     fn a_callback_was_not_told_of_the_cancellation() {
@@ -281,5 +313,15 @@ mod once {
     #[test]
     fn what_was_over_was_cancelled() {
         live(&[Fulfil(0), Cancel]);
+    }
+
+    #[test]
+    fn callbacks_came_in_reverse() {
+        live(&[AddCallback, AddCallback]);
+    }
+
+    #[test]
+    fn a_panic_of_a_callback_was_the_end_of_the_next() {
+        live(&[AddCallbackThatPanics, AddCallback]);
     }
 }

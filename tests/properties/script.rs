@@ -185,6 +185,13 @@ pub(crate) fn script(length: usize, can_hold: bool, can_die: bool) -> BoxedStrat
     ];
     let map = (1..5_usize, 1..3_usize, prop::option::of(1..4_usize), 0..5_usize)
         .prop_map(|(items, chunksize, buffersize, take)| Step::Map { items, chunksize, buffersize, take });
+    let end = prop_oneof![
+        4 => (any::<bool>(), any::<bool>())
+            .prop_map(|(wait, cancel_futures)| Step::End(Shutdown { wait, cancel_futures })),
+        2 => Just(Step::EndTimeout),
+        1 => Just(Step::Leave),
+        2 => Just(Step::LeaveUnwinding),
+    ];
     let step = prop_oneof![
         30 => (start, ending).prop_map(|(start, ending)| Step::Submit(start, ending)),
         25 => Just(Step::Settle),
@@ -203,18 +210,19 @@ pub(crate) fn script(length: usize, can_hold: bool, can_die: bool) -> BoxedStrat
         5 => (when, some.clone()).prop_map(|(when, calls)| Step::WaitAndRelease(when, calls)),
         4 => (some.clone(), some).prop_map(|(first, second)| Step::AsCompleted(first, second)),
         3 => map,
-        4 => (any::<bool>(), any::<bool>())
-            .prop_map(|(wait, cancel_futures)| Step::End(Shutdown { wait, cancel_futures })),
-        2 => Just(Step::EndTimeout),
-        1 => Just(Step::Leave),
-        1 => Just(Step::LeaveUnwinding),
+        2 => end.clone(),
     ];
-    let steps = prop::collection::vec(step, 0..length);
-    steps
-        .prop_map(|steps| {
+    // Most scripts come to an end when all has settled and some calls are held and queued.
+    let last = prop_oneof![
+        1 => Just(Vec::new()),
+        1 => end.clone().prop_map(|end| vec![end]),
+        2 => end.prop_map(|end| vec![Step::Settle, end]),
+    ];
+    (prop::collection::vec(step, 0..length), last)
+        .prop_map(|(steps, last)| {
             let mut known = 0;
             let mut script = Vec::new();
-            for step in steps {
+            for step in steps.into_iter().chain(last) {
                 // Whatever was drawn: a call that there is.
                 if let Some(step) = step.renamed(|number| number.checked_rem(known)) {
                     known += step.new_calls();

@@ -102,4 +102,12 @@ mod once {
     fn a_call_that_was_over_was_cancelled() {
         play::<SerialExecutor>(1, &[Submit(Free, Returns), Cancel(0), Callback(0, Nothing)]);
     }
+
+    #[test]
+    fn a_drop_that_unwinds_cancelled_nothing() {
+        play::<ThreadPoolExecutor>(
+            1,
+            &[Submit(Held, Returns), Submit(Free, Returns), Settle, LeaveUnwinding],
+        );
+    }
 }
