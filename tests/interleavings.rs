@@ -47,10 +47,12 @@
 //! | `two_submitters_and_two_workers` | two `submit`, one worker or two | 2 |
 //! | `cancel_and_the_worker_that_takes_it` | `cancel`, the worker that starts the call | none |
 //! | `shutdown_that_cancels_and_the_worker_that_takes_it` | the drain of the queue, the worker that takes from it | none |
+//! | `submit_and_shutdown_that_cancels` | `submit`, the close and the drain, the worker that is hired, or not | none |
 //! | `shutdown_that_cancels_and_await` | the drain of the queue, a worker, an async task | none |
 //! | `two_shutdowns` | two `shutdown`, the last worker out | none |
 //! | `shutdown_timeout_and_the_last_worker` | a `shutdown` that gives up, the last worker out | none |
 //! | `shutdown_by_a_worker` | a call that shuts its own pool down, `submit` | none |
+//! | `the_last_to_drop_the_pool_may_be_its_worker` | a call that drops its own pool, the other owner | none |
 //! | `a_submitter_that_was_woken_finds_the_worker_idle` | a worker that ends a call, the next `submit` | 5 |
 //! | `submit_and_an_initializer_that_fails` | `submit`, a worker that breaks the pool | none |
 //!
@@ -443,6 +445,24 @@ fn fulfil_with_a_callback_and_await() {
 }
 
 #[test]
+fn submit_and_shutdown_that_cancels() {
+    explore(ALL, ["value", "cancelled", "shut down"], || {
+        let pool = Arc::new(pool(1));
+        let ran = Count::default();
+        let submitter = thread::spawn({
+            let (pool, ran) = (Arc::clone(&pool), ran.clone());
+            move || pool.spawn(move || ran.add())
+        });
+        pool.shutdown_with(Shutdown { wait: true, cancel_futures: true });
+        let future = submitter.join().unwrap();
+        assert!(future.done(), "it ended before `shutdown` came back, or was refused");
+        let ending = kind(&future.result());
+        assert_eq!(ran.get(), usize::from(ending == "value"));
+        ending
+    });
+}
+
+#[test]
 fn shutdown_that_cancels_and_await() {
     explore(ALL, ["value", "cancelled"], || {
         let pool = Arc::new(pool(1));
@@ -758,6 +778,17 @@ fn shutdown_by_a_worker() {
         future.result().unwrap();
         pool.shutdown();
         late
+    });
+}
+
+#[test]
+fn the_last_to_drop_the_pool_may_be_its_worker() {
+    explore(ALL, [true, false], || {
+        let pool = Arc::new(pool(1));
+        let inside = Arc::clone(&pool);
+        let future = pool.spawn(move || Arc::into_inner(inside).is_some());
+        drop(pool);
+        future.result().unwrap()
     });
 }
 

@@ -78,25 +78,16 @@ fn two_pushes_and_one_idle_worker() {
     explore(ALL, [0, 1], || {
         let queue = Arc::new(Queue::new(None));
         let hired = Count::default();
-        let push = |item, queue: &Queue<i32>, hired: &Count| {
-            assert!(queue.push(item, || hired.add()).is_ok());
-        };
-        let worker = thread::spawn({
-            let queue = Arc::clone(&queue);
-            move || {
-                let seat = Seat::at(&queue);
-                [seat.next().unwrap(), seat.next().unwrap()]
-            }
-        });
-        // Idle, or as good as idle: it has not said so itself.
-        Seat::at(&queue).free();
-        let other = thread::spawn({
+        let seat = Seat::at(&queue);
+        seat.free();
+        let pushers = [1, 2].map(|item| {
             let (queue, hired) = (Arc::clone(&queue), hired.clone());
-            move || push(1, &queue, &hired)
+            thread::spawn(move || assert!(queue.push(item, || hired.add()).is_ok()))
         });
-        push(2, &queue, &hired);
-        other.join().unwrap();
-        let mut got = worker.join().unwrap();
+        let mut got = [seat.next().unwrap(), seat.next().unwrap()];
+        for pusher in pushers {
+            pusher.join().unwrap();
+        }
         got.sort_unstable();
         assert_eq!(got, [1, 2]);
         hired.get()

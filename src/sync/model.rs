@@ -292,10 +292,12 @@ pub(crate) mod channel {
 
         pub(crate) fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvTimeoutError> {
             let mut state = self.0.state.lock();
-            if let Err(TryRecvError::Empty) = state.take().map(|message| state.sent.push_front(message)) {
+            let mut taken = state.take();
+            if let Err(TryRecvError::Empty) = taken {
                 self.0.bell.wait_until(&mut state, deadline);
+                taken = state.take();
             }
-            state.take().map_err(|error| match error {
+            taken.map_err(|error| match error {
                 TryRecvError::Empty => RecvTimeoutError::Timeout,
                 TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
             })
