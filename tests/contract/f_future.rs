@@ -10,7 +10,9 @@ use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use concurrent_futures::{Error, Executor, Future, Promise, ReturnWhen, SharedFuture, wait, wait_timeout};
+use concurrent_futures::{
+    Error, Executor, Future, Promise, ReturnWhen, SharedFuture, as_completed, wait, wait_timeout,
+};
 
 use crate::common::by_hand::{fail, is_failure, state, told};
 use crate::common::{
@@ -44,6 +46,7 @@ contract!(
         f12_a_callback_that_panics_does_not_harm_the_worker,
         f13_the_future_is_done_when_its_callbacks_run,
         f14_waiters_wake_before_callbacks_run,
+        f14_an_error_is_given_before_callbacks_have_run,
         f14_shutdown_waits_for_callbacks,
         f15_cancel_runs_the_callbacks_before_it_returns,
         f17_try_result_is_what_there_is_now,
@@ -298,11 +301,12 @@ fn f11_callbacks_run_in_the_thread_that_ends_the_call<E: Executor>(make: impl Fn
     arrival.release();
     let by_worker = by_worker.recv().unwrap();
     assert!(by_worker.starts_with(here) && by_worker != us, "in a worker's thread of this process");
-    runs.wait();
-    assert_eq!(caller(&runs).recv().as_ref(), Ok(&us), "over already: in the thread that adds it");
     let worker = runs.result().unwrap();
     assert!(!worker.starts_with(here) || worker == by_worker, "a thread that runs calls ends them itself");
 
+    let over = executor.submit(who, ());
+    over.wait();
+    assert_eq!(caller(&over).try_recv().as_ref(), Ok(&us), "over already: in the thread that adds it");
     executor.shutdown();
     let refused = executor.submit(who, ());
     assert_eq!(caller(&refused).try_recv().as_ref(), Ok(&us), "refused: over when `submit` returns");
@@ -412,23 +416,49 @@ fn f13_the_future_is_done_when_its_callbacks_run<E: Executor>(make: impl Fn(usiz
 fn f14_waiters_wake_before_callbacks_run<E: Executor>(make: impl Fn(usize) -> E) {
     let executor = make(1);
     let (gate, callback) = (Turnstile::new(), Gate::new());
-    let future = executor.submit(pass, gate.ticket(4));
-    let (tell, told) = mpsc::channel();
-    let waiter = callback.waiter();
+    let future = Arc::new(executor.submit(pass, gate.ticket(4)));
+    let (waiter, (tell, told)) = (callback.waiter(), mpsc::channel());
     future.add_done_callback(move |_| {
+        tell.send("begins").unwrap();
         waiter.wait();
-        tell.send("callback").unwrap();
+        tell.send("ends").unwrap();
+    });
+    type Way = fn(&Future<u32>);
+    let ways: [Way; 5] = [
+        |future| future.wait(),
+        |future| assert!(future.wait_timeout(LONG)),
+        |future| assert!(future.exception().is_none()),
+        |future| assert_eq!(wait([future], ReturnWhen::AllCompleted).done.len(), 1),
+        |future| assert_eq!(as_completed([future]).count(), 1),
+    ];
+    let waiting = ways.map(|way| {
+        let future = Arc::clone(&future);
+        blocked(move || way(&future))
     });
     gate.arrival().release();
     // The callback is held: these would hang if they waited for it.
-    future.wait();
+    waiting.into_iter().for_each(|thread| thread.join().unwrap());
     assert!(future.done());
-    assert_eq!(wait([&future], ReturnWhen::AllCompleted).done.len(), 1);
-    assert!(future.exception().is_none());
-    assert!(told.try_recv().is_err());
+    assert_eq!(told.recv(), Ok("begins"));
+    let future = Arc::into_inner(future).expect("the waiters are gone");
+    let result = blocked(move || future.result());
+    assert!(!result.is_finished() && told.try_recv().is_err());
     callback.open();
-    assert_eq!(future.result().unwrap(), 4);
-    assert_eq!(told.try_recv().as_deref(), Ok("callback"));
+    assert_eq!(result.join().unwrap().unwrap(), 4);
+    assert_eq!(told.try_recv(), Ok("ends"));
+}
+
+/// It is told, not moved: the callbacks can have it too.
+fn f14_an_error_is_given_before_callbacks_have_run<E: Executor>(make: impl Fn(usize) -> E) {
+    let executor = make(1);
+    let (gate, callback) = (Turnstile::new(), Gate::new());
+    let future = executor.submit(pass_and_panic, gate.ticket(4));
+    let waiter = callback.waiter();
+    future.add_done_callback(move |_| waiter.wait());
+    let result = blocked(move || future.result());
+    gate.arrival().release();
+    assert_eq!(panic_of(result.join().unwrap()).message(), "passed 4");
+    callback.open();
 }
 
 fn f14_shutdown_waits_for_callbacks<E: Executor + 'static>(make: impl Fn(usize) -> E) {
@@ -466,6 +496,8 @@ fn f15_cancel_runs_the_callbacks_before_it_returns<E: Executor>(make: impl Fn(us
     assert!(future.cancel());
     // When `cancel` returns they have run.
     assert_eq!(*seen.lock().unwrap(), Some((thread::current().id(), true)));
+    // And one that comes late runs at once.
+    assert!(told(&future).try_recv().unwrap().contains("cancelled"));
     arrival.release();
     held.wait();
 }
@@ -687,13 +719,15 @@ fn f12_a_callback_that_panics_stops_neither_the_others_nor_the_one_who_ends() {
 /// Nobody is there to catch it, but it is not silent: the panic hook tells of it.
 #[test]
 fn f12_the_panic_of_a_callback_is_told_by_the_panic_hook() {
-    let printed = alone(module_path!(), "f12_the_panic_of_a_callback_is_told_by_the_panic_hook", || {
-        let (promise, future) = Promise::new();
-        future.add_done_callback(|_| panic!("a callback that nobody hears"));
-        promise.fulfil(1);
-        assert_eq!(future.result().unwrap(), 1);
+    watchdog("F12", LIMIT, || {
+        let printed = alone(module_path!(), "f12_the_panic_of_a_callback_is_told_by_the_panic_hook", || {
+            let (promise, future) = Promise::new();
+            future.add_done_callback(|_| panic!("a callback that nobody hears"));
+            promise.fulfil(1);
+            assert_eq!(future.result().unwrap(), 1);
+        });
+        assert!(printed.is_none_or(|text| text.contains("a callback that nobody hears")));
     });
-    assert!(printed.is_none_or(|text| text.contains("a callback that nobody hears")));
 }
 
 #[test]
