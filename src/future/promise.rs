@@ -28,6 +28,15 @@ use crate::outcome::discard;
 /// assert_eq!(future.result()?, 42);
 /// # Ok::<(), concurrent_futures::Error>(())
 /// ```
+///
+/// It is kept once. This does not compile:
+///
+/// ```compile_fail,E0382
+/// # use concurrent_futures::Promise;
+/// let (promise, _future) = Promise::new();
+/// promise.fulfil(1);
+/// promise.fulfil(2);
+/// ```
 pub struct Promise<T: Send + 'static> {
     /// Absent once the duty is done.
     cell: Option<Arc<Cell<ByHand<T>>>>,

@@ -1,4 +1,7 @@
-//! E5: a task that has not started can be cancelled, and then never runs.
+//! E5: a task that has not started can be cancelled, and then never runs; and one that
+//! has started can be killed, where the engine can.
+//!
+//! Not here: what `cancel` says in which state, and who hears of it (parity F2, F6, F15, W6).
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
 //! E3: a panic or an `Err` is the error of its own future, and says all that is known.
+//!
+//! Not here: panics of every kind (parity F7).
 
 use std::error::Error as StdError;
 use std::fmt;

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::panic::panic_any;
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -44,6 +44,7 @@ contract!(
         f11_each_worker_runs_its_own_callbacks,
         f11_a_callback_may_submit_to_its_own_executor,
         f12_a_callback_that_panics_does_not_harm_the_worker,
+        f12_a_callback_may_panic_in_a_thread_that_unwinds,
         f13_the_future_is_done_when_its_callbacks_run,
         f14_waiters_wake_before_callbacks_run,
         f14_an_error_is_given_before_callbacks_have_run,
@@ -373,6 +374,22 @@ fn f12_a_callback_that_panics_does_not_harm_the_worker<E: Executor>(make: impl F
     assert_eq!(future.result().unwrap(), 1);
     assert_eq!(queued.result().unwrap(), before);
     assert_eq!(executor.submit(who, ()).result().unwrap(), before);
+}
+
+/// The executor is dropped by a panic, and cancels. A second panic that got out would abort.
+fn f12_a_callback_may_panic_in_a_thread_that_unwinds<E: Executor>(make: impl Fn(usize) -> E) {
+    let gate = Turnstile::new();
+    let mut futures = Vec::new();
+    let unwound = catch_unwind(AssertUnwindSafe(|| {
+        let executor = make(1);
+        futures.extend([executor.submit(pass, gate.ticket(0)), executor.submit(double, 1)]);
+        let arrival = gate.arrival();
+        futures[1].add_done_callback(|_| panic!("the second panic"));
+        futures[1].add_done_callback(move |_| arrival.release());
+        panic!("the first panic");
+    }));
+    assert_eq!(unwound.unwrap_err().downcast_ref(), Some(&"the first panic"));
+    assert_eq!(futures.iter().map(state).collect::<Vec<_>>(), ["done", "cancelled"]);
 }
 
 fn f13_a_callback_is_told_the_outcome<E: Executor>(make: impl Fn(usize) -> E) {
