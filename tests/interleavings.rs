@@ -54,6 +54,9 @@
 //! | `shutdown_by_a_worker` | a call that shuts its own pool down, `submit` | none |
 //! | `the_last_to_drop_the_pool_may_be_its_worker` | a call that drops its own pool, the other owner | none |
 //! | `a_submitter_that_was_woken_finds_the_worker_idle` | a worker that ends a call, the next `submit` | 5 |
+//! | `submit_and_a_worker_that_retires` | `submit`, a worker that leaves because it is idle | 3 |
+//! | `a_call_that_waits_for_another_and_the_worker_that_takes_it` | a waiter that runs what it waits for, another worker | 2 |
+//! | `a_worker_that_waits_and_the_one_that_stands_in` | a waiter, the worker hired in its place, who of them leaves | 2 |
 //! | `submit_and_an_initializer_that_fails` | `submit`, a worker that breaks the pool | none |
 //!
 //! In `src/pool/interleavings.rs`, which sees the queue itself:
@@ -789,6 +792,60 @@ fn the_last_to_drop_the_pool_may_be_its_worker() {
         let future = pool.spawn(move || Arc::into_inner(inside).is_some());
         drop(pool);
         future.result().unwrap()
+    });
+}
+
+#[test]
+fn submit_and_a_worker_that_retires() {
+    explore(Some(3), ["value"], || {
+        let builder = ThreadPoolExecutor::builder().max_workers(1);
+        let pool = builder.idle_timeout(Duration::ZERO).build().unwrap();
+        pool.spawn(|| ()).result().unwrap();
+        // It finds the worker, or one is hired: nobody strands.
+        let ending = kind(&pool.spawn(|| 7).result());
+        pool.shutdown();
+        assert_eq!(workers(&pool), 0);
+        ending
+    });
+}
+
+#[test]
+fn a_call_that_waits_for_another_and_the_worker_that_takes_it() {
+    explore(Some(2), ["by another", "by the waiter"], || {
+        let pool = Arc::new(pool(2));
+        let own = Arc::clone(&pool);
+        let outer = pool.spawn(move || {
+            let runs = Count::default();
+            let run = runs.clone();
+            let inner = own.spawn(move || {
+                run.add();
+                thread::current().id()
+            });
+            let by = inner.result().unwrap();
+            assert_eq!(runs.get(), 1, "once");
+            if by == thread::current().id() { "by the waiter" } else { "by another" }
+        });
+        let ending = outer.result().unwrap();
+        pool.shutdown();
+        ending
+    });
+}
+
+#[test]
+fn a_worker_that_waits_and_the_one_that_stands_in() {
+    explore(Some(2), ["in time", "too late"], || {
+        let pool = Arc::new(pool(1));
+        let own = Arc::clone(&pool);
+        let outer = pool.spawn(move || {
+            let inner = own.spawn(|| ());
+            // With a limit it does not run the call itself.
+            (inner.wait_timeout(LIMIT), inner)
+        });
+        let (in_time, inner) = outer.result().unwrap();
+        pool.shutdown();
+        assert!(inner.done());
+        assert_eq!(workers(&pool), 0);
+        if in_time { "in time" } else { "too late" }
     });
 }
 

@@ -69,15 +69,17 @@ pub struct Map<'a, R> {
 type Payload = Box<dyn Any + Send>;
 
 struct Feed<'a, R> {
-    /// Pulls a chunk and submits it, or refuses it with an error that is given. An input may
-    /// give its last chunk and a panic.
-    next: Box<dyn FnMut(Option<Error>) -> (Option<Submitted<R>>, Result<(), Payload>) + Send + 'a>,
+    /// Pulls a chunk and submits it, or refuses it with an error that is given.
+    next: Box<dyn FnMut(Option<Error>) -> Pulled<R> + Send + 'a>,
     /// The least number of items that are still to come, and the most.
     left: (usize, Option<usize>),
 }
 
 /// The future of a chunk, and how many items it has.
 type Submitted<R> = (Future<Outcomes<R>>, usize);
+
+/// What an input gave: it may give its last chunk and a panic.
+type Pulled<R> = (Option<Submitted<R>>, Result<(), Payload>);
 
 struct Chunk<R> {
     future: Future<Outcomes<R>>,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use explore::{ALL, Count, explore};
 use loom::thread;
 
-use super::queue::{Queue, Refusal, Seat};
+use super::queue::{Queue, Refusal, Seat, Turn};
 use super::{Context, Hiring, Item, Pool};
 use crate::error::Error;
 use crate::future::{Future, Promise};
@@ -67,10 +67,18 @@ fn push_and_close_and_a_worker() {
     });
 }
 
+fn next<I>(seat: &Seat<'_, I>) -> Option<I> {
+    match seat.next(None) {
+        Turn::Task(item) => Some(item),
+        Turn::Over => None,
+        Turn::Idle => unreachable!("it waits for ever"),
+    }
+}
+
 /// All that a worker gets from `queue`, to its end.
 fn work<I>(queue: &Queue<I>) -> Vec<I> {
     let seat = Seat::at(queue);
-    std::iter::from_fn(|| seat.next()).collect()
+    std::iter::from_fn(|| next(&seat)).collect()
 }
 
 #[test]
@@ -84,7 +92,7 @@ fn two_pushes_and_one_idle_worker() {
             let (queue, hired) = (Arc::clone(&queue), hired.clone());
             thread::spawn(move || assert!(queue.push(item, || hired.add()).is_ok()))
         });
-        let mut got = [seat.next().unwrap(), seat.next().unwrap()];
+        let mut got = [next(&seat).unwrap(), next(&seat).unwrap()];
         for pusher in pushers {
             pusher.join().unwrap();
         }
@@ -124,7 +132,7 @@ fn break_and_push_and_a_worker() {
 #[test]
 fn close_and_break() {
     explore(ALL, ["broken"], || {
-        let queue = Arc::new(Queue::<i32>::new());
+        let queue = Arc::new(Queue::<i32>::new(None));
         let closer = thread::spawn({
             let queue = Arc::clone(&queue);
             move || queue.close()
@@ -176,12 +184,12 @@ impl Context for Lucky {
 
 fn submit(pool: &Arc<Pool<Lucky>>) -> Future<&'static str> {
     let (promise, future) = Promise::new();
-    pool.submit(Task(promise));
+    pool.submit(Task(promise), pool.place());
     future
 }
 
 fn pool(lucky: usize) -> Arc<Pool<Lucky>> {
-    let hiring = Hiring { max_workers: 2, name_prefix: "worker".into(), stack_size: None };
+    let hiring = Hiring { max_workers: 2, name_prefix: "worker".into(), ..Hiring::default() };
     Pool::of(hiring, move |number| Lucky(number < lucky))
 }
 

@@ -304,7 +304,12 @@ pub(crate) mod channel {
         }
 
         pub(crate) fn recv_timeout(&self, _limit: Duration) -> Result<T, RecvTimeoutError> {
-            self.recv_deadline(Instant::now())
+            let received = self.recv_deadline(Instant::now());
+            if received.is_err() {
+                // Whoever comes back at once would do so for ever: another has to go on first.
+                loom::thread::yield_now();
+            }
+            received
         }
 
         pub(crate) fn try_iter(&self) -> impl Iterator<Item = T> {
