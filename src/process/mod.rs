@@ -55,6 +55,9 @@ const LIMIT: u64 = 1 << 36;
 /// its stdin is empty. Lines of `println!` arrive whole; `eprintln!` with arguments is written in
 /// pieces by the standard library, so lines of several processes can mix: format them first.
 ///
+/// A callback runs in a thread of the pool, the one whose worker ended the call. If it waits for
+/// another call of the pool, one more worker stands in until it goes on.
+///
 /// One queue, first in, first out, without a bound unless
 /// [`max_pending`](ProcessPoolBuilder::max_pending) sets one. A call costs two messages over pipes:
 /// some tens of microseconds, so hand over work in pieces of a millisecond or more, or in chunks

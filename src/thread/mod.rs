@@ -31,7 +31,10 @@ use crate::task::{self, Closure, Task};
 /// Its own `submit`, `map`, … take any closure and any value that can be sent to a thread, more
 /// than those of the trait [`Executor`] allow.
 ///
-/// A call that waits for another call of the same pool occupies a worker meanwhile.
+/// A call that waits for another call of the same pool does not hang, however few workers there
+/// are: if that call is still queued, the one who waits runs it, in its own thread. It never runs a call
+/// that it does not wait for. With a limit (`result_timeout`, …) it does not run it, but another
+/// worker stands in meanwhile.
 ///
 /// ```
 /// use concurrent_futures::ThreadPoolExecutor;
