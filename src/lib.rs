@@ -44,17 +44,9 @@
 //!
 //! # From Python
 //!
-//! | Python | here |
-//! |---|---|
-//! | `with ThreadPoolExecutor(4) as pool:` | `let pool = ThreadPoolExecutor::new(4)?;` in a block: dropping it waits |
-//! | `pool.submit(pow, 2, 10)` | `pool.submit(\|(a, b)\| …, (2, 10))` |
-//! | `future.result()`, `future.result(1.5)` | [`future.result()`](Future::result), [`future.result_timeout(…)`](Future::result_timeout) |
-//! | an exception in the function | a panic: [`Error::Panicked`]; or an `Err`, with [`try_submit`](Executor::try_submit): [`Error::Raised`] |
-//! | `pool.map(f, xs)`, `chunksize=`, `buffersize=`, `timeout=` | [`pool.map(f, xs)`](Executor::map), [`MapOptions`] |
-//! | `wait(fs, return_when=FIRST_COMPLETED)` | [`wait(fs, ReturnWhen::FirstCompleted)`](wait()) |
-//! | `{pool.submit(f, url): url for url in urls}` | pairs: `urls.map(\|url\| (url, pool.submit(f, url)))`, which [`as_completed`] gives back |
-//! | `if __name__ == "__main__":` | [`init()`](init) on the first line of `main` |
-//! | `BrokenProcessPool` for all | [`Error::WorkerDied`] for one, and the pool goes on |
+//! The names are Python's, with three changes: a pool that is dropped waits, as `with` does; a call has
+//! one argument, so several are a tuple; errors are values, [`Error`]. [`coming_from_python`] has
+//! every idiom with ours beside it, and where we differ on purpose.
 //!
 //! # Promises
 //!
@@ -155,6 +147,10 @@ macro_rules! init_tests {
         };
     };
 }
+
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("coming_from_python.md")]
+pub mod coming_from_python {}
 
 /// The README's code compiles and runs.
 #[cfg(doctest)]
