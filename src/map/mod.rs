@@ -230,7 +230,7 @@ impl<'a, R> Map<'a, R> {
                 self.feed = None;
             }
             let Some(feed) = &mut self.feed else { return };
-            let (chunk, end) = (feed.next)(late.then(|| too_late(self.limit)));
+            let (chunk, end) = (feed.next)(late.then(|| too_late(self.submitted, self.limit)));
             if let Some((_, items)) = &chunk {
                 feed.left.0 = feed.left.0.saturating_sub(*items);
                 feed.left.1 = feed.left.1.map(|most| most.saturating_sub(*items));
@@ -255,7 +255,7 @@ impl<'a, R> Map<'a, R> {
     /// Makes the results of a chunk the current ones.
     fn open(&mut self, chunk: Chunk<R>) {
         let Chunk { future, first, items } = chunk;
-        let outcome = self.wait_for(future);
+        let outcome = self.wait_for(future, first);
         let outcomes = match outcome {
             // A worker that answers with another number of results than it was given items.
             Ok(mut outcomes) => {
@@ -271,7 +271,7 @@ impl<'a, R> Map<'a, R> {
     }
 
     /// The outcome of a chunk, within what is left of the time.
-    fn wait_for(&mut self, future: Future<Outcomes<R>>) -> Result<Outcomes<R>, Error> {
+    fn wait_for(&mut self, future: Future<Outcomes<R>>, first: usize) -> Result<Outcomes<R>, Error> {
         let Some(deadline) = self.deadline else { return future.result() };
         if !self.expired && !future.wait_timeout(deadline.saturating_duration_since(Instant::now())) {
             self.expire();
@@ -282,7 +282,7 @@ impl<'a, R> Map<'a, R> {
             return future.result();
         }
         forget(&future);
-        Err(too_late(self.limit))
+        Err(too_late(first, self.limit))
     }
 
     /// The next of the current results, and its index.
@@ -359,8 +359,9 @@ fn pull<A>(items: &mut impl Iterator<Item = A>, size: usize) -> (Vec<A>, Result<
     (chunk, end)
 }
 
-fn too_late(limit: Option<Duration>) -> Error {
-    Error::TimedOut { what: "an item of a map".into(), limit: limit.unwrap_or_default() }
+/// `first` is the first item of its chunk.
+fn too_late(first: usize, limit: Option<Duration>) -> Error {
+    Error::TimedOut { what: format!("item {first} of a map"), limit: limit.unwrap_or_default() }
 }
 
 fn failed<T: Send + 'static>(error: Error) -> Future<T> {
