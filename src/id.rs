@@ -1,9 +1,9 @@
-//! What names a call: the number of its future and the name of its function.
+//! What names a call: the number of its future, the name of its function, the number of its pool.
 
 use std::fmt;
 
 use crate::sync::Ordering;
-use crate::sync::statics::AtomicU64;
+use crate::sync::statics::{AtomicU32, AtomicU64};
 
 /// The number of a future, unique in its process; it names the call in every error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,5 +43,19 @@ pub struct TaskRef {
 impl fmt::Display for TaskRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}` (task {})", self.name, self.id)
+    }
+}
+
+/// The number of a pool, unique in its process: where a call is queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Home(u32);
+
+impl Home {
+    /// Of calls that are in no pool.
+    pub(crate) const NONE: Home = Home(0);
+
+    pub(crate) fn next() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        Home(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 }

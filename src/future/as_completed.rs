@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::block::deadline_after;
 use super::cell::Want;
-use super::home::{StandIn, help};
+use super::own_pool::{StandIn, help};
 use super::wait::AsFuture;
 use super::watch::Watcher;
 use crate::error::Error;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::cell::{Want, Watch};
-use super::home::{StandIn, help};
+use super::own_pool::{StandIn, help};
 use super::watch::Watcher;
 use crate::error::Error;
 use crate::sync::{Parker, thread, thread_local};

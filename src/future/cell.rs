@@ -10,10 +10,10 @@ use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::home::Home;
 use super::state::{Phase, State, Stop, Value};
 use super::watch::{Callback, Watcher, Watchers};
 use crate::error::Error;
+use crate::id::Home;
 use crate::id::{FutureId, TaskRef};
 use crate::outcome::{discard, is_running_here, shielded};
 use crate::sync::{Mutex, thread};

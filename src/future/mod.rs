@@ -8,7 +8,7 @@ mod as_completed;
 mod block;
 pub(crate) mod cell;
 mod handle;
-pub(crate) mod home;
+pub(crate) mod own_pool;
 mod promise;
 mod shared;
 pub(crate) mod state;

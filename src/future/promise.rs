@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::cell::describe;
 use super::cell::{Cell, Job, Watch};
 use super::handle::Future;
-use super::home::Home;
 use crate::error::Error;
+use crate::id::Home;
 use crate::id::TaskRef;
 use crate::outcome::discard;
 

@@ -21,9 +21,9 @@
 
 use std::sync::Arc;
 
-use super::home::Home;
 use super::watch::Watchers;
 use crate::error::Error;
+use crate::id::Home;
 use crate::sync::thread::ThreadId;
 
 /// A future's state; `T` is its value, `J` the job that will make it.

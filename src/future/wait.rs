@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::block::deadline_after;
 use super::cell::{Want, Watch};
 use super::handle::Future;
-use super::home::{StandIn, help};
+use super::own_pool::{StandIn, help};
 use super::shared::SharedFuture;
 use super::watch::Watcher;
 use crate::sync::channel;

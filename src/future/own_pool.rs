@@ -14,22 +14,8 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::cell::Watch;
-use crate::sync::statics::AtomicU32;
-use crate::sync::{Ordering, thread_local};
-
-/// The number of the pool in which a call is queued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Home(u32);
-
-impl Home {
-    /// Of calls that are in no pool.
-    pub(crate) const NONE: Home = Home(0);
-
-    pub(crate) fn next() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(1);
-        Home(NEXT.fetch_add(1, Ordering::Relaxed))
-    }
-}
+use crate::id::Home;
+use crate::sync::thread_local;
 
 /// A pool, as one of its workers sees it.
 pub(crate) trait Employer: Send + Sync {
