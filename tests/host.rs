@@ -30,6 +30,11 @@ concurrent_futures::init_tests!();
 fn role_entry() {
     let Some(role) = my_role() else { return };
     let _watchdog = Watchdog::new("a role");
+    // A test that a shell runs in the background inherits that they are ignored.
+    for signal in [libc::SIGINT, libc::SIGHUP] {
+        // SAFETY: the default disposition runs no code.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
     match role.as_str() {
         "leaving" => leaving(),
         "unwinding" => unwinding(),
