@@ -34,6 +34,7 @@
 //! | `fulfil_with_a_callback_and_await` | the same while a callback looks at the value | none |
 //! | `fulfil_and_the_latest_waker` | `fulfil`, two polls with two wakers | none |
 //! | `wait_for_the_first_of_two_and_a_cancel` | `wait`, `fulfil` of both, `cancel` of one | 3 |
+//! | `wait_for_the_first_of_two_while_the_other_stays_open` | `wait`, `fulfil` of one | none |
 //! | `wait_for_all_of_two` | `wait`, `fulfil` of each by a thread of its own | 4 |
 //! | `wait_for_the_first_error` | `wait`, `fulfil` of one, drop of the other's promise | 4 |
 //! | `wait_timeout_and_fulfil` | `fulfil`, a `wait` that gives up and unwatches | none |
@@ -57,7 +58,7 @@
 //! | `submit_and_a_worker_that_retires` | `submit`, a worker that leaves because it is idle | 3 |
 //! | `a_call_that_waits_for_another_and_the_worker_that_takes_it` | a waiter that runs what it waits for, another worker | 2 |
 //! | `a_worker_that_waits_and_the_one_that_stands_in` | a waiter, the worker hired in its place, who of them leaves | 2 |
-//! | `submit_and_an_initializer_that_fails` | `submit`, a worker that breaks the pool | none |
+//! | `submit_and_an_initializer_that_fails` | `submit`, a worker that breaks the pool, `shutdown` | none |
 //!
 //! In `src/pool/interleavings.rs`, which sees the queue itself:
 //!
@@ -535,6 +536,18 @@ fn wait_for_the_first_of_two_and_a_cancel() {
 }
 
 #[test]
+fn wait_for_the_first_of_two_while_the_other_stays_open() {
+    explore(ALL, [vec![1]], || {
+        let (first_promise, first) = Promise::new();
+        let (_second_promise, second) = Promise::<i32>::new();
+        let worker = fulfil(first_promise, 1);
+        let waited = wait([(1, &first), (2, &second)], ReturnWhen::FirstCompleted);
+        worker.join().unwrap();
+        waited.done.iter().map(|(number, _)| *number).collect()
+    });
+}
+
+#[test]
 fn wait_for_all_of_two() {
     explore(Some(4), [2], || {
         let (first_promise, first) = Promise::new();
@@ -868,6 +881,8 @@ fn submit_and_an_initializer_that_fails() {
             .build()
             .unwrap();
         let futures = [1, 2].map(|_| pool.spawn(|| ()));
+        pool.shutdown();
+        assert!(futures.iter().all(Future::done), "the last one out has failed them");
         futures.map(|future| kind(&future.result()))
     });
 }

@@ -11,27 +11,29 @@ pub(crate) const ALL: Option<usize> = None;
 
 /// Runs `model` in every interleaving within `bound` preemptions, and wants to see each of
 /// `endings` and no other: a race that can end in two ways must do so here.
-pub(crate) fn explore<E: Ord + Debug + Send + 'static>(
+pub(crate) fn explore<E: Ord + Clone + Debug + Send + Sync + 'static>(
     bound: Option<usize>,
     endings: impl IntoIterator<Item = E>,
     model: impl Fn() -> E + Send + Sync + 'static,
 ) {
-    let seen = Arc::new(Mutex::new((0_u64, BTreeSet::new())));
+    let endings: BTreeSet<E> = endings.into_iter().collect();
+    let journal = Arc::new(Mutex::new((0_u64, BTreeSet::new())));
+    let (allowed, seen) = (endings.clone(), Arc::clone(&journal));
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = bound;
     builder.max_branches = 10_000;
-    let journal = Arc::clone(&seen);
     builder.check(move || {
         let ending = model();
-        let mut journal = journal.lock().unwrap();
-        journal.0 += 1;
-        journal.1.insert(ending);
+        assert!(allowed.contains(&ending), "the race ended in {ending:?}");
+        let mut seen = seen.lock().unwrap();
+        seen.0 += 1;
+        seen.1.insert(ending);
     });
-    let (interleavings, seen) = &*seen.lock().unwrap();
+    let (interleavings, seen) = &*journal.lock().unwrap();
     let name = std::thread::current().name().unwrap_or("a model").to_owned();
     let bound = bound.map_or("no bound".to_owned(), |bound| format!("at most {bound} preemptions"));
     println!("{name}: {interleavings} interleavings, {bound}");
-    assert_eq!(*seen, endings.into_iter().collect(), "the ways in which the race ended, and those it has");
+    assert_eq!(*seen, endings, "the ways in which the race ended, and those in which it can");
 }
 
 /// Counts. The model checker does not look at it, so it is read when the threads have been joined,

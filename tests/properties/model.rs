@@ -226,6 +226,10 @@ impl World {
         self.calls[call].released = true;
     }
 
+    pub(crate) fn release_all(&mut self) {
+        self.calls.iter_mut().for_each(|call| call.released = true);
+    }
+
     pub(crate) fn open_the_turnstile(&mut self) {
         self.open = true;
     }
@@ -560,6 +564,10 @@ impl Worlds {
             moves == 0
         };
         self.0.iter().filter(is_final).cloned().collect()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
     }
 
     /// Is it so in every world, now?

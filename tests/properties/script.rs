@@ -93,7 +93,7 @@ pub(crate) enum Step {
     Forget(Number),
     /// With a time limit of zero, unless it returns by itself.
     Wait(ReturnWhen, Calls),
-    /// Waits in another thread; when it sleeps, those it waits for are released.
+    /// Waits in another thread; when it sleeps, all calls there are so far are released.
     WaitAndRelease(ReturnWhen, Calls),
     /// The second are pushed when the first future has come out.
     AsCompleted(Calls, Calls),

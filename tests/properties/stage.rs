@@ -339,6 +339,10 @@ struct Stage<E> {
     worlds: Worlds,
 }
 
+/// With more worlds than this the script settles, whether it says so or not: few scripts come
+/// here, and these would take longer than all others together.
+const MANY: usize = 40;
+
 impl<E: Engine> Stage<E> {
     fn new(workers: usize, rules: Rules) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
@@ -362,6 +366,9 @@ impl<E: Engine> Stage<E> {
         for (number, step) in script.iter().enumerate() {
             at.store(number, Ordering::Relaxed);
             self.take_step(number, step)?;
+            if self.worlds.count() > MANY {
+                self.settle()?;
+            }
             self.settled = *step == Step::Settle;
         }
         at.store(script.len(), Ordering::Relaxed);
@@ -580,8 +587,8 @@ impl<E: Engine> Stage<E> {
         self.worlds.act(&Some(seen), |world| world.take(call))
     }
 
-    /// Waits for what ends by itself. `releasing`: waits in another thread, and lets those go for
-    /// whom it waits when it sleeps.
+    /// Waits for what ends by itself. `releasing`: waits in another thread, and lets
+    /// everybody go when that one sleeps.
     fn wait(&mut self, when: ReturnWhen, Calls(calls): &Calls, releasing: bool) -> Result<(), String> {
         for call in calls {
             self.hand(*call)?;
@@ -599,7 +606,7 @@ impl<E: Engine> Stage<E> {
         };
         let mut then = self.worlds.clone();
         if releasing {
-            items().for_each(|(call, _)| then.change(|world| world.release(call)));
+            then.change(World::release_all);
         }
         let certain = then.finals().iter().all(returns);
         let waited = match (certain, releasing) {
@@ -608,7 +615,7 @@ impl<E: Engine> Stage<E> {
             (true, true) => {
                 let waited = while_it_sleeps(
                     || wait(items(), when),
-                    || items().for_each(|(call, _)| self.calls[call].release()),
+                    || self.calls.iter().for_each(|call| call.release()),
                 );
                 self.worlds = then;
                 waited
@@ -625,8 +632,15 @@ impl<E: Engine> Stage<E> {
             }
             self.worlds.look(&over, |world| world.is_over(call))?;
         }
-        if certain {
-            self.worlds.look(&true, returns)?;
+        let enough = |world: &World| match when {
+            ReturnWhen::FirstCompleted => !done.is_empty(),
+            ReturnWhen::FirstException => done.iter().any(|call| world.failed(*call)),
+            ReturnWhen::AllCompleted => false,
+        };
+        if certain && !not_done.is_empty() {
+            self.worlds
+                .look(&true, enough)
+                .map_err(|_| format!("it returned too early, with {done:?} done and {not_done:?} not"))?;
         }
         Ok(())
     }
@@ -792,10 +806,11 @@ impl<E: Engine> Stage<E> {
             self.worlds.change(World::open_the_turnstile);
             self.worlds.change(|world| world.close(cancelling));
         }
-        self.worlds.look(&true, World::is_idle)
+        self.worlds.look(&true, World::is_idle)?;
+        self.see()
     }
 
-    /// Waits for all that must come; then what can be seen must be what a world shows.
+    /// Waits for all that must come, and looks.
     fn settle(&mut self) -> Result<(), String> {
         let finals = self.worlds.finals();
         let all = |so: &dyn Fn(&World) -> bool| finals.iter().all(so);
@@ -814,6 +829,11 @@ impl<E: Engine> Stage<E> {
                 _ => {}
             }
         }
+        self.see()
+    }
+
+    /// What can be seen of the calls, and what has been told, must be what a world shows.
+    fn see(&mut self) -> Result<(), String> {
         for call in 0..self.calls.len() {
             self.hand(call)?;
             let phase = self.calls[call].read().as_ref().map(Handle::phase);
