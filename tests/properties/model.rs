@@ -271,6 +271,11 @@ impl World {
     }
 
     /// `cancelling`: also what has not started is cancelled.
+    /// Is what is submitted refused?
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     pub(crate) fn close(&mut self, cancelling: bool) {
         self.closed = true;
         if cancelling {

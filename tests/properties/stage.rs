@@ -703,7 +703,7 @@ impl<E: Engine> Stage<E> {
     ) -> Result<(), String> {
         // A chunk is no larger than the buffer.
         let size = chunksize.min(buffersize.unwrap_or(chunksize));
-        let sizes: Vec<usize> = (0..items).step_by(size).map(|start| size.min(items - start)).collect();
+        let mut sizes: Vec<usize> = (0..items).step_by(size).map(|start| size.min(items - start)).collect();
         let first = self.calls.len();
         for _ in &sizes {
             self.mention(Start::Free, Ending::Returns);
@@ -737,6 +737,10 @@ impl<E: Engine> Stage<E> {
                     world.set_hand(call, Hand::Nothing);
                 });
                 submitted += 1;
+                if buffersize.is_some() && worlds.all(World::is_closed) {
+                    // A refusal is the end of what is pulled.
+                    sizes.truncate(submitted);
+                }
             }
             submitted
         };
@@ -747,10 +751,17 @@ impl<E: Engine> Stage<E> {
                 // `next` would submit what there is room for now, and wait for this chunk.
                 let mut then = self.worlds.clone();
                 let submitted = fill(&mut then, item);
-                if !then.finals().iter().all(|world| world.is_over(call)) {
+                let is_there = item / size < submitted;
+                if is_there && !then.finals().iter().all(|world| world.is_over(call)) {
                     break;
                 }
                 (self.worlds, ready) = (then, submitted);
+                if item / size >= ready {
+                    if map.next().is_some() {
+                        return Err(format!("a result {item} behind the refusal"));
+                    }
+                    break;
+                }
             }
             let Some(result) = map.next() else { return Err(format!("no result {item}")) };
             let seen = Phase::Over(outcome(result.as_ref()));
