@@ -2,6 +2,8 @@
 //!
 //! Not here: which items wait for which (`tests/contract/map.rs`).
 
+use std::sync::{Arc, Mutex};
+
 use concurrent_futures::{
     Error, Executor, Map, MapOptions, ProcessPoolExecutor, SerialExecutor, ThreadPoolExecutor,
 };
@@ -36,14 +38,17 @@ fn fate_of_try_halve(n: i64) -> Fate {
     if n % 5 == 0 { Fate::Err(format!("{n} is fivefold")) } else { fate_of_halve(n) }
 }
 
-fn fates(map: Map<'_, i64>) -> Vec<Fate> {
-    map.map(|outcome| match outcome {
+fn fate(outcome: Result<i64, Error>) -> Fate {
+    match outcome {
         Ok(value) => Fate::Value(value),
         Err(Error::Panicked { panic, .. }) => Fate::Panic(panic.message().to_owned()),
         Err(Error::Raised { error, .. }) => Fate::Err(error.to_string()),
         Err(error) => panic!("{error:?}"),
-    })
-    .collect()
+    }
+}
+
+fn fates(map: Map<'_, i64>) -> Vec<Fate> {
+    map.map(fate).collect()
 }
 
 prop_compose! {
@@ -99,12 +104,48 @@ fn a_part_of_a_map_is_a_part_of_the_serial_map(executor: &impl Executor, cases: 
     });
 }
 
+/// Out of order every item has its own index and its own result, and is reported once.
+fn an_unordered_map_is_the_serial_map_in_another_order(executor: &impl Executor, cases: u32) {
+    check(cases, (items(), options()), |(items, options)| {
+        let expected: Vec<Fate> = items.iter().copied().map(fate_of_try_halve).collect();
+        let reports = Arc::new(Mutex::new(Vec::new()));
+        let report = Arc::clone(&reports);
+        let options = options.on_item_done(move |index, outcome| {
+            report.lock().unwrap().push((index, outcome.is_ok()));
+        });
+        let map = executor.try_map_with(try_halve, items, options).unordered();
+        prop_assert_eq!(map.len(), expected.len());
+        let mut seen: Vec<(usize, Fate)> = map.map(|(index, outcome)| (index, fate(outcome))).collect();
+        seen.sort_by_key(|(index, _)| *index);
+        prop_assert_eq!(&seen, &expected.iter().cloned().enumerate().collect::<Vec<_>>());
+        let mut reports = reports.lock().unwrap().clone();
+        reports.sort_unstable();
+        let all = expected.iter().map(|fate| matches!(fate, Fate::Value(_))).enumerate();
+        prop_assert_eq!(reports, all.collect::<Vec<_>>());
+        Ok(())
+    });
+}
+
+/// What comes out of one that fails fast is the serial map up to its first error.
+fn a_map_that_fails_fast_ends_at_the_first_error(executor: &impl Executor, cases: u32) {
+    check(cases, (items(), options()), |(items, options)| {
+        let fates_of_all: Vec<Fate> = items.iter().copied().map(fate_of_halve).collect();
+        let good = fates_of_all.iter().take_while(|fate| matches!(fate, Fate::Value(_))).count();
+        let expected = &fates_of_all[..fates_of_all.len().min(good + 1)];
+        let map = executor.map_with(halve, items, options.fail_fast(true));
+        prop_assert_eq!(&fates(map)[..], expected);
+        Ok(())
+    });
+}
+
 #[test]
 fn map_of_the_serial_executor_is_the_serial_map() {
     watchdog("serial map", limit(), || {
         let executor = SerialExecutor::new();
         map_is_the_serial_map(&executor, 256);
         a_part_of_a_map_is_a_part_of_the_serial_map(&executor, 256);
+        an_unordered_map_is_the_serial_map_in_another_order(&executor, 256);
+        a_map_that_fails_fast_ends_at_the_first_error(&executor, 256);
     });
 }
 
@@ -114,6 +155,8 @@ fn map_of_threads_is_the_serial_map() {
         let executor = ThreadPoolExecutor::new(2).unwrap();
         map_is_the_serial_map(&executor, 256);
         a_part_of_a_map_is_a_part_of_the_serial_map(&executor, 256);
+        an_unordered_map_is_the_serial_map_in_another_order(&executor, 256);
+        a_map_that_fails_fast_ends_at_the_first_error(&executor, 256);
     });
 }
 
@@ -123,6 +166,8 @@ fn map_of_processes_is_the_serial_map() {
         let executor = ProcessPoolExecutor::new(2).unwrap();
         map_is_the_serial_map(&executor, 256);
         a_part_of_a_map_is_a_part_of_the_serial_map(&executor, 256);
+        an_unordered_map_is_the_serial_map_in_another_order(&executor, 256);
+        a_map_that_fails_fast_ends_at_the_first_error(&executor, 256);
     });
 }
 
