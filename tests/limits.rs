@@ -29,6 +29,7 @@ fn role_entry() {
         "no descriptors" => no_descriptors(),
         "no second worker" => no_second_worker(),
         "no replacement" => no_replacement(),
+        "no stand-in" => no_stand_in(),
         "one replacement less" => one_replacement_less(),
         "no threads" => no_threads(),
         "failing initialisers" => failing_initialisers(),
@@ -268,6 +269,28 @@ fn no_replacement() {
 fn p18_a_replacement_that_cannot_be_started_ends_the_rest_with_a_reason() {
     let _watchdog = Watchdog::new("p18_a_replacement_that_cannot_be_started_ends_the_rest_with_a_reason");
     applause(role("no replacement").spawn().unwrap());
+}
+
+/// A callback of the one worker waits for what is queued, and nobody can stand in.
+fn no_stand_in() {
+    let pool = pool(1);
+    let gate = Gate::new();
+    let first = pool.submit(wait_at, gate.path());
+    let visitor = gate.next();
+    let second = pool.submit(double, 2);
+    let (tell, told) = std::sync::mpsc::channel();
+    first.add_done_callback(move |_| tell.send(get(second)).unwrap());
+    limit_descriptors(3);
+    visitor.go_on();
+    let error = told.recv().unwrap().unwrap_err();
+    assert!(matches!(error, Error::Broken { .. }), "{error:?}");
+    limit_descriptors(256);
+}
+
+#[test]
+fn p24_a_callback_for_which_nobody_can_stand_in_does_not_wait_for_ever() {
+    let _watchdog = Watchdog::new("p24_a_callback_for_which_nobody_can_stand_in_does_not_wait_for_ever");
+    applause(role("no stand-in").spawn().unwrap());
 }
 
 /// Of two workers one leaves after its task, and there can be no other.

@@ -1,11 +1,12 @@
 //! Waiting inside a pool: a worker that would sleep for a call which is still queued in its own
 //! pool might sleep for ever, because every worker might. So it does not just sleep.
 //!
-//! | the call it waits for is                       | what the worker does                             |
-//! |------------------------------------------------|--------------------------------------------------|
-//! | queued in its own pool, and here (threads)     | takes it and runs it there and then              |
-//! | queued in its own pool, encoded (processes)    | sleeps; the pool lets another worker stand in    |
-//! | running, over, or of another pool              | sleeps                                           |
+//! | the call it waits for is                                  | what the worker does                          |
+//! |-----------------------------------------------------------|-----------------------------------------------|
+//! | queued in its own pool, and here (threads)                | takes it and runs it there and then           |
+//! | the same, but there is a limit, or calls nest very deep   | sleeps; the pool lets another worker stand in |
+//! | queued in its own pool, encoded (processes)               | sleeps; the pool lets another worker stand in |
+//! | running, over, or of another pool                         | sleeps                                        |
 //!
 //! The rule: it never runs a call that it does not wait for, which may need a lock that it holds.
 //! Not here: how a pool finds a stand-in (`pool/mod.rs`).
@@ -35,6 +36,14 @@ thread_local! {
     static EMPLOYER: RefCell<Option<Arc<dyn Employer>>> = const { RefCell::new(None) };
 }
 
+thread_local! {
+    /// Calls that this thread runs for one that waits, one inside the other.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Each nested call has its frames on the one stack of its thread.
+const DEEPEST: u32 = 32;
+
 /// Runs the life of a worker of the pool `home`.
 pub(crate) fn employed<R>(home: Home, employer: Arc<dyn Employer>, life: impl FnOnce() -> R) -> R {
     HOME.set(home);
@@ -55,7 +64,15 @@ fn my_home() -> Option<Home> {
 
 /// Runs one of `cells` here, the first that is queued in this thread's own pool. False: there is none.
 pub(super) fn help<'c>(mut cells: impl Iterator<Item = &'c dyn Watch>) -> bool {
-    my_home().is_some_and(|home| cells.any(|cell| cell.is_queued_at(home) && cell.run_here()))
+    let Some(home) = my_home() else { return false };
+    let depth = DEPTH.get();
+    if depth >= DEEPEST {
+        return false;
+    }
+    DEPTH.set(depth + 1);
+    let helped = cells.any(|cell| cell.is_queued_at(home) && cell.run_here());
+    DEPTH.set(depth);
+    helped
 }
 
 /// While it lives, another worker may stand in for this one.

@@ -136,9 +136,7 @@ impl<C: Context> Pool<C> {
             // With others at work the pool is only smaller than it may be. (They may have done
             // the task and left since.)
             Ok(Some(Err(error))) => {
-                if self.crew.lock().present == 0 && self.queue.len() > 0 {
-                    self.fail(&error);
-                }
+                self.fail_if_nobody_works(&error);
             }
             Err((item, refusal)) => {
                 let task = item.task();
@@ -201,7 +199,7 @@ impl<C: Context> Pool<C> {
         let mut crew = self.crew.lock();
         if let Err(error) = ended {
             // What the system refuses to one worker, others may have: a smaller pool goes on.
-            let others_go_on = matches!(error, Error::Spawn { .. }) && crew.present > 1;
+            let others_go_on = matches!(error, Error::Spawn { .. }) && crew.at_work() > 1;
             if !others_go_on {
                 drop(crew);
                 self.fail(&error);
@@ -246,6 +244,13 @@ impl<C: Context> Pool<C> {
             self.someone_left.notify_all();
         }
         is_too_large
+    }
+
+    /// No worker could be hired. Those who are away may be waiting for what is queued.
+    fn fail_if_nobody_works(&self, error: &Error) {
+        if self.crew.lock().at_work() == 0 && self.queue.len() > 0 {
+            self.fail(error);
+        }
     }
 
     /// The pool cannot go on: everything that is queued, and all that comes, ends with `cause`.
@@ -340,10 +345,11 @@ impl<C: Context> Employer for Pool<C> {
         crew.away += 1;
         self.hired.store(crew.at_work(), Ordering::Release);
         drop(crew);
-        // Whoever pushes after this look sees that one is away, and hires. If none can be hired,
-        // what this worker waits for has to wait for another that comes back.
-        if self.queue.is_short_of_workers() {
-            let _ = self.hire();
+        // Whoever pushes after this look sees that one is away, and hires.
+        if self.queue.is_short_of_workers()
+            && let Err(error) = self.hire()
+        {
+            self.fail_if_nobody_works(&error);
         }
     }
 

@@ -109,6 +109,32 @@ fn t10_calls_may_nest_deeply() {
     }
 }
 
+/// Each waits for the one behind it. One stack does not hold them all.
+#[test]
+fn t10_a_long_chain_of_waits_does_not_exhaust_the_stack() {
+    under_watchdog("a long chain", || {
+        const LENGTH: usize = 2000;
+        let pool = shared_pool(1);
+        let gate = Gate::new();
+        let waiter = gate.waiter();
+        let start = pool.spawn(move || waiter.wait());
+        let links: Arc<Vec<Mutex<Option<Future<usize>>>>> =
+            Arc::new((0..LENGTH).map(|_| Mutex::default()).collect());
+        for n in 0..LENGTH {
+            let rest = Arc::clone(&links);
+            let future = pool.spawn(move || {
+                let next = rest.get(n + 1).and_then(|next| next.lock().unwrap().take());
+                next.map_or(1, |next| next.result().unwrap() + 1)
+            });
+            *links[n].lock().unwrap() = Some(future);
+        }
+        let first = links[0].lock().unwrap().take().unwrap();
+        gate.open();
+        assert_eq!(first.result().unwrap(), LENGTH);
+        start.result().unwrap();
+    });
+}
+
 /// It may need what the waiting call holds.
 #[test]
 fn t10_who_waits_runs_only_what_it_waits_for() {
