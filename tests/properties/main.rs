@@ -4,8 +4,13 @@
 //! Not here: threads that race (`tests/futures.rs`), and what is random in the wire format (unit
 //! tests of `src/wire`).
 //!
+//! What fails is shrunk and printed as a test, to be pasted into the module `once` of its file; its
+//! seed is noted in a `.regressions` file beside it, which is committed too.
+//!
 //! `PROPTEST_CASES=20000 cargo test --test properties` runs every property that often, instead of
 //! as often as it says itself.
+//!
+//! Reading order of the scripts: `script.rs` → `model.rs` → `stage.rs` → `scripts.rs`.
 
 concurrent_futures::init_tests!();
 

@@ -98,6 +98,8 @@ struct Telling {
     outcome: Outcome,
     waker: Option<usize>,
     left: VecDeque<Callback>,
+    /// What the callback that runs will tell: others may see its deed before.
+    says: Option<Told>,
     /// The callbacks look at the value, so that nobody else can have it.
     lent: bool,
 }
@@ -433,7 +435,7 @@ impl World {
         let lent = outcome.is_value() && !callbacks.is_empty();
         let waker = self.calls[call].waker.take();
         if waker.is_some() || !callbacks.is_empty() {
-            let telling = Telling { call, outcome, waker, left: callbacks.into(), lent };
+            let telling = Telling { call, outcome, waker, left: callbacks.into(), says: None, lent };
             self.threads[thread].telling.push(telling);
         }
     }
@@ -445,9 +447,13 @@ impl World {
         if let Some(waker) = telling.waker.take() {
             return self.calls[call].told.push(Told::Waker(waker));
         }
+        if let Some(told) = telling.says.take() {
+            return self.calls[call].told.push(told);
+        }
         if let Some(Callback { who, deed }) = telling.left.pop_front() {
+            let depth = self.threads[thread].telling.len() - 1;
             let told = match deed {
-                Deed::Nothing => Told::Callback(who, outcome),
+                Deed::Nothing => return self.calls[call].told.push(Told::Callback(who, outcome)),
                 Deed::Submit(other) => {
                     self.submit(other);
                     Told::Callback(who, outcome)
@@ -457,7 +463,8 @@ impl World {
                     Told::Canceller(who, outcome, there.then(|| self.cancel_in(thread, other)))
                 }
             };
-            return self.calls[call].told.push(told);
+            self.threads[thread].telling[depth].says = Some(told);
+            return;
         }
         if telling.lent {
             // Meanwhile more may have come.

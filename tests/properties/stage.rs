@@ -651,7 +651,7 @@ impl<E: Engine> Stage<E> {
         }
         let all = first.iter().chain(second.iter().filter(|call| !first.contains(call)));
         let slots: Vec<_> = all.map(|call| (*call, Arc::clone(&self.calls[*call]))).collect();
-        let guards: Vec<_> = slots.iter().map(|(call, slot)| (*call, slot.read())).collect();
+        let guards = in_hand(&slots);
         let items = guards.iter().filter_map(|(call, handle)| Some((*call, handle.as_ref()?.as_future())));
         let finals = self.worlds.finals();
         let ends = |call: Number| finals.iter().all(|world| world.is_over(call));
