@@ -71,7 +71,8 @@ impl<F, A> StdError for Returned<F, A> {}
 /// (A capture without size, such as a unit struct, is made anew there.)
 ///
 /// Code that takes `&impl Executor` runs unchanged on every engine; `Box<dyn Executor>` chooses
-/// one at run time.
+/// one at run time. (With a `pool: &dyn Executor` in hand, write `(&pool).submit(…)`: the methods
+/// that take functions are those of the reference.)
 ///
 /// ```
 /// use concurrent_futures::{Error, Executor, SerialExecutor, ThreadPoolExecutor};

@@ -12,7 +12,7 @@ use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
@@ -225,6 +225,22 @@ fn a_shared_future_can_do_what_a_future_can() {
         is_failure(future.result());
         assert!(future.exception().is_some());
     }
+
+    // Callbacks before its end, after it, and when somebody has looked at the outcome.
+    let (promise, future) = Promise::<u32>::new();
+    let future = future.shared();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let add = |word: &'static str| {
+        let told = Arc::clone(&told);
+        future.add_done_callback(move |outcome| told.lock().unwrap().push((word, *outcome.unwrap())));
+    };
+    add("before");
+    assert!(told.lock().unwrap().is_empty());
+    promise.fulfil(3);
+    add("after");
+    assert_eq!(future.result().cloned().unwrap(), 3);
+    add("looked at");
+    assert_eq!(*told.lock().unwrap(), [("before", 3), ("after", 3), ("looked at", 3)]);
 
     let (_promise, future) = Promise::<u32>::new();
     let future = future.shared();

@@ -26,6 +26,7 @@
 //! | `result_timeout_and_fulfil_with_a_callback` | the same while callbacks look at the value | none |
 //! | `a_wake_up_that_comes_too_late_disturbs_no_other_wait` | `fulfil`, two waits of one thread and its one parker | none |
 //! | `two_readers_of_a_shared_future` | `fulfil`, two waiters, the move of the value to where both see it | 4 |
+//! | `a_reader_and_a_callback_of_a_shared_future` | `fulfil`, a reader, a callback that is added | 3 |
 //! | `fulfil_and_add_done_callback` | `fulfil`, a callback that is added, a waiter | none |
 //! | `cancel_and_add_done_callback` | `cancel`, a callback that is added | none |
 //! | `callbacks_run_in_the_order_in_which_they_were_added` | `fulfil`, callbacks before, at and after it | none |
@@ -301,6 +302,30 @@ fn two_readers_of_a_shared_future() {
 }
 
 // Callbacks.
+
+#[test]
+fn a_reader_and_a_callback_of_a_shared_future() {
+    explore(Some(3), [7], || {
+        let (promise, future) = Promise::new();
+        let future = future.shared();
+        let told = Count::default();
+        let worker = fulfil(promise, 7);
+        let caller = thread::spawn({
+            let (future, told) = (future.clone(), told.clone());
+            move || {
+                future.add_done_callback(move |outcome| {
+                    assert_eq!(outcome.ok(), Some(&7));
+                    told.add();
+                });
+            }
+        });
+        let value = *future.result().unwrap();
+        caller.join().unwrap();
+        worker.join().unwrap();
+        assert_eq!(told.get(), 1);
+        value
+    });
+}
 
 #[test]
 fn fulfil_and_add_done_callback() {

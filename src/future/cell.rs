@@ -212,6 +212,8 @@ pub(crate) trait Shared<T>: Watch {
     /// Moves the value out, or tells the error. `None`: it is not there yet, or lent.
     fn take(&self) -> Option<Result<T, Error>>;
     fn poll(&self, context: &mut Context<'_>) -> Poll<Result<T, Error>>;
+    /// Keeps `callback` for the end of the future. It comes back if that is behind it.
+    fn at_end(&self, callback: Callback<T>) -> Result<(), Callback<T>>;
     /// Runs `callback` when the future is over: later, or now, in this thread.
     /// It comes back from a future whose value was taken.
     fn on_done(&self, callback: Callback<T>) -> Result<(), Callback<T>>;
@@ -364,7 +366,15 @@ impl<J: Job> Shared<J::Output> for Cell<J> {
         }
     }
 
+    fn at_end(&self, callback: Callback<J::Output>) -> Result<(), Callback<J::Output>> {
+        let mut state = self.state.lock();
+        let Some(watchers) = state.value_watchers() else { return Err(callback) };
+        watchers.add_callback(callback);
+        Ok(())
+    }
+
     fn on_done(&self, callback: Callback<J::Output>) -> Result<(), Callback<J::Output>> {
+        // Not `at_end` first: between two locks another callback may be lent the value.
         let mut state = self.state.lock();
         if let Some(watchers) = state.value_watchers() {
             watchers.add_callback(callback);

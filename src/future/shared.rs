@@ -102,6 +102,18 @@ impl<T> SharedFuture<T> {
         self.0.future.wait_timeout(limit)
     }
 
+    /// As [`Future::add_done_callback`](super::Future::add_done_callback), also when the outcome has
+    /// been looked at.
+    pub fn add_done_callback(&self, callback: impl FnOnce(Result<&T, &Error>) + Send + 'static) {
+        if let Err(callback) = self.0.future.cell().at_end(Box::new(callback)) {
+            // Here it can be looked at by many, so it is not lent.
+            crate::outcome::shielded(|| match self.result() {
+                Ok(value) => callback(Ok(value)),
+                Err(error) => callback(Err(&error)),
+            });
+        }
+    }
+
     /// The future's number.
     #[must_use]
     pub fn id(&self) -> FutureId {
