@@ -21,7 +21,8 @@ static HOOK: RwLock<Option<Hook>> = RwLock::new(None);
 /// the last handle of a future goes and its error was not read, or the call of a future that was
 /// dropped ends with an error, `hook` is called with it, in the thread where that happens. Being cancelled
 /// is no error. A [`Map`](crate::Map) that was iterated has been read, as far as the caller
-/// liked; of one that was not, each task (a chunk of items) tells its first error.
+/// liked; of one that was not, each task (a chunk of items) tells its first error, unless options that
+/// look at every item (`on_item_done`, `fail_fast`) have read it.
 ///
 /// To say that the error of a future does not matter, add a callback that does nothing.
 ///
