@@ -56,6 +56,8 @@ pub struct AsCompleted<I: AsFuture> {
     /// The items that have not been yielded, by number; empty slots are in `free`.
     items: Vec<Option<I>>,
     free: Vec<usize>,
+    /// All slots before this one are empty.
+    lowest: usize,
     left: usize,
     mailbox: Sender<usize>,
     arrivals: Receiver<usize>,
@@ -65,7 +67,7 @@ impl<I: AsFuture> Default for AsCompleted<I> {
     /// An empty one, to be filled by [`push`](AsCompleted::push).
     fn default() -> Self {
         let (mailbox, arrivals) = channel::unbounded();
-        AsCompleted { items: Vec::new(), free: Vec::new(), left: 0, mailbox, arrivals }
+        AsCompleted { items: Vec::new(), free: Vec::new(), lowest: 0, left: 0, mailbox, arrivals }
     }
 }
 
@@ -84,6 +86,7 @@ impl<I: AsFuture> AsCompleted<I> {
         } else {
             self.items[number] = Some(item);
         }
+        self.lowest = self.lowest.min(number);
         self.left += 1;
     }
 
@@ -115,7 +118,8 @@ impl<I: AsFuture> AsCompleted<I> {
             if let Ok(number) = self.arrivals.try_recv() {
                 break number;
             }
-            let open = || self.items.iter().flatten().map(|item| item.watched().cell());
+            self.lowest += self.items[self.lowest..].iter().take_while(|item| item.is_none()).count();
+            let open = || self.items[self.lowest..].iter().flatten().map(|item| item.watched().cell());
             // What it waits for may only be waiting for it.
             if deadline.is_none() && help(open()) {
                 continue;

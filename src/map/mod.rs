@@ -190,12 +190,18 @@ impl<'a, R> Map<'a, R> {
     pub fn next_timeout(&mut self, limit: Duration) -> Option<Result<R, Error>> {
         self.iterated = true;
         self.fill(self.is_late());
-        match self.chunks.front() {
-            Some(chunk) if self.current.len() == 0 && !chunk.future.wait_timeout(limit) => {
-                Some(Err(Error::TimedOut { what: format!("item {} of a map", chunk.first), limit }))
+        if let Some(chunk) = self.chunks.front()
+            && self.current.len() == 0
+            && !self.expired
+        {
+            // The map's own limit may come first, and is for good.
+            let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let in_time = chunk.future.wait_timeout(left.map_or(limit, |left| limit.min(left)));
+            if !in_time && !self.is_late() {
+                return Some(Err(too_late(chunk.first, Some(limit))));
             }
-            _ => self.next(),
         }
+        self.next()
     }
 
     fn refused(mut self, error: Error) -> Self {

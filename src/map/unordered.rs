@@ -45,7 +45,10 @@ impl<'a, R> MapUnordered<'a, R> {
         if !self.map.expired {
             self.map.fill(self.map.is_late());
             self.watch();
-            if let Some(chunk) = self.completed.next_by(self.map.deadline) {
+            // `fill` may have found that the time is over.
+            if !self.map.expired
+                && let Some(chunk) = self.completed.next_by(self.map.deadline)
+            {
                 return Some(chunk);
             }
             self.unwatch();

@@ -4,7 +4,8 @@
 use std::iter;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use concurrent_futures::{Error, Executor, MapOptions};
 
@@ -24,6 +25,7 @@ contract!(
     [
         m15_unordered_results_come_as_they_finish,
         m15_unordered_after_the_limit_gives_first_what_is_there,
+        m15_unordered_and_pulled_gives_all_that_was_submitted_after_the_limit,
         m15_failing_fast_cancels_what_has_not_started_although_nobody_asks,
         m15_failing_fast_pulls_no_more_items,
         m15_unordered_failing_fast_gives_the_error_at_once,
@@ -129,6 +131,30 @@ fn m15_unordered_after_the_limit_gives_first_what_is_there<E: Executor>(make: im
     results.sort_by_key(|(index, _)| *index);
     let values: Vec<_> = results.into_iter().map(|(_, outcome)| outcome.unwrap()).collect();
     assert_eq!(values, [2, 4, 6]);
+}
+
+fn m15_unordered_and_pulled_gives_all_that_was_submitted_after_the_limit<E: Executor>(
+    make: impl Fn(usize) -> E,
+) {
+    const SHORT: Duration = Duration::from_millis(200);
+    let executor = make(2);
+    let gate = Turnstile::new();
+    let items = (0..).map(|n| (n, gate.ticket(77)));
+    let begin = Instant::now();
+    let options = MapOptions::new().buffersize(3).timeout(SHORT);
+    let mut map = executor.map_with(pass_the_first, items, options).unordered();
+    let _arrival = gate.arrival();
+    let mut results = vec![map.next().unwrap()];
+    while begin.elapsed() <= SHORT {
+        thread::yield_now();
+    }
+    results.extend(map);
+    // Whatever had been yielded before the limit, there is one result for each item that was pulled.
+    results.sort_by_key(|(index, _)| *index);
+    let indices: Vec<_> = results.iter().map(|(index, _)| *index).collect();
+    assert_eq!(indices, (0..results.len()).collect::<Vec<_>>());
+    assert!(results.len() >= 3, "{results:?}");
+    assert!(matches!(results[0], (0, Err(Error::TimedOut { .. }))), "it is still held");
 }
 
 fn m15_failing_fast_ends_at_the_first_error<E: Executor>(make: impl Fn(usize) -> E) {
