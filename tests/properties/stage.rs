@@ -571,12 +571,17 @@ impl<E: Engine> Stage<E> {
 
     fn result(&mut self, call: Number) -> Result<(), String> {
         let hand = self.hand(call)?;
-        if hand == Hand::Nothing || !self.ends(call) {
+        // Whoever waits with the handle in hand keeps callbacks from cancelling with it.
+        let mut then = self.worlds.clone();
+        if hand == Hand::Owned {
+            then.change(|world| world.set_hand(call, Hand::Nothing));
+        }
+        if hand == Hand::Nothing || !then.finals().iter().all(|world| world.is_over(call)) {
             return Ok(());
         }
         let seen = if hand == Hand::Owned {
             let handle = self.calls[call].change(Option::take);
-            self.worlds.change(|world| world.set_hand(call, Hand::Nothing));
+            self.worlds = then;
             let Some(Handle::Owned(future)) = handle else { unreachable!("only the script takes it") };
             outcome(future.result().as_ref())
         } else {
