@@ -5,7 +5,7 @@
 //! | E1 | `submit` never fails: a refusal is a future that is done; it never blocks on a worker, except for room where a bound was asked for |
 //! | E2 | every future that was handed out ends: value, error or cancelled |
 //! | E3 | a panic, or an `Err` of `try_submit`, is the error of its own future and of no other |
-//! | E4 | tasks start in the order in which they were submitted |
+//! | E4 | tasks start in the order in which they were submitted, but for one that another call of the executor waits for |
 //! | E5 | a task that has not started can be cancelled, and then never runs |
 //! | E6 | `map` yields one result an item, in the order of the items |
 //! | E7 | `shutdown` waits until all that was submitted has ended; what comes later is refused |
