@@ -64,10 +64,11 @@
 //!
 //! # Reading the source
 //!
-//! `future/state.rs` → `future/cell.rs` → `task.rs` → `pool/mod.rs` → `pool/worker.rs` →
-//! `thread/context.rs` → `wire/frame.rs` → `process/child.rs` → `process/context.rs` →
-//! `process/entry.rs` → `portable/descriptor.rs`. Imports point down: `id` ← `error` ← `outcome` ← `future` ←
-//! `task` ← `pool` ← { `thread`, `process` }; `wire` ← `portable` ← { `task`, `process` }.
+//! `future/state.rs` → `future/cell.rs` → `task.rs` → `map/mod.rs` → `pool/mod.rs` → `pool/worker.rs` →
+//! `future/own_pool.rs` → `thread/context.rs` → `wire/frame.rs` → `process/child.rs` →
+//! `process/context.rs` → `process/entry.rs` → `portable/descriptor.rs`.
+//! Imports point down: `id` ← `error` ← `outcome` ← `unread` ← `future` ← `map` ← `task` ← `pool` ←
+//! { `thread`, `process` }; `wire` ← `portable` ← { `task`, `process` }.
 
 // A model has no processes, and so leaves what only they need without a use.
 #![cfg_attr(loom, allow(dead_code, unused_imports))]

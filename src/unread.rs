@@ -14,20 +14,20 @@ type Hook = Arc<dyn Fn(&Error) + Send + Sync>;
 /// `None`: stderr.
 static HOOK: RwLock<Option<Hook>> = RwLock::new(None);
 
-/// Says where errors go that nobody reads. Without it, the first 20 of a process
-/// are printed to stderr, a line each.
+/// Says where errors go that nobody reads. Without it, the first 20 of a process are printed to
+/// stderr, a line each.
 ///
 /// An error is read when it was told by `result`, `exception`, `.await`, … or to a callback. When
 /// the last handle of a future goes and its error was not read, or the call of a future that was
-/// dropped ends with an error, `hook` is called with it, in the thread where that happens. Being cancelled
-/// is no error. A [`Map`](crate::Map) that was iterated has been read, as far as the caller
-/// liked; of one that was not, each task (a chunk of items) tells its first error, unless options that
-/// look at every item (`on_item_done`, `fail_fast`) have read it.
+/// dropped ends with an error, `hook` is called with it, in the thread where that happens. Being
+/// cancelled is no error. A [`Map`](crate::Map) that was iterated has been read, as far as the
+/// caller liked; of one that was not, each task (a chunk of items) tells its first error, unless
+/// options that look at every item (`on_item_done`, `fail_fast`) have read it.
 ///
 /// To say that the error of a future does not matter, add a callback that does nothing.
 ///
-/// There is one hook a process; a worker process has its own, which an initializer can set. A panic in the hook is
-/// caught. It must not wait for a call of the pool whose worker it runs in.
+/// There is one hook a process; a worker process has its own, which an initializer can set. A
+/// panic in the hook is caught. It must not wait for a call of the pool whose worker it runs in.
 ///
 /// ```
 /// use std::sync::mpsc;

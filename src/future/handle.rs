@@ -17,7 +17,8 @@ use crate::id::FutureId;
 ///
 /// Every future ends: with the value, or with the [`Error`] that says why there is none.
 /// Dropping it detaches: the call runs all the same, and its value is dropped as soon as it is
-/// there; its error goes to [the hook for errors that nobody read](crate::set_unread_error_hook). It can be a key (`Hash`, `Eq`): two futures are equal when they are the same one.
+/// there; its error goes to [the hook for errors that nobody read](crate::set_unread_error_hook).
+/// It can be a key (`Hash`, `Eq`): two futures are equal when they are the same one.
 ///
 /// It is also a [`std::future::Future`], on any async runtime.
 ///

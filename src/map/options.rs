@@ -62,9 +62,9 @@ impl MapOptions {
     }
 
     /// The first error ends it. As soon as an item has failed, also while nobody asks for a
-    /// result, those that have not started are cancelled and no more are pulled; the iterator yields what
-    /// comes before the error, the error, and then nothing. Calls that run go on, unseen; so does
-    /// the rest of a chunk that has started.
+    /// result, those that have not started are cancelled and no more are pulled; the iterator
+    /// yields what comes before the error, the error, and then nothing. Calls that run go on,
+    /// unseen; so does the rest of a chunk that has started.
     ///
     /// ```
     /// use concurrent_futures::{Error, MapOptions, ThreadPoolExecutor};
@@ -84,8 +84,8 @@ impl MapOptions {
 
     /// Calls `hook` once for each item when it is over, with its index in the input and its error
     /// if it has one: for progress bars, also while the results are not looked at. It runs where
-    /// callbacks run ([`Future::add_done_callback`](crate::Future::add_done_callback)), so keep it short. The items of a chunk are
-    /// over when their chunk is.
+    /// callbacks run ([`Future::add_done_callback`](crate::Future::add_done_callback)), so keep it
+    /// short. The items of a chunk are over when their chunk is.
     ///
     /// ```
     /// use std::sync::Arc;

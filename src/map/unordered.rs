@@ -11,10 +11,10 @@ use crate::future::AsCompleted;
 /// The results of a map as they come: an iterator of `(index, Result<R, Error>)`, where `index`
 /// is the place of the item in the input.
 ///
-/// Made by [`Executor::map_unordered`](crate::Executor::map_unordered), or by [`Map::unordered`], which keeps the options of its map.
-/// All that holds for [`Map`] holds here: one result for each item, an error does not end it, its length is
-/// exact, dropping it cancels what has not started. After a [time limit](super::MapOptions::timeout) the
-/// results that are there come out first.
+/// Made by [`Executor::map_unordered`](crate::Executor::map_unordered), or by [`Map::unordered`],
+/// which keeps the options of its map. All that holds for [`Map`] holds here: one result for each
+/// item, an error does not end it, its length is exact, dropping it cancels what has not started.
+/// After a [time limit](super::MapOptions::timeout) the results that are there come out first.
 #[must_use = "a map that is dropped cancels what has not started"]
 pub struct MapUnordered<'a, R> {
     map: Map<'a, R>,
