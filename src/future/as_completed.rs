@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::block::deadline_after;
+use super::block::{arrival, deadline_after};
 use super::cell::Want;
 use super::own_pool::{StandIn, help};
 use super::wait::AsFuture;
@@ -125,10 +125,7 @@ impl<I: AsFuture> AsCompleted<I> {
                 continue;
             }
             let _stand_in = StandIn::while_waiting_for(open());
-            break match deadline {
-                Some(deadline) => self.arrivals.recv_deadline(deadline).ok()?,
-                None => self.arrivals.recv().ok()?,
-            };
+            break arrival(&self.arrivals, deadline)?;
         };
         self.left -= 1;
         self.free.push(number);

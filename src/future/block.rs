@@ -8,6 +8,7 @@ use super::cell::{Want, Watch};
 use super::own_pool::{StandIn, help};
 use super::watch::Watcher;
 use crate::error::Error;
+use crate::sync::channel::Receiver;
 use crate::sync::{Parker, thread, thread_local};
 
 thread_local! {
@@ -60,6 +61,17 @@ pub(super) fn block(cell: &dyn Watch, want: Want, deadline: Option<Instant>) -> 
         }
         // Woken for something else: by the end, while callbacks look at the value; by a wait
         // that this thread was in before.
+    }
+}
+
+/// The next number in a mailbox. `None`: the time is over.
+pub(super) fn arrival(mailbox: &Receiver<usize>, deadline: Option<Instant>) -> Option<usize> {
+    match deadline {
+        None => mailbox.recv().ok(),
+        // Whoever only asks is not to wait: the channel yields a few times before it looks at the
+        // clock, and on a busy machine each time may cost milliseconds.
+        Some(deadline) if Instant::now() >= deadline => mailbox.try_recv().ok(),
+        Some(deadline) => mailbox.recv_deadline(deadline).ok(),
     }
 }
 

@@ -6,7 +6,7 @@
 use std::iter;
 use std::time::Duration;
 
-use super::block::deadline_after;
+use super::block::{arrival, deadline_after};
 use super::cell::{Want, Watch};
 use super::handle::Future;
 use super::own_pool::{StandIn, help};
@@ -160,11 +160,7 @@ where
         }
         let mut left = open.iter().filter(|open| **open).count();
         while !enough && left > 0 {
-            let arrival = match deadline {
-                Some(deadline) => arrivals.recv_deadline(deadline).ok(),
-                None => arrivals.recv().ok(),
-            };
-            let Some(number) = arrival else { break };
+            let Some(number) = arrival(&arrivals, deadline) else { break };
             open[number] = false;
             left -= 1;
             enough = is_enough(items[number].watched().cell());
