@@ -15,7 +15,7 @@ use crate::future::cell::{Cell, Job, Watch};
 use crate::future::state::Stop;
 use crate::id::Home;
 use crate::id::TaskRef;
-use crate::map::Outcomes;
+use crate::map::{Outcomes, first_error};
 use crate::outcome::{self, catch, discard};
 use crate::portable::{self, Each, Entries, Function, Once, Portable, Raised, guarded};
 use crate::wire::frame::{self, Kind};
@@ -82,7 +82,7 @@ where
     }
 
     fn error_in(outcome: &Result<Self::Output, Error>) -> Option<&Error> {
-        first_error(outcome)
+        outcome.as_ref().map_or_else(Some, |outcomes| first_error(outcomes))
     }
 
     fn run(self, task: TaskRef) -> Result<Outcomes<R>, Error> {
@@ -130,7 +130,7 @@ impl<Fun: Function> Job for Batch<Fun> {
     }
 
     fn error_in(outcome: &Result<Self::Output, Error>) -> Option<&Error> {
-        first_error(outcome)
+        outcome.as_ref().map_or_else(Some, |outcomes| first_error(outcomes))
     }
 
     fn run(self, task: TaskRef) -> Result<Self::Output, Error> {
@@ -175,14 +175,6 @@ pub(crate) fn call<R>(task: TaskRef, call: impl FnOnce() -> Result<R, Raised>) -
 /// The same as `call`, for every item of a chunk.
 fn each<A, R>(task: TaskRef, items: Vec<A>, function: impl Fn(A) -> Result<R, Raised>) -> Outcomes<R> {
     items.into_iter().map(|item| call(task, || function(item)).map_err(Box::new)).collect()
-}
-
-/// The first error that a chunk knows of.
-fn first_error<R>(outcome: &Result<Outcomes<R>, Error>) -> Option<&Error> {
-    match outcome {
-        Ok(outcomes) => outcomes.iter().find_map(|outcome| outcome.as_ref().err().map(|error| &**error)),
-        Err(error) => Some(error),
-    }
 }
 
 /// A cell as workers see it. `freed` is as in `Cell::resolve`.

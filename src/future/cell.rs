@@ -149,10 +149,6 @@ impl<J: Job> Cell<J> {
         }
     }
 
-    fn has_job(&self) -> bool {
-        matches!(&*self.state.lock(), State::Pending { job: Some(_), .. })
-    }
-
     fn cancelled(&self) -> Error {
         Error::Cancelled { task: self.task() }
     }
@@ -198,8 +194,9 @@ pub(crate) trait Watch: Send + Sync {
     fn waits_for_itself(&self, want: Want) -> bool;
     /// Does the call wait in the queue of that pool?
     fn is_queued_at(&self, home: Home) -> bool;
-    /// Runs the call in this thread. False if it is not here to be run: encoded, started, over.
-    fn run_here(&self) -> bool;
+    /// Runs a call that waits in the queue of that pool in this thread. False if it does not, or
+    /// is not here to be run, but encoded.
+    fn run_from(&self, home: Home) -> bool;
     /// False, and `watcher` is not kept, if there is nothing to wait for.
     fn watch(&self, watcher: &Watcher, want: Want) -> bool;
     fn unwatch(&self, watcher: &Watcher);
@@ -286,8 +283,9 @@ impl<J: Job> Watch for Cell<J> {
         matches!(&*self.state.lock(), State::Pending { home, .. } if *home == at)
     }
 
-    fn run_here(&self) -> bool {
-        self.has_job() && self.run(&|| ())
+    fn run_from(&self, at: Home) -> bool {
+        let is_here = matches!(&*self.state.lock(), State::Pending { job: Some(_), home, .. } if *home == at);
+        is_here && self.run(&|| ())
     }
 
     fn watch(&self, watcher: &Watcher, want: Want) -> bool {

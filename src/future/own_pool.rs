@@ -70,7 +70,7 @@ pub(super) fn help<'c>(mut cells: impl Iterator<Item = &'c dyn Watch>) -> bool {
         return false;
     }
     DEPTH.set(depth + 1);
-    let helped = cells.any(|cell| cell.is_queued_at(home) && cell.run_here());
+    let helped = cells.any(|cell| cell.run_from(home));
     DEPTH.set(depth);
     helped
 }
@@ -81,10 +81,9 @@ pub(super) struct StandIn(Option<Arc<dyn Employer>>);
 impl StandIn {
     /// If this thread is about to sleep for `cells`, and one of them is queued in its own pool.
     pub(super) fn while_waiting_for<'c>(mut cells: impl Iterator<Item = &'c dyn Watch>) -> Self {
-        let is_needed = my_home().is_some_and(|home| cells.any(|cell| cell.is_queued_at(home)));
-        let employer =
-            is_needed.then(|| EMPLOYER.try_with(|employer| employer.borrow().clone()).ok().flatten());
-        let employer = employer.flatten();
+        let employer = my_home()
+            .filter(|home| cells.any(|cell| cell.is_queued_at(*home)))
+            .and_then(|_| EMPLOYER.try_with(|employer| employer.borrow().clone()).ok()?);
         if let Some(employer) = &employer {
             Arc::clone(employer).step_out();
         }

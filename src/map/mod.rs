@@ -320,12 +320,7 @@ impl<'a, R> Map<'a, R> {
     /// No more results are wanted.
     fn leave(&mut self) {
         if !self.iterated {
-            unread::report(
-                self.current
-                    .as_slice()
-                    .iter()
-                    .find_map(|outcome| outcome.as_ref().err().map(|error| &**error)),
-            );
+            unread::report(first_error(self.current.as_slice()));
         }
         self.feed = None;
         self.outstanding = 0;
@@ -338,6 +333,11 @@ impl<'a, R> Map<'a, R> {
             }
         }
     }
+}
+
+/// The first error among the results of a chunk.
+pub(crate) fn first_error<R>(outcomes: &[Result<R, Box<Error>>]) -> Option<&Error> {
+    outcomes.iter().find_map(|outcome| outcome.as_ref().err().map(|error| &**error))
 }
 
 /// Says that nobody will miss the outcome: whoever iterates has read as far as they liked.

@@ -67,8 +67,8 @@ impl<R> Iterator for MapUnordered<'_, R> {
         self.map.iterated = true;
         loop {
             if let Some(next) = self.map.next_of_current() {
-                // It may have been the last that was wanted.
-                if self.map.outstanding == 0 && self.map.feed.is_none() && self.map.fails_fast() {
+                // The map has left what is its own.
+                if next.1.is_err() && self.map.fails_fast() {
                     self.unwatch();
                     self.map.leave();
                 }

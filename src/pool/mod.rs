@@ -177,7 +177,7 @@ impl<C: Context> Pool<C> {
         drop(threads);
         crew.ever += 1;
         crew.present += 1;
-        self.hired.store(crew.at_work(), Ordering::Release);
+        self.post(&crew);
         Ok(())
     }
 
@@ -206,8 +206,17 @@ impl<C: Context> Pool<C> {
                 crew = self.crew.lock();
             }
         }
-        crew.present -= 1;
+        self.count_out(&mut crew);
+    }
+
+    /// Tells those who do not take the lock how many are at work.
+    fn post(&self, crew: &Crew) {
         self.hired.store(crew.at_work(), Ordering::Release);
+    }
+
+    fn count_out(&self, crew: &mut Crew) {
+        crew.present -= 1;
+        self.post(crew);
         self.someone_left.notify_all();
     }
 
@@ -218,13 +227,13 @@ impl<C: Context> Pool<C> {
     fn retire(&self) -> bool {
         let mut crew = self.crew.lock();
         self.hired.store(crew.at_work() - 1, Ordering::Release);
-        if !self.queue.dismiss() {
-            self.hired.store(crew.at_work(), Ordering::Release);
-            return false;
+        let is_let_go = self.queue.dismiss();
+        if is_let_go {
+            self.count_out(&mut crew)
+        } else {
+            self.post(&crew)
         }
-        crew.present -= 1;
-        self.someone_left.notify_all();
-        true
+        is_let_go
     }
 
     /// Are there more workers than there may be, because one has come back for which another
@@ -239,9 +248,7 @@ impl<C: Context> Pool<C> {
         let mut crew = self.crew.lock();
         let is_too_large = crew.at_work() > self.hiring.max_workers;
         if is_too_large {
-            crew.present -= 1;
-            self.hired.store(crew.at_work(), Ordering::Release);
-            self.someone_left.notify_all();
+            self.count_out(&mut crew);
         }
         is_too_large
     }
@@ -343,7 +350,7 @@ impl<C: Context> Employer for Pool<C> {
     fn step_out(self: Arc<Self>) {
         let mut crew = self.crew.lock();
         crew.away += 1;
-        self.hired.store(crew.at_work(), Ordering::Release);
+        self.post(&crew);
         drop(crew);
         // Whoever pushes after this look sees that one is away, and hires.
         if self.queue.is_short_of_workers()
@@ -356,7 +363,7 @@ impl<C: Context> Employer for Pool<C> {
     fn step_in(&self) {
         let mut crew = self.crew.lock();
         crew.away -= 1;
-        self.hired.store(crew.at_work(), Ordering::Release);
+        self.post(&crew);
     }
 }
 

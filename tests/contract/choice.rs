@@ -1,8 +1,6 @@
 //! Code that does not know its engine: `impl Executor`, `Box<dyn Executor>`, `&E`, `Arc<E>`, and
 //! an executor of one's own.
 
-use std::env;
-use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -11,7 +9,7 @@ use concurrent_futures::{
     Error, Executor, MapOptions, ProcessPoolExecutor, SerialExecutor, Shutdown, Task, ThreadPoolExecutor,
 };
 
-use crate::common::{LIMIT, LONG, Turnstile, watchdog};
+use crate::common::{LIMIT, LONG, Turnstile, alone, watchdog};
 use crate::engines::{double, explode, panic_of, pass, processes, refuse_threes, serial, threads};
 
 /// What is here for all compiles for every `E`, and does the same.
@@ -167,24 +165,9 @@ fn a_task_ends_however_its_executor_treats_it() {
     });
 }
 
-/// Runs one test of this file again, as the only one of a new process: there nothing of the
-/// library has been used before it.
-fn alone(name: &str, body: impl FnOnce()) {
-    const ALONE: &str = "CONCURRENT_FUTURES_TEST_ALONE";
-    if env::var_os(ALONE).is_some() {
-        return body();
-    }
-    let test = format!("{}::{name}", module_path!().split_once("::").expect("a module of the binary").1);
-    let binary = env::current_exe().expect("the path of this binary");
-    let output =
-        Command::new(binary).args(["--exact", &test]).env(ALONE, "1").output().expect("a new process");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
-}
-
 #[test]
 fn a_panic_tells_its_place_also_in_a_serial_executor_by_default() {
-    alone("a_panic_tells_its_place_also_in_a_serial_executor_by_default", || {
+    alone(module_path!(), "a_panic_tells_its_place_also_in_a_serial_executor_by_default", || {
         let panic = panic_of(SerialExecutor::default().submit(explode, 1).result());
         assert!(panic.location().is_some_and(|place| place.contains("engines.rs")), "{panic:?}");
     });
@@ -192,7 +175,7 @@ fn a_panic_tells_its_place_also_in_a_serial_executor_by_default() {
 
 #[test]
 fn a_panic_tells_its_place_also_in_an_executor_of_ones_own() {
-    alone("a_panic_tells_its_place_also_in_an_executor_of_ones_own", || {
+    alone(module_path!(), "a_panic_tells_its_place_also_in_an_executor_of_ones_own", || {
         let panic = panic_of(ThreadPerTask.submit(explode, 1).result());
         assert!(panic.location().is_some_and(|place| place.contains("engines.rs")), "{panic:?}");
     });
