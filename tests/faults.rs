@@ -810,6 +810,177 @@ fn an_answer_of_one_call_is_never_taken_for_that_of_another() {
 }
 
 #[test]
+/// Takes the five seconds that a worker is given to leave.
+#[test]
+fn a_stopped_worker_does_not_hold_up_the_end_of_its_pool() {
+    let _watchdog = Watchdog::new("a_stopped_worker_does_not_hold_up_the_end_of_its_pool");
+    let pool = pool(2);
+    let pid = get(pool.submit(pid_of_worker, ())).unwrap();
+    let worker = Observed::new(pid);
+    stop(pid);
+    drop(pool);
+    assert!(!worker.is_alive());
+}
+
+/// The gate at which a worker waits when it leaves.
+static LAST_GATE: OnceLock<String> = OnceLock::new();
+
+extern "C" fn at_exit_wait() {
+    attend(LAST_GATE.get().unwrap());
+}
+
+/// A pool of one whose worker runs its last task, and some tasks that wait for the next worker; then
+/// the worker that is leaving and stands at the gate.
+fn while_a_worker_leaves(gate: &Gate) -> (ProcessPoolExecutor, Vec<Future<u64>>, Visitor) {
+    let linger = |gate: String| {
+        LAST_GATE.set(gate).unwrap();
+        // SAFETY: the handler is a function of the program.
+        assert_eq!(unsafe { libc::atexit(at_exit_wait) }, 0);
+    };
+    let pool = ProcessPoolExecutor::builder().max_workers(1).max_tasks_per_child(1).build().unwrap();
+    let last = pool.submit(linger, gate.path());
+    let queued = (0..5).map(|n| pool.submit(double, n)).collect();
+    let leaving = gate.next();
+    get(last).unwrap();
+    (pool, queued, leaving)
+}
+
+#[test]
+fn p18_a_forced_end_while_a_worker_leaves_ends_all() {
+    let _watchdog = Watchdog::new("p18_a_forced_end_while_a_worker_leaves_ends_all");
+    for end in [ProcessPoolExecutor::terminate_workers, ProcessPoolExecutor::kill_workers] {
+        let gate = Gate::new();
+        let (pool, queued, leaving) = while_a_worker_leaves(&gate);
+        let worker = Observed::new(leaving.pid);
+        end(&pool);
+        worker.ends();
+        for future in queued {
+            assert!(matches!(get(future), Err(Error::Cancelled { .. })));
+        }
+        assert!(pool.shutdown_timeout(LONG));
+        assert!(pool.worker_pids().is_empty());
+    }
+}
+
+#[test]
+fn p18_a_pool_that_is_dropped_while_a_worker_leaves_does_what_is_queued() {
+    let _watchdog = Watchdog::new("p18_a_pool_that_is_dropped_while_a_worker_leaves_does_what_is_queued");
+    let gate = Gate::new();
+    let (pool, queued, leaving) = while_a_worker_leaves(&gate);
+    let drop_it = std::thread::spawn(move || drop(pool));
+    leaving.go_on();
+    for (n, future) in (0..).zip(queued) {
+        assert_eq!(get(future).unwrap(), n * 2);
+    }
+    drop_it.join().unwrap();
+}
+
+// ---- Nonsense --------------------------------------------------------------------------------
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Nonsense {
+    OtherId,
+    Hello,
+    Call,
+    Bye,
+    UnknownKind,
+    /// A failure that is none.
+    Failed,
+    /// A value that is none.
+    Returned,
+    Endless,
+    AboveLimit,
+    Text,
+    ShortText,
+}
+
+impl Nonsense {
+    const ALL: [Nonsense; 11] = [
+        Nonsense::OtherId,
+        Nonsense::Hello,
+        Nonsense::Call,
+        Nonsense::Bye,
+        Nonsense::UnknownKind,
+        Nonsense::Failed,
+        Nonsense::Returned,
+        Nonsense::Endless,
+        Nonsense::AboveLimit,
+        Nonsense::Text,
+        Nonsense::ShortText,
+    ];
+
+    fn bytes(self, id: u64) -> Vec<u8> {
+        const NOISE: [u8; 20] = [0xff; 20];
+        let frame = |kind, id| [&header(20, kind, id)[..], &NOISE].concat();
+        match self {
+            Nonsense::OtherId => frame(kind::RETURNED, id ^ 1),
+            Nonsense::Hello => frame(kind::HELLO, id),
+            Nonsense::Call => frame(kind::CALL, id),
+            Nonsense::Bye => header(0, kind::BYE, 0),
+            Nonsense::UnknownKind => frame(99, id),
+            Nonsense::Failed => frame(kind::FAILED, id),
+            Nonsense::Returned => frame(kind::RETURNED, id),
+            Nonsense::Endless => header(u64::MAX, kind::RETURNED, id),
+            Nonsense::AboveLimit => header((1 << 36) + 1, kind::RETURNED, id),
+            Nonsense::Text => b"This is printed to the wrong descriptor.\n".into(),
+            Nonsense::ShortText => b"oops\n".into(),
+        }
+    }
+}
+
+fn talk_nonsense((gate, nonsense): (String, Nonsense)) -> u32 {
+    let id = attend(&gate);
+    scribble(&nonsense.bytes(u64::from_le_bytes(id.try_into().unwrap())));
+    std::process::id()
+}
+
+#[test]
+fn nonsense_costs_the_call_and_the_worker() {
+    let _watchdog = Watchdog::new("nonsense_costs_the_call_and_the_worker");
+    for nonsense in Nonsense::ALL {
+        for workers in [1, 2] {
+            let (pool, gate) = (pool(workers), Gate::new());
+            let future = pool.submit(talk_nonsense, (gate.path(), nonsense));
+            let visitor = gate.next();
+            let worker = Observed::new(visitor.pid);
+            visitor.answer(&future.id().get().to_le_bytes());
+            let id = future.id();
+            let error = get(future).unwrap_err();
+            assert!(matches!(error, Error::Decode { what: "return value", .. }), "{nonsense:?}: {error:?}");
+            assert_eq!(error.task().unwrap().id, id);
+            // That a value is not what it should be does not show that it was not the worker's.
+            if nonsense != Nonsense::Returned {
+                assert!(error.to_string().contains("nonsense"), "{nonsense:?}: {error}");
+                worker.ends();
+                assert_works(&pool);
+            }
+        }
+    }
+}
+
+/// The host learns with the next reply that this one was not the worker's own. That call may be
+/// lost; no call may ever be given the answer of another.
+#[test]
+fn an_answer_of_one_call_is_never_taken_for_that_of_another() {
+    let _watchdog = Watchdog::new("an_answer_of_one_call_is_never_taken_for_that_of_another");
+    let (pool, gate) = (pool(1), Gate::new());
+    let future = pool.submit(talk_nonsense, (gate.path(), Nonsense::Returned));
+    let queued: Vec<_> = (100..110).map(|n| pool.submit(double, n)).collect();
+    gate.next().answer(&future.id().get().to_le_bytes());
+    assert!(matches!(get(future), Err(Error::Decode { .. })));
+    let outcomes: Vec<_> = queued.into_iter().map(get).collect();
+    let lost = outcomes.iter().filter(|outcome| outcome.is_err()).count();
+    assert!(lost <= 1, "{outcomes:?}");
+    for (n, outcome) in (100..).zip(&outcomes) {
+        match outcome {
+            Ok(value) => assert_eq!(*value, n * 2, "{outcomes:?}"),
+            Err(error) => assert!(matches!(error, Error::Decode { .. }), "{error:?}"),
+        }
+    }
+    assert_works(&pool);
+}
+
+#[test]
 fn half_a_reply_of_a_live_worker_can_be_ended_by_kill() {
     fn half_and_wait(gate: String) -> u32 {
         scribble(&header(8 << 20, kind::RETURNED, 0));
@@ -859,7 +1030,7 @@ fn kill_ends_a_running_call_and_no_other() {
     assert!(matches!(get(pending), Err(Error::Cancelled { .. })));
     assert!(victim.kill());
     let (pid, status) = death_in(get(victim));
-    assert_eq!((pid, status.signal()), (at_gate.pid, Some(libc::SIGKILL)));
+    assert_eq!((pid, status.signal()), (at_gate.pid, Some(libc::SIGTERM)));
     let pid = other.pid;
     other.go_on();
     assert_eq!(get(bystander).unwrap(), pid);
@@ -883,7 +1054,7 @@ fn kill_ends_a_call_that_never_looks_up() {
     let future = pool.submit(spin, gate.path());
     gate.next().go_on();
     assert!(future.kill());
-    assert_eq!(death_in(get(future)).1.signal(), Some(libc::SIGKILL));
+    assert_eq!(death_in(get(future)).1.signal(), Some(libc::SIGTERM));
     assert_works(&pool);
 }
 

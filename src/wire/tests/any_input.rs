@@ -56,8 +56,8 @@ proptest! {
         prop_assert!(payload.capacity() <= bytes.len() + 2 * MIB);
         let _ = Hello::decode(&bytes);
         let _ = Failure::decode(Kind::Failed, &bytes);
-        if let Ok((_, argument)) = message::decode_call(&bytes) {
-            prop_assert_eq!(argument, &bytes[16..]);
+        if let Ok((_, _, argument)) = message::decode_call(&bytes) {
+            prop_assert_eq!(argument, &bytes[20..]);
         }
     }
 }
