@@ -1,8 +1,9 @@
-//! Signals of the two sides. The one file of the engine with unsafe code.
+//! Signals of the two sides, and the rights of a process. The one file of the engine with unsafe code.
 
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
+use std::io;
 use std::ptr;
 
 extern "C" fn nothing(_signal: c_int) {}
@@ -52,4 +53,56 @@ fn mask_sigpipe(how: c_int) {
         libc::sigaddset(&raw mut pipe, libc::SIGPIPE);
         libc::pthread_sigmask(how, &raw const pipe, ptr::null_mut());
     }
+}
+
+/// Has this program other rights than whoever started it (setuid, setgid, capabilities of its file),
+/// or would a copy of it have? Then its environment and its descriptors are of a stranger's choice.
+pub(super) fn has_foreign_rights() -> bool {
+    use rustix::process::{getegid, geteuid, getgid, getuid};
+    // SAFETY: it takes a number and reads what the kernel told this process when it began.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let told = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    // SAFETY: it takes nothing and changes nothing.
+    #[cfg(any(
+        target_vendor = "apple",
+        target_os = "freebsd",
+        target_os = "netbsd",
+        target_os = "openbsd",
+        target_os = "dragonfly"
+    ))]
+    let told = unsafe { libc::issetugid() } != 0;
+    #[cfg(not(any(
+        target_os = "linux",
+        target_os = "android",
+        target_vendor = "apple",
+        target_os = "freebsd",
+        target_os = "netbsd",
+        target_os = "openbsd",
+        target_os = "dragonfly"
+    )))]
+    let told = false;
+    told || getuid() != geteuid() || getgid() != getegid()
+}
+
+/// Sets the supplementary groups of this process, all threads of it.
+pub(super) fn set_groups(groups: &[libc::gid_t]) -> io::Result<()> {
+    // SAFETY: so many numbers lie there, and the call reads them only. (Systems differ in the type
+    // of their number.)
+    told(unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) })
+}
+
+/// Makes this process, all threads of it, that group's: where it may, real, effective and saved.
+pub(super) fn set_gid(gid: libc::gid_t) -> io::Result<()> {
+    // SAFETY: it takes a number, and changes no memory.
+    told(unsafe { libc::setgid(gid) })
+}
+
+/// Makes this process, all threads of it, that user's: where it may, real, effective and saved.
+pub(super) fn set_uid(uid: libc::uid_t) -> io::Result<()> {
+    // SAFETY: it takes a number, and changes no memory.
+    told(unsafe { libc::setuid(uid) })
+}
+
+fn told(status: c_int) -> io::Result<()> {
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
