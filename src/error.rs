@@ -30,14 +30,17 @@ use crate::sync::Mutex;
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The call was cancelled before it started; it will never run.
+    /// The call was cancelled before it started, or while it waited for its next attempt; it will
+    /// not run any more.
     #[error("{task} was cancelled before it started")]
     Cancelled {
         /// The call.
         task: TaskRef,
     },
 
-    /// Something was not done within the time that was given for it.
+    /// Something was not done within the time that was given for it: a wait, or, where a call has
+    /// a time limit of its own ([`TaskOptions::timeout`](crate::TaskOptions::timeout)), the call, which
+    /// then has been stopped.
     #[error("{what} not done within {limit:?}")]
     TimedOut {
         /// What was waited for.
@@ -69,7 +72,11 @@ pub enum Error {
     },
 
     /// The worker process died while it ran the call: the call is lost, nothing else is.
-    #[error("{task} was lost: its worker process {pid} died ({})", describe(.status))]
+    #[error(
+        "{task} was lost: its worker process {pid} died ({}){}",
+        describe(.status),
+        circumstances(*.attempt, *.peak_memory, .probable_cause.as_deref())
+    )]
     WorkerDied {
         /// The call that it ran.
         task: TaskRef,
@@ -77,6 +84,25 @@ pub enum Error {
         pid: u32,
         /// How it ended: exit status or signal. `None` if the system did not tell.
         status: Option<ExitStatus>,
+        /// Which attempt of the call it was; 1 for the first.
+        attempt: u32,
+        /// The most memory that it had resident at a time, in bytes, if that is known. (The kernel
+        /// counts from before the program began, when it still had the host's memory: so it is
+        /// known of workers that grew larger than their host.)
+        peak_memory: Option<u64>,
+        /// Why it died, where that can be guessed: the kernel ran out of memory, the worker ran
+        /// into its limit.
+        probable_cause: Option<String>,
+    },
+
+    /// The call was tried as often as its [`TaskOptions::retries`](crate::TaskOptions::retries) allow,
+    /// and failed each time.
+    #[error("{task} was given up after {} attempts:{}", .attempts.len(), numbered(.attempts))]
+    GaveUp {
+        /// The call.
+        task: TaskRef,
+        /// How each attempt ended, the first one first.
+        attempts: Arc<[Error]>,
     },
 
     /// The executor cannot work any more, or a promise was dropped without an outcome.
@@ -168,8 +194,8 @@ pub enum Error {
         error: Arc<std::io::Error>,
     },
 
-    /// This platform does not have it.
-    #[error("{what} not supported on this platform yet; {remedy}")]
+    /// This platform, or this kind of executor, does not have it.
+    #[error("{what} not supported; {remedy}")]
     Unsupported {
         /// What is missing.
         what: &'static str,
@@ -194,11 +220,13 @@ impl Error {
         Error::Raised { task, error: Arc::from(error.into()) }
     }
 
-    /// The error that the call itself returned, if it was an `E` and did not cross a process wall.
+    /// The error that the call itself returned (at its last attempt), if it was an `E` and did not
+    /// cross a process wall.
     #[must_use]
     pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
         match self {
             Error::Raised { error, .. } => error.downcast_ref(),
+            Error::GaveUp { attempts, .. } => attempts.last()?.downcast_ref(),
             _ => None,
         }
     }
@@ -211,6 +239,7 @@ impl Error {
             | Error::Panicked { task, .. }
             | Error::Raised { task, .. }
             | Error::WorkerDied { task, .. }
+            | Error::GaveUp { task, .. }
             | Error::ShutDown { task }
             | Error::Encode { task, .. }
             | Error::Decode { task, .. }
@@ -234,6 +263,19 @@ impl Error {
 
 fn describe(status: &Option<ExitStatus>) -> String {
     status.map_or_else(|| "how, the system did not tell".into(), |status| status.to_string())
+}
+
+/// What else a death has to tell.
+fn circumstances(attempt: u32, peak_memory: Option<u64>, probable_cause: Option<&str>) -> String {
+    let cause = probable_cause.map(|cause| format!("; {cause}"));
+    let peak = peak_memory.map(|bytes| format!("; its peak memory was {} MiB", bytes >> 20));
+    let attempt = (attempt > 1).then(|| format!("; this was attempt {attempt}"));
+    [cause, peak, attempt].into_iter().flatten().collect()
+}
+
+fn numbered(attempts: &[Error]) -> String {
+    let line = |(number, error)| format!("\n  {number}. {error}");
+    (1..).zip(attempts).map(line).collect()
 }
 
 /// What is known of a panic: its message, where it happened, and the backtrace where

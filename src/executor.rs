@@ -20,8 +20,9 @@ use std::time::Duration;
 
 use crate::future::Future;
 use crate::map::{Map, MapOptions, MapUnordered};
+use crate::options::TaskOptions;
 use crate::portable::{Fallible, Plain, Portable};
-use crate::task::{Batch, OneCall, Task};
+use crate::task::{Batch, OneCall, Optioned, Task};
 
 /// How [`Executor::shutdown_with`] ends an executor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,9 +141,44 @@ pub trait Executor: Send + Sync {
         A: Portable,
         R: Portable,
     {
-        let (task, future) = Task::new(OneCall(Plain::<F, A, R>::new(function), argument));
-        self.execute(task);
-        future
+        hand_over(self, OneCall(Plain::<F, A, R>::new(function), argument))
+    }
+
+    /// As [`submit`](Self::submit), with [`TaskOptions`]: a time limit, further attempts.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor, TaskOptions, init};
+    ///
+    /// fn main() -> Result<(), Error> {
+    ///     init();
+    ///     let pool = ProcessPoolExecutor::new(1)?;
+    ///     let options = TaskOptions::new().timeout(Duration::from_millis(20));
+    ///     let error = pool.submit_with(|()| loop {}, (), options).result().map(|(): ()| ()).unwrap_err();
+    ///     assert!(matches!(error, Error::TimedOut { limit, .. } if limit == Duration::from_millis(20)));
+    ///     Ok(())
+    /// }
+    /// ```
+    fn submit_with<F, A, R>(&self, function: F, argument: A, options: TaskOptions) -> Future<R>
+    where
+        Self: Sized,
+        F: Fn(A) -> R + Copy + Send + 'static,
+        A: Portable,
+        R: Portable,
+    {
+        hand_over(self, Optioned::new(Plain::<F, A, R>::new(function), argument, options))
+    }
+
+    /// As [`submit_with`](Self::submit_with), for a function that can fail.
+    fn try_submit_with<F, A, R, E>(&self, function: F, argument: A, options: TaskOptions) -> Future<R>
+    where
+        Self: Sized,
+        F: Fn(A) -> Result<R, E> + Copy + Send + 'static,
+        A: Portable,
+        R: Portable,
+        E: Into<Box<dyn StdError + Send + Sync>> + 'static,
+    {
+        hand_over(self, Optioned::new(Fallible::<F, A, R, E>::new(function), argument, options))
     }
 
     /// As [`submit`](Self::submit), but if the executor is at its bound
@@ -183,9 +219,7 @@ pub trait Executor: Send + Sync {
         R: Portable,
         E: Into<Box<dyn StdError + Send + Sync>> + 'static,
     {
-        let (task, future) = Task::new(OneCall(Fallible::<F, A, R, E>::new(function), argument));
-        self.execute(task);
-        future
+        hand_over(self, OneCall(Fallible::<F, A, R, E>::new(function), argument))
     }
 
     /// Calls `function` on every item; yields the results in the order of the items.
@@ -202,7 +236,7 @@ pub trait Executor: Send + Sync {
         I: IntoIterator<Item = A>,
     {
         let function = Plain::<F, A, R>::new(function);
-        Map::eager(items.into_iter(), &MapOptions::new(), |items| batch(self, Batch(function, items)))
+        Map::eager(items.into_iter(), &MapOptions::new(), |items| hand_over(self, Batch(function, items)))
     }
 
     /// As [`map`](Self::map), with [`MapOptions`]: chunks, a bounded buffer that pulls the items
@@ -216,7 +250,7 @@ pub trait Executor: Send + Sync {
         I: IntoIterator<Item = A, IntoIter: Send + 'a>,
     {
         let function = Plain::<F, A, R>::new(function);
-        Map::new(items.into_iter(), &options, move |items| batch(self, Batch(function, items)))
+        Map::new(items.into_iter(), &options, move |items| hand_over(self, Batch(function, items)))
     }
 
     /// As [`map`](Self::map), for a function that can fail: its `Err` is the result of its item.
@@ -230,7 +264,7 @@ pub trait Executor: Send + Sync {
         I: IntoIterator<Item = A>,
     {
         let function = Fallible::<F, A, R, E>::new(function);
-        Map::eager(items.into_iter(), &MapOptions::new(), |items| batch(self, Batch(function, items)))
+        Map::eager(items.into_iter(), &MapOptions::new(), |items| hand_over(self, Batch(function, items)))
     }
 
     /// As [`try_map`](Self::try_map), with [`MapOptions`].
@@ -244,7 +278,7 @@ pub trait Executor: Send + Sync {
         I: IntoIterator<Item = A, IntoIter: Send + 'a>,
     {
         let function = Fallible::<F, A, R, E>::new(function);
-        Map::new(items.into_iter(), &options, move |items| batch(self, Batch(function, items)))
+        Map::new(items.into_iter(), &options, move |items| hand_over(self, Batch(function, items)))
     }
 
     /// As [`map`](Self::map), but yields the results as they come, each with the index of its
@@ -285,7 +319,7 @@ pub trait Executor: Send + Sync {
     }
 }
 
-fn batch<J: crate::task::PortableJob>(executor: &impl Executor, job: J) -> Future<J::Output> {
+fn hand_over<J: crate::task::PortableJob>(executor: &impl Executor, job: J) -> Future<J::Output> {
     let (task, future) = Task::new(job);
     executor.execute(task);
     future

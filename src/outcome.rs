@@ -13,12 +13,15 @@ use std::sync::{Arc, Once};
 
 use crate::error::{Error, Panic, RemoteError};
 use crate::id::{FutureId, TaskRef};
-use crate::sync::statics::AtomicBool;
+use crate::sync::statics::{AtomicBool, AtomicU32};
 use crate::sync::{Ordering, thread_local};
 use crate::wire::message::{Failure, RemoteCause};
 
 /// In a worker process a panic is told in the reply, not on stderr.
 static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// In a worker process, the number of the attempt that the host asks for.
+static HOSTS_ATTEMPT: AtomicU32 = AtomicU32::new(1);
 
 thread_local! {
     /// The calls that run on this thread, innermost last (a serial executor nests them).
@@ -28,6 +31,7 @@ thread_local! {
 struct Call {
     /// The future that waits for it, if that is one of this process.
     future: Option<FutureId>,
+    attempt: u32,
     place: Option<Place>,
 }
 
@@ -39,17 +43,32 @@ struct Place {
 
 /// Runs user code that is `task`, and turns a panic into a report.
 pub(crate) fn catch<R>(task: TaskRef, call: impl FnOnce() -> R) -> Result<R, Panic> {
-    catch_as(Some(task.id), call)
+    catch_attempt(task, 1, call)
+}
+
+/// The same for one attempt of several.
+pub(crate) fn catch_attempt<R>(task: TaskRef, attempt: u32, call: impl FnOnce() -> R) -> Result<R, Panic> {
+    catch_as(Some(task.id), attempt, call)
 }
 
 /// The same in a worker process: the future is the host's, whose numbers are not ours.
 pub(crate) fn catch_for_the_host<R>(call: impl FnOnce() -> R) -> Result<R, Panic> {
-    catch_as(None, call)
+    catch_as(None, HOSTS_ATTEMPT.load(Ordering::Relaxed), call)
 }
 
-fn catch_as<R>(future: Option<FutureId>, call: impl FnOnce() -> R) -> Result<R, Panic> {
+/// Notes which attempt the host asks for, before the call is made.
+pub(crate) fn set_hosts_attempt(number: u32) {
+    HOSTS_ATTEMPT.store(number, Ordering::Relaxed);
+}
+
+/// Which attempt the innermost call on this thread is; 0 outside of a call.
+pub(crate) fn attempt() -> u32 {
+    with_running(|running| running.last().map(|call| call.attempt)).flatten().unwrap_or(0)
+}
+
+fn catch_as<R>(future: Option<FutureId>, attempt: u32, call: impl FnOnce() -> R) -> Result<R, Panic> {
     note_panics();
-    with_running(|running| running.push(Call { future, place: None }));
+    with_running(|running| running.push(Call { future, attempt, place: None }));
     let outcome = catch_unwind(AssertUnwindSafe(call));
     let place = with_running(Vec::pop).flatten().and_then(|call| call.place);
     outcome.map_err(|payload| {
@@ -101,7 +120,8 @@ fn note_panics() {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             let noted = note(panic);
-            if !(noted && QUIET.load(Ordering::Relaxed)) {
+            // Where a panic ends the process, there will be no reply to tell it in.
+            if !(noted && QUIET.load(Ordering::Relaxed)) || cfg!(panic = "abort") {
                 before(panic);
             }
         }));

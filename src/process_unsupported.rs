@@ -65,6 +65,17 @@ impl Executor for ProcessPoolExecutor {
     }
 }
 
+/// What becomes of a process pool when one of its workers dies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WorkerDeath {
+    /// Another worker takes its place.
+    #[default]
+    Replace,
+    /// The pool is broken.
+    Break,
+}
+
 /// Sets up nothing: [`build`](Self::build) says so.
 #[must_use]
 pub struct ProcessPoolBuilder(());
@@ -151,6 +162,31 @@ impl ProcessPoolBuilder {
     }
 
     /// As on other platforms.
+    pub fn task_timeout(self, _limit: Duration) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn start_timeout(self, _limit: Duration) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn grace_period(self, _limit: Duration) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn on_worker_death(self, _then: WorkerDeath) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn max_restarts_per_minute(self, _workers: usize) -> Self {
+        self
+    }
+
+    /// As on other platforms.
     pub fn idle_timeout(self, _limit: Duration) -> Self {
         self
     }
@@ -164,6 +200,9 @@ impl ProcessPoolBuilder {
     ///
     /// [`Error::Unsupported`].
     pub fn build(self) -> Result<ProcessPoolExecutor, Error> {
-        Err(Error::Unsupported { what: "process pools are", remedy: "use `ThreadPoolExecutor`" })
+        Err(Error::Unsupported {
+            what: "process pools on this platform are",
+            remedy: "use `ThreadPoolExecutor`",
+        })
     }
 }

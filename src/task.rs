@@ -1,5 +1,5 @@
 //! [`Task`]: a call with its promise, its types erased: run it here, or encode it, and complete
-//! it when the reply comes.
+//! it when the reply comes. And what a running call can ask about itself: [`attempt`].
 //!
 //! Not here: queues and workers (`pool`), what travels and how (`portable`).
 //! The rule: a work item is run, completed, failed or cancelled once, by value; one that is
@@ -8,24 +8,45 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::error::Error;
 use crate::future::Future;
-use crate::future::cell::{Cell, Job, Watch};
+use crate::future::cell::{Attempt, Cell, Job, Watch};
 use crate::future::state::Stop;
 use crate::id::Home;
 use crate::id::TaskRef;
 use crate::map::{Outcomes, first_error};
-use crate::outcome::{self, catch, discard};
+use crate::options::{Attempts, TaskOptions};
+use crate::outcome::{self, catch_attempt, discard};
 use crate::portable::{self, Each, Entries, Function, Once, Portable, Raised, guarded};
 use crate::wire::frame::{self, Kind};
 use crate::wire::message::{Failure, FunctionRef, begin_call};
+
+/// Which attempt of the call this is, inside of a call: 1, unless its
+/// [`TaskOptions::retries`](crate::TaskOptions::retries) have it tried again. 0 outside of any call.
+///
+/// ```
+/// use concurrent_futures::{Executor, SerialExecutor, task};
+///
+/// assert_eq!(SerialExecutor::new().submit(|()| task::attempt(), ()).result()?, 1);
+/// assert_eq!(task::attempt(), 0);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+#[must_use]
+pub fn attempt() -> u32 {
+    outcome::attempt()
+}
 
 /// A job that can also be done in another process.
 pub(crate) trait PortableJob: Job {
     fn function(&self) -> Result<FunctionRef, String>;
     /// Appends the argument's bytes.
     fn encode(&self, task: TaskRef, out: &mut Vec<u8>) -> Result<(), Failure>;
+    /// What the call is allowed, where that is something special; for whoever sends it away.
+    fn take_attempts(&mut self) -> Option<Box<Attempts>> {
+        None
+    }
     fn decode(reply: &[u8], task: TaskRef) -> Result<Self::Output, Failure>;
 }
 
@@ -51,7 +72,7 @@ where
     }
 
     fn run(self, task: TaskRef) -> Result<R, Error> {
-        call(task, self.0)
+        call(task, 1, self.0)
     }
 }
 
@@ -101,7 +122,7 @@ impl<Fun: Function> Job for OneCall<Fun> {
     }
 
     fn run(self, task: TaskRef) -> Result<Fun::Return, Error> {
-        call(task, || self.0.call(self.1))
+        call(task, 1, || self.0.call(self.1))
     }
 }
 
@@ -112,6 +133,102 @@ impl<Fun: Function<Argument: Portable, Return: Portable>> PortableJob for OneCal
 
     fn encode(&self, _task: TaskRef, out: &mut Vec<u8>) -> Result<(), Failure> {
         portable::encode(&self.1, out, "argument")
+    }
+
+    fn decode(reply: &[u8], _task: TaskRef) -> Result<Fun::Return, Failure> {
+        portable::decode(reply, "return value")
+    }
+}
+
+/// One call that has options. In a process pool the pool keeps them; here the job does.
+pub(crate) struct Optioned<Fun: Function> {
+    function: Fun,
+    argument: Kept<Fun::Argument>,
+    attempts: Box<Attempts>,
+}
+
+/// The argument of a call that may be tried again: as it was given, then in bytes, of which a new one can
+/// be made as often as need be.
+enum Kept<A> {
+    Value(A),
+    Bytes(Vec<u8>),
+}
+
+impl<Fun: Function> Optioned<Fun> {
+    pub(crate) fn new(function: Fun, argument: Fun::Argument, options: TaskOptions) -> Self {
+        let attempts = Box::new(Attempts::new(options));
+        Optioned { function, argument: Kept::Value(argument), attempts }
+    }
+}
+
+impl<Fun: Function<Argument: Portable>> Optioned<Fun> {
+    /// The argument for one attempt, and its bytes if there may be another one.
+    fn spare(&mut self, task: TaskRef) -> Result<(Fun::Argument, Vec<u8>), Failure> {
+        match std::mem::replace(&mut self.argument, Kept::Bytes(Vec::new())) {
+            Kept::Value(argument) if !self.attempts.options.retry_errors() => Ok((argument, Vec::new())),
+            Kept::Value(argument) => {
+                let mut bytes = Vec::new();
+                guarded(task, || portable::encode(&argument, &mut bytes, "argument"))?;
+                Ok((argument, bytes))
+            }
+            Kept::Bytes(bytes) => Ok((guarded(task, || portable::decode(&bytes, "argument"))?, bytes)),
+        }
+    }
+}
+
+impl<Fun: Function<Argument: Portable>> Job for Optioned<Fun> {
+    type Output = Fun::Return;
+
+    fn name() -> &'static str {
+        Fun::name()
+    }
+
+    fn run(self, task: TaskRef) -> Result<Fun::Return, Error> {
+        match self.attempt(task) {
+            Attempt::Over(outcome) => outcome,
+            Attempt::Again(..) => unreachable!("a cell makes attempts"),
+        }
+    }
+
+    fn attempt(mut self, task: TaskRef) -> Attempt<Self> {
+        if self.attempts.options.limit().is_some() {
+            return Attempt::Over(Err(Error::Unsupported {
+                what: "a time limit of a call that runs in this process is",
+                remedy: "a thread cannot be stopped from outside: use `ProcessPoolExecutor`, or wait with a limit",
+            }));
+        }
+        let (argument, bytes) = match self.spare(task) {
+            Ok(spare) => spare,
+            Err(failure) => return Attempt::Over(Err(outcome::arrived(task, failure))),
+        };
+        match call(task, self.attempts.number(), || self.function.call(argument)) {
+            Ok(value) => Attempt::Over(Ok(value)),
+            Err(error) => match self.attempts.failed(task, error) {
+                Ok(due) => Attempt::Again(Optioned { argument: Kept::Bytes(bytes), ..self }, due),
+                Err(error) => Attempt::Over(Err(error)),
+            },
+        }
+    }
+}
+
+impl<Fun: Function<Argument: Portable, Return: Portable>> PortableJob for Optioned<Fun> {
+    fn function(&self) -> Result<FunctionRef, String> {
+        portable::of(&Once(self.function))
+    }
+
+    fn encode(&self, _task: TaskRef, out: &mut Vec<u8>) -> Result<(), Failure> {
+        match &self.argument {
+            Kept::Value(argument) => portable::encode(argument, out, "argument"),
+            Kept::Bytes(bytes) => {
+                out.extend_from_slice(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    fn take_attempts(&mut self) -> Option<Box<Attempts>> {
+        let none = Box::new(Attempts::new(TaskOptions::new()));
+        Some(std::mem::replace(&mut self.attempts, none))
     }
 
     fn decode(reply: &[u8], _task: TaskRef) -> Result<Fun::Return, Failure> {
@@ -164,8 +281,12 @@ impl<Fun: Function<Argument: Portable, Return: Portable>> PortableJob for Batch<
 }
 
 /// Runs user code here; what it panics or raises becomes the error of `task`.
-pub(crate) fn call<R>(task: TaskRef, call: impl FnOnce() -> Result<R, Raised>) -> Result<R, Error> {
-    match catch(task, call) {
+pub(crate) fn call<R>(
+    task: TaskRef,
+    attempt: u32,
+    call: impl FnOnce() -> Result<R, Raised>,
+) -> Result<R, Error> {
+    match catch_attempt(task, attempt, call) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(raised)) => Err(Error::raised(task, raised.error)),
         Err(panic) => Err(Error::Panicked { task, panic }),
@@ -174,7 +295,7 @@ pub(crate) fn call<R>(task: TaskRef, call: impl FnOnce() -> Result<R, Raised>) -
 
 /// The same as `call`, for every item of a chunk.
 fn each<A, R>(task: TaskRef, items: Vec<A>, function: impl Fn(A) -> Result<R, Raised>) -> Outcomes<R> {
-    items.into_iter().map(|item| call(task, || function(item)).map_err(Box::new)).collect()
+    items.into_iter().map(|item| call(task, 1, || function(item)).map_err(Box::new)).collect()
 }
 
 /// A cell as workers see it. `freed` is as in `Cell::resolve`.
@@ -183,15 +304,19 @@ pub(crate) trait Work: Watch {
     fn settle(&self, home: Home);
     /// Runs the call here, unless it has been cancelled.
     fn run(&self, freed: &dyn Fn());
+    /// As `run`, but one attempt. `Some`: there is to be another at that moment.
+    fn run_once(&self, freed: &dyn Fn()) -> Option<Instant>;
     /// Pending → running, elsewhere. False: cancelled, there is nothing to do.
     fn begin(&self, stop: Arc<dyn Stop>) -> bool;
+    /// Running, elsewhere → pending, for another attempt. False: there is to be none, it was stopped.
+    fn put_back(&self) -> bool;
     fn fail(&self, error: Error, freed: &dyn Fn());
 }
 
 /// The same for calls that can be made in another process.
 pub(crate) trait PortableWork: Work {
     /// Appends the frame of the call. The argument is dropped: from here on the bytes stand for it.
-    fn encode(&self, frame: &mut Vec<u8>) -> Result<(), Error>;
+    fn encode(&self, frame: &mut Vec<u8>) -> Result<Option<Box<Attempts>>, Error>;
     /// Ends the future with what the worker returned.
     fn complete(&self, reply: &[u8], freed: &dyn Fn());
 }
@@ -199,6 +324,10 @@ pub(crate) trait PortableWork: Work {
 impl<J: Job> Work for Cell<J> {
     fn run(&self, freed: &dyn Fn()) {
         Cell::run(self, freed);
+    }
+
+    fn run_once(&self, freed: &dyn Fn()) -> Option<Instant> {
+        Cell::run_once(self, freed)
     }
 
     fn settle(&self, home: Home) {
@@ -209,21 +338,26 @@ impl<J: Job> Work for Cell<J> {
         self.start(Some(stop)).is_some()
     }
 
+    fn put_back(&self) -> bool {
+        Cell::put_back(self, None)
+    }
+
     fn fail(&self, error: Error, freed: &dyn Fn()) {
         self.resolve(Err(error), freed);
     }
 }
 
 impl<J: PortableJob> PortableWork for Cell<J> {
-    fn encode(&self, frame: &mut Vec<u8>) -> Result<(), Error> {
+    fn encode(&self, frame: &mut Vec<u8>) -> Result<Option<Box<Attempts>>, Error> {
         let task = self.task();
-        let job = self.take_job().ok_or(Error::Cancelled { task })?;
+        let mut job = self.take_job().ok_or(Error::Cancelled { task })?;
         let function = job.function().map_err(|reason| Error::NotPortable { task, reason })?;
         let start = begin_call(frame, Kind::Call, task.id.get(), function);
         let encoded = guarded(task, || job.encode(task, frame));
+        let attempts = job.take_attempts();
         discard(job);
         frame::end(frame, start);
-        encoded.map_err(|failure| outcome::arrived(task, failure))
+        encoded.map(|()| attempts).map_err(|failure| outcome::arrived(task, failure))
     }
 
     fn complete(&self, reply: &[u8], freed: &dyn Fn()) {
@@ -275,8 +409,26 @@ impl<W: ?Sized + Work> WorkItem<W> {
     }
 }
 
+impl WorkItem<dyn Work> {
+    /// As `run`, but one attempt. It comes back if there is to be another, at that moment.
+    pub(crate) fn run_once(self, freed: &dyn Fn()) -> Option<(Self, Instant)> {
+        let again = self.work().run_once(freed);
+        match again {
+            Some(due) => Some((self, due)),
+            None => {
+                self.end(|_| ());
+                None
+            }
+        }
+    }
+}
+
 impl WorkItem<dyn PortableWork> {
-    pub(crate) fn encode(&self, frame: &mut Vec<u8>) -> Result<(), Error> {
+    pub(crate) fn put_back(&self) -> bool {
+        self.work().put_back()
+    }
+
+    pub(crate) fn encode(&self, frame: &mut Vec<u8>) -> Result<Option<Box<Attempts>>, Error> {
         self.work().encode(frame)
     }
 

@@ -822,7 +822,7 @@ fn half_a_reply_of_a_live_worker_can_be_ended_by_kill() {
     let visitor = gate.next();
     assert!(future.kill());
     let (pid, status) = death_in(get(future));
-    assert_eq!((pid, status.signal()), (visitor.pid, Some(libc::SIGKILL)));
+    assert_eq!((pid, status.signal()), (visitor.pid, Some(libc::SIGTERM)));
     assert_works(&pool);
 }
 
@@ -859,7 +859,7 @@ fn kill_ends_a_running_call_and_no_other() {
     assert!(matches!(get(pending), Err(Error::Cancelled { .. })));
     assert!(victim.kill());
     let (pid, status) = death_in(get(victim));
-    assert_eq!((pid, status.signal()), (at_gate.pid, Some(libc::SIGKILL)));
+    assert_eq!((pid, status.signal()), (at_gate.pid, Some(libc::SIGTERM)));
     let pid = other.pid;
     other.go_on();
     assert_eq!(get(bystander).unwrap(), pid);
@@ -883,7 +883,7 @@ fn kill_ends_a_call_that_never_looks_up() {
     let future = pool.submit(spin, gate.path());
     gate.next().go_on();
     assert!(future.kill());
-    assert_eq!(death_in(get(future)).1.signal(), Some(libc::SIGKILL));
+    assert_eq!(death_in(get(future)).1.signal(), Some(libc::SIGTERM));
     assert_works(&pool);
 }
 

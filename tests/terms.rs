@@ -535,7 +535,7 @@ fn the_variable_of_a_worker_alone_does_no_more_than_trip_the_limit_of_nesting() 
 const MIB: usize = 1 << 20;
 
 /// Of the longest argument that has room in a MiB: the function, and the length, take some.
-const LONGEST: usize = MIB - 16 - 3;
+const LONGEST: usize = MIB - 20 - 3;
 
 fn length(blob: Blob) -> usize {
     blob.0.len()
@@ -677,8 +677,9 @@ fn limits_of_this_process((): ()) -> [Option<u64>; 2] {
 #[track_caller]
 fn dies_without_memory<T: std::fmt::Debug>(outcome: Result<T, Error>) {
     match outcome {
-        Err(Error::WorkerDied { status: Some(status), .. }) => {
+        Err(Error::WorkerDied { status: Some(status), probable_cause, .. }) => {
             assert_eq!(status.signal(), Some(libc::SIGABRT), "{status}");
+            assert!(probable_cause.is_some_and(|cause| cause.contains("its memory limit of 67108864 bytes")));
         }
         other => panic!("{other:?}"),
     }

@@ -9,7 +9,9 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
+use super::own_pool;
 use super::state::{Phase, State, Stop, Value};
 use super::watch::{Callback, Watcher, Watchers};
 use crate::error::Error;
@@ -35,16 +37,32 @@ pub(crate) trait Job: Send + 'static {
     /// Calls the user's code; its panic is caught inside.
     fn run(self, task: TaskRef) -> Result<Self::Output, Error>;
 
+    /// As `run`, for a job that may be tried again.
+    fn attempt(self, task: TaskRef) -> Attempt<Self>
+    where
+        Self: Sized,
+    {
+        Attempt::Over(self.run(task))
+    }
+
     /// What went wrong, also where the outcome is one of many.
     fn error_in(outcome: &Result<Self::Output, Error>) -> Option<&Error> {
         outcome.as_ref().err()
     }
 }
 
+/// What came of running a job.
+pub(crate) enum Attempt<J: Job> {
+    Over(Result<J::Output, Error>),
+    /// It failed, and is to be run again, at that moment.
+    Again(J, Instant),
+}
+
 impl<J: Job> Cell<J> {
     /// `home` is the pool in which it is going to be queued, if that is known.
     pub(crate) fn new(job: Option<J>, home: Home) -> Self {
-        let state = State::Pending { job, watchers: Watchers::default(), detached: false, home };
+        let watchers = Watchers::default();
+        let state = State::Pending { job, watchers, detached: false, home, put_back: false };
         Cell { id: FutureId::next(), state: Mutex::new(state) }
     }
 
@@ -63,11 +81,49 @@ impl<J: Job> Cell<J> {
         }
     }
 
-    /// Runs the job here, unless it is not here, or over, or runs already. `freed` is as in `resolve`.
+    /// Runs the job here, unless it is not here, or over, or runs already: to its end, so this thread
+    /// waits for further attempts. `freed` is as in `resolve`.
     pub(crate) fn run(&self, freed: &dyn Fn()) -> bool {
-        let Some(Some(job)) = self.start(None) else { return false };
-        let outcome = job.run(self.task());
+        let Some(Some(mut job)) = self.start(None) else { return false };
+        let outcome = loop {
+            match job.attempt(self.task()) {
+                Attempt::Over(outcome) => break outcome,
+                Attempt::Again(next, due) => {
+                    std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                    job = next;
+                }
+            }
+        };
         self.resolve(outcome, freed);
+        true
+    }
+
+    /// As `run`, but one attempt. `Some`: there is to be another at that moment, if the caller, a worker of
+    /// a pool, puts it back into its queue.
+    pub(crate) fn run_once(&self, freed: &dyn Fn()) -> Option<Instant> {
+        let Some(Some(job)) = self.start(None) else { return None };
+        match job.attempt(self.task()) {
+            Attempt::Over(outcome) => {
+                self.resolve(outcome, freed);
+                None
+            }
+            Attempt::Again(job, due) => {
+                self.put_back(Some(job));
+                Some(due)
+            }
+        }
+    }
+
+    /// Running → Pending, for another attempt in the pool of this thread. False if it was stopped: then
+    /// there is to be none.
+    pub(crate) fn put_back(&self, job: Option<J>) -> bool {
+        let mut state = self.state.lock();
+        let State::Running { stop, watchers, detached } = &mut *state else { return false };
+        if stop.as_ref().is_some_and(|stop| stop.is_stopped()) {
+            return false;
+        }
+        let (watchers, detached) = (mem::take(watchers), *detached);
+        *state = State::Pending { job, watchers, detached, home: own_pool::home(), put_back: true };
         true
     }
 
@@ -284,7 +340,11 @@ impl<J: Job> Watch for Cell<J> {
     }
 
     fn run_from(&self, at: Home) -> bool {
-        let is_here = matches!(&*self.state.lock(), State::Pending { job: Some(_), home, .. } if *home == at);
+        // Not one that was put back: its time has not come, or another has it in hand.
+        let is_here = matches!(
+            &*self.state.lock(),
+            State::Pending { job: Some(_), home, put_back: false, .. } if *home == at
+        );
         is_here && self.run(&|| ())
     }
 

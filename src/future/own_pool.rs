@@ -58,8 +58,13 @@ pub(crate) fn is_employed_at(home: Home) -> bool {
     HOME.get() == home
 }
 
+/// The pool that this thread works for, if it works for one.
+pub(super) fn home() -> Home {
+    HOME.get()
+}
+
 fn my_home() -> Option<Home> {
-    Some(HOME.get()).filter(|home| *home != Home::NONE)
+    Some(home()).filter(|home| *home != Home::NONE)
 }
 
 /// Runs one of `cells` here, the first that is queued in this thread's own pool. False: there is none.

@@ -3,7 +3,8 @@
 //! ```text
 //!             start                 resolve
 //!   Pending ─────────▶ Running ──────────────▶ Done
-//!      │                                         ▲
+//!      │    ◀─────────                           ▲
+//!      │     put back (for another attempt)      │
 //!      ├──── resolve (refused, abandoned) ───────┘
 //!      │ cancel
 //!      └─────────────▶ Cancelled
@@ -14,7 +15,7 @@
 //! | Pending   | queued; the job may still be here  | a worker, `cancel`, the executor |
 //! | Running   | a worker has started it            | that worker alone                |
 //! | Done      | has an outcome, for ever           | nobody                           |
-//! | Cancelled | never ran, never will              | nobody                           |
+//! | Cancelled | does not run, never will           | nobody                           |
 //!
 //! `Done` has three shapes, which only the one who wants the *value* can tell apart:
 //! kept (here to be taken), lent (callbacks are looking at it), taken.
@@ -36,6 +37,8 @@ pub(crate) enum State<T, J> {
         detached: bool,
         /// The pool in which it is queued.
         home: Home,
+        /// It was put back, and waits for a moment, not for a worker.
+        put_back: bool,
     },
     Running {
         stop: Option<Arc<dyn Stop>>,
@@ -102,4 +105,6 @@ impl<T, J> State<T, J> {
 pub(crate) trait Stop: Send + Sync {
     /// Called under the future's lock, so that no other call can be hit; must not block.
     fn stop(&self) -> bool;
+    /// Was the present call stopped?
+    fn is_stopped(&self) -> bool;
 }

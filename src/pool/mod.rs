@@ -14,6 +14,7 @@
 
 #[cfg(all(test, loom))]
 mod interleavings;
+mod later;
 mod queue;
 mod room;
 mod worker;
@@ -182,7 +183,7 @@ impl<C: Context> Pool<C> {
     }
 
     /// The life of a worker thread.
-    fn work(&self, number: usize) {
+    fn work(self: &Arc<Self>, number: usize) {
         // What a worker runs is shielded call by call; should anything slip through, the worker
         // is still counted out, and its pool ends with an error, not in silence.
         let life = catch_unwind(AssertUnwindSafe(|| {
@@ -251,6 +252,16 @@ impl<C: Context> Pool<C> {
             self.count_out(&mut crew);
         }
         is_too_large
+    }
+
+    /// Hires a worker if those that wait are too few for what is queued: one on whom others counted is not
+    /// coming.
+    fn cover(self: &Arc<Self>) {
+        if self.queue.is_short_of_workers()
+            && let Err(error) = self.hire()
+        {
+            self.fail_if_nobody_works(&error);
+        }
     }
 
     /// No worker could be hired. Those who are away may be waiting for what is queued.
@@ -353,11 +364,7 @@ impl<C: Context> Employer for Pool<C> {
         self.post(&crew);
         drop(crew);
         // Whoever pushes after this look sees that one is away, and hires.
-        if self.queue.is_short_of_workers()
-            && let Err(error) = self.hire()
-        {
-            self.fail_if_nobody_works(&error);
-        }
+        self.cover();
     }
 
     fn step_in(&self) {

@@ -3,9 +3,13 @@
 //! Open → closed (shut down) or broken. The door is the sender itself: while it is there, tasks
 //! come in; when it is gone, workers find the queue disconnected once it is empty, and leave.
 //! Every push holds the door open while it lasts, so after a close nothing comes behind it.
+//!
+//! A worker may put a task back, to be run at a later moment (`later.rs`), also when the door is shut:
+//! workers leave only when there is none of these either.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::later::Later;
 use super::room::Room;
 use crate::error::Error;
 use crate::id::TaskRef;
@@ -14,7 +18,8 @@ use crate::sync::{AtomicIsize, Ordering, RwLock};
 
 pub(super) struct Queue<I> {
     door: RwLock<Door<I>>,
-    exit: Receiver<I>,
+    exit: Receiver<Sent<I>>,
+    later: Later<I>,
     /// Workers that wait (or are about to) minus tasks that are queued. Negative: tasks wait.
     balance: AtomicIsize,
     /// Absent if the queue has no bound.
@@ -22,8 +27,15 @@ pub(super) struct Queue<I> {
 }
 
 enum Door<I> {
-    Open(Sender<I>),
+    Open(Sender<Sent<I>>),
     Shut(Refusal),
+}
+
+/// What a worker that waits is woken with.
+enum Sent<I> {
+    Task(I),
+    /// Come and look: somebody has to watch the time for the tasks that were put back.
+    Nudge,
 }
 
 /// Why a task is not let in.
@@ -46,7 +58,8 @@ impl<I> Queue<I> {
     pub(super) fn new(bound: Option<usize>) -> Self {
         let (door, exit) = channel::unbounded();
         let room = bound.map(Room::new);
-        Queue { door: RwLock::new(Door::Open(door)), exit, balance: AtomicIsize::new(0), room }
+        let (door, balance) = (RwLock::new(Door::Open(door)), AtomicIsize::new(0));
+        Queue { door, exit, later: Later::new(), balance, room }
     }
 
     pub(super) fn room(&self) -> Option<&Room> {
@@ -60,7 +73,7 @@ impl<I> Queue<I> {
             Door::Open(door) => {
                 let waiting = self.balance.fetch_sub(1, Ordering::AcqRel);
                 // Cannot fail: this queue itself holds a receiver.
-                let _ = door.send(item);
+                let _ = door.send(Sent::Task(item));
                 Ok((waiting <= 0).then(hire))
             }
             Door::Shut(refusal) => Err((item, refusal.clone())),
@@ -78,7 +91,25 @@ impl<I> Queue<I> {
     /// Are there tasks that no worker waits for? Whoever pushes afterwards has seen what the caller
     /// wrote before.
     pub(super) fn is_short_of_workers(&self) -> bool {
-        self.balance.fetch_add(0, Ordering::AcqRel) < 0
+        self.balance.fetch_add(0, Ordering::AcqRel) < 0 || self.later.is_unkept()
+    }
+
+    /// Takes back a task that is to run at that moment. For a worker, which will come for a task again
+    /// or tell the pool that it cannot.
+    fn put_back(&self, item: I, due: Instant) {
+        self.later.add(item, due);
+        self.find_a_keeper();
+    }
+
+    /// If tasks that were put back have no keeper, a worker that waits becomes it. If none waits, the next
+    /// that comes does.
+    fn find_a_keeper(&self) {
+        if self.later.is_unkept()
+            && let Door::Open(door) = &*self.door.read()
+            && self.dismiss()
+        {
+            let _ = door.send(Sent::Nudge);
+        }
     }
 
     pub(super) fn close(&self) {
@@ -109,17 +140,23 @@ impl<I> Queue<I> {
 
     /// Takes out what is queued right now; of a closed queue, all there will ever be.
     pub(super) fn drain(&self) -> Vec<I> {
-        self.exit.try_iter().collect()
+        let queued = self.exit.try_iter().filter_map(|sent| match sent {
+            Sent::Task(item) => Some(item),
+            Sent::Nudge => None,
+        });
+        queued.chain(self.later.drain()).collect()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.exit.len()
+        self.exit.len() + self.later.len()
     }
 }
 
 /// What a worker gets that waits at the queue.
 pub(super) enum Turn<I> {
     Task(I),
+    /// One that had been put back. Whoever counted on this worker has to be told.
+    Due(I),
     /// Nothing came for as long as it would wait. It still counts as waiting.
     Idle,
     /// Closed and empty.
@@ -152,21 +189,48 @@ impl<'a, I> Seat<'a, I> {
         }
     }
 
+    /// Takes back a task of this worker, to be run again at that moment.
+    pub(crate) fn put_back(&self, item: I, due: Instant) {
+        self.queue.put_back(item, due);
+    }
+
     /// Waits for a task, for ever or for as long as `patience`.
     pub(super) fn next(&self, patience: Option<Duration>) -> Turn<I> {
-        self.free();
-        let received = match patience {
-            None => self.queue.exit.recv().map_err(RecvTimeoutError::from),
-            Some(patience) => self.queue.exit.recv_timeout(patience),
-        };
-        match received {
-            Ok(item) => {
-                self.counted.set(false);
-                self.queue.room.iter().for_each(Room::leave);
-                Turn::Task(item)
+        loop {
+            if let Some(item) = self.queue.later.take_due() {
+                self.leave();
+                self.queue.find_a_keeper();
+                return Turn::Due(item);
             }
-            Err(RecvTimeoutError::Timeout) => Turn::Idle,
-            Err(RecvTimeoutError::Disconnected) => Turn::Over,
+            self.free();
+            let keeper = self.queue.later.keep();
+            let received = match (&keeper, patience) {
+                (Some(keeper), _) => self.queue.exit.recv_deadline(keeper.until),
+                (None, Some(patience)) => self.queue.exit.recv_timeout(patience),
+                (None, None) => self.queue.exit.recv().map_err(RecvTimeoutError::from),
+            };
+            let was_keeper = keeper.is_some();
+            drop(keeper);
+            match received {
+                Ok(sent) => {
+                    self.counted.set(false);
+                    if was_keeper {
+                        self.queue.find_a_keeper();
+                    }
+                    if let Sent::Task(item) = sent {
+                        self.queue.room.iter().for_each(Room::leave);
+                        return Turn::Task(item);
+                    }
+                }
+                // What it watched the time for is due.
+                Err(RecvTimeoutError::Timeout) if was_keeper => {}
+                Err(RecvTimeoutError::Timeout) => return Turn::Idle,
+                Err(RecvTimeoutError::Disconnected) => {
+                    if !self.queue.later.wait() {
+                        return Turn::Over;
+                    }
+                }
+            }
         }
     }
 }

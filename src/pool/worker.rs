@@ -1,5 +1,7 @@
 //! The one worker loop, and the seam at which engines differ.
 
+use std::sync::Arc;
+
 use super::queue::{Seat, Turn};
 use super::{Item, Pool};
 use crate::error::Error;
@@ -12,7 +14,7 @@ pub(crate) trait Context: 'static {
     /// Before the first task. An error breaks the pool.
     fn initialize(&mut self) -> Result<(), Error>;
 
-    /// Ends the future of `item`, whatever happens. An error means that this worker cannot go on,
+    /// Ends the future of `item`, whatever happens, or puts it back. An error means that this worker cannot go on,
     /// and breaks the pool.
     fn run(&mut self, item: Self::Item, seat: &Seat<'_, Self::Item>) -> Result<(), Error>;
 
@@ -29,31 +31,35 @@ pub(super) enum Left {
 }
 
 /// The life of a worker.
-pub(super) fn work<C: Context>(pool: &Pool<C>, mut context: C) -> Result<Left, Error> {
+pub(super) fn work<C: Context>(pool: &Arc<Pool<C>>, mut context: C) -> Result<Left, Error> {
     context.initialize()?;
     let seat = Seat::at(&pool.queue);
     let outcome = loop {
         // It is finalized while it is still counted: who has been counted out leaves nothing behind.
-        match seat.next(pool.hiring.idle_timeout) {
-            Turn::Task(item) => {
-                if let Err(error) = context.run(item, &seat) {
-                    break Err(error);
-                }
-                if pool.is_too_large() {
-                    shielded(|| context.finalize());
-                    if pool.shrink() {
-                        seat.leave();
-                        return Ok(Left::Retired);
-                    }
-                }
+        let item = match seat.next(pool.hiring.idle_timeout) {
+            Turn::Task(item) => item,
+            Turn::Due(item) => {
+                pool.cover();
+                item
             }
             Turn::Idle => {
                 shielded(|| context.finalize());
                 if pool.retire() {
                     return Ok(Left::Retired);
                 }
+                continue;
             }
             Turn::Over => break Ok(Left::Over),
+        };
+        if let Err(error) = context.run(item, &seat) {
+            break Err(error);
+        }
+        if pool.is_too_large() {
+            shielded(|| context.finalize());
+            if pool.shrink() {
+                seat.leave();
+                return Ok(Left::Retired);
+            }
         }
     };
     shielded(|| context.finalize());

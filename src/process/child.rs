@@ -29,22 +29,26 @@ use super::memory::Resident;
 use super::pipes::{Exit, Incoming, Outgoing};
 use super::{Plan, entry, sys};
 use crate::error::Error;
+use crate::future::deadline_after;
 use crate::future::state::Stop;
+use crate::id::TaskRef;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::wire::connection::Connection;
 use crate::wire::frame::{Kind, WireError};
 use crate::wire::message::{Failure, Hello, Terms};
 
-/// How long a worker may take from its start to its Hello. Milliseconds are usual.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a worker may take from its start to its Hello, unless the user says. Milliseconds are usual.
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// How long a worker may take to leave after it was told or asked to, or after it closed its pipes.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long a worker may take to leave after it was told or asked to, or after it closed its pipes, unless
+/// the user says.
+pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The process that serves one worker thread at the moment; others may only kill it.
-#[derive(Default)]
 pub(super) struct Slot {
     process: Mutex<Option<Process>>,
+    /// How long it may take to leave.
+    grace: Duration,
     /// The call in hand was killed: whatever comes of its worker, it must not be given to another.
     call_killed: AtomicBool,
 }
@@ -56,6 +60,10 @@ struct Process {
 }
 
 impl Slot {
+    pub(super) fn new(grace: Duration) -> Self {
+        Slot { process: Mutex::default(), grace, call_killed: AtomicBool::new(false) }
+    }
+
     pub(super) fn pid(&self) -> Option<u32> {
         self.process.lock().as_ref().map(|process| process.child.id())
     }
@@ -69,26 +77,48 @@ impl Slot {
         self.call_killed.store(false, Ordering::Release);
     }
 
+    /// Was the call in hand killed?
     pub(super) fn call_was_killed(&self) -> bool {
         self.call_killed.load(Ordering::Acquire)
     }
 
-    /// Asks the process to end, as `kill` without options does. `Some`: its end, to be waited for.
-    pub(super) fn terminate(&self) -> Option<Exit> {
-        self.call_killed.store(true, Ordering::Release);
+    /// Asks the process to end, as `kill` without options does, and lets it go on if it was stopped, so
+    /// that it hears of it. `Some`: its end, to be waited for.
+    fn ask_to_end(&self) -> Option<Exit> {
+        use rustix::process::{Pid, Signal, kill_process};
         self.end(|child| {
-            if let Some(pid) = rustix::process::Pid::from_raw(child.id() as i32) {
+            if let Some(pid) = Pid::from_raw(child.id() as i32) {
                 // It has not been waited for, so the number is still its own.
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+                let _ = kill_process(pid, Signal::TERM);
+                let _ = kill_process(pid, Signal::CONT);
             }
             Exit::of(child.id())
         })
+    }
+
+    /// Asks it to end on behalf of the user. `Some`: its end, to be seen to.
+    pub(super) fn terminate(&self) -> Option<Exit> {
+        self.call_killed.store(true, Ordering::Release);
+        self.ask_to_end()
+    }
+
+    /// Ends the process at once, on behalf of the user or because the pool is broken.
+    pub(super) fn kill_call(&self) {
+        self.call_killed.store(true, Ordering::Release);
+        self.kill();
     }
 
     fn kill(&self) {
         self.end(|child| {
             let _ = child.kill();
         });
+    }
+
+    /// Kills the process if it still is the one with that number.
+    fn kill_if(&self, pid: u32) {
+        if let Some(process) = self.process.lock().as_mut().filter(|process| process.child.id() == pid) {
+            let _ = process.child.kill();
+        }
     }
 
     /// Does that to the process, if there is one, while it cannot be waited for.
@@ -100,26 +130,45 @@ impl Slot {
     }
 }
 
-impl Stop for Slot {
+/// The right to stop the call that a worker runs: what `Future::kill` finds.
+pub(super) struct StopCall(pub(super) Arc<Slot>);
+
+impl Stop for StopCall {
     fn stop(&self) -> bool {
-        self.call_killed.store(true, Ordering::Release);
-        self.kill();
+        let asked = self.0.terminate().map(|exit| (Arc::clone(&self.0), exit));
+        see_off(asked.into_iter().collect());
         true
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.0.call_was_killed()
     }
 }
 
 /// Kills those that were asked to end and have not, when their time is up. Does not wait for it.
 pub(super) fn see_off(asked: Vec<(Arc<Slot>, Exit)>) {
-    let deadline = Instant::now() + FAREWELL;
-    let watch = move || {
-        for (slot, exit) in asked {
-            if !exit.wait(deadline.saturating_duration_since(Instant::now())) {
-                slot.kill();
+    // Nobody needs to wait for those that heard it at once.
+    let asked: Vec<_> = asked.into_iter().filter(|(_, exit)| !exit.wait(Duration::ZERO)).collect();
+    if asked.is_empty() {
+        return;
+    }
+    let start = Instant::now();
+    let asked = Arc::new(asked);
+    let watch = {
+        let asked = Arc::clone(&asked);
+        move || {
+            for (slot, exit) in &*asked {
+                if !exit.wait(slot.grace.saturating_sub(start.elapsed())) {
+                    slot.kill_if(exit.pid);
+                }
             }
         }
     };
-    // Without a thread there is nobody to see them off; most have heard it anyway.
-    let _ = std::thread::Builder::new().name("farewell".into()).stack_size(64 << 10).spawn(watch);
+    let watcher = std::thread::Builder::new().name("farewell".into()).stack_size(64 << 10).spawn(watch);
+    if watcher.is_err() {
+        // There is nobody to wait for them.
+        asked.iter().for_each(|(slot, exit)| slot.kill_if(exit.pid));
+    }
 }
 
 /// A worker process that has said Hello.
@@ -128,6 +177,7 @@ pub(super) struct Child {
     pub(super) connection: Connection<BufReader<Incoming>, Outgoing>,
     slot: Arc<Slot>,
     exit: Exit,
+    started: Instant,
     /// Calls it has answered.
     pub(super) served: usize,
     /// Present if the pool limits its memory.
@@ -186,7 +236,8 @@ impl Child {
         let incoming = BufReader::new(Incoming::new(reply_reader, exit.clone()));
         let outgoing = Outgoing::new(call_writer, exit.clone());
         let connection = Connection::new(incoming, outgoing, plan.terms.max_message_bytes);
-        let mut child = Child { pid, connection, slot: Arc::clone(slot), exit, served: 0, resident: None };
+        let (slot_of_it, started) = (Arc::clone(slot), Instant::now());
+        let mut child = Child { pid, connection, slot: slot_of_it, exit, started, served: 0, resident: None };
         if plan.max_memory_per_child.is_some() {
             child.resident = Some(Resident::of(pid).map_err(refused)?);
         }
@@ -194,7 +245,7 @@ impl Child {
         let greeted = hand_over(&ours, [call_reader.as_fd(), reply_writer.as_fd()], &plan.terms);
         // Now the worker's ends are the worker's alone: if it dies, we see the end of the file.
         drop((call_reader, reply_writer));
-        let greeted = greeted.map_err(WireError::from).and_then(|()| child.greet());
+        let greeted = greeted.map_err(WireError::from).and_then(|()| child.greet(plan.start_timeout));
         match greeted {
             Ok(None) => child.initialise(plan),
             Ok(Some(refusal)) => {
@@ -212,8 +263,10 @@ impl Child {
                 }
                 let status = child.bury();
                 let how = match (late, status) {
-                    (true, _) => format!("did not say Hello within {HANDSHAKE:?}"),
-                    (false, Some(status)) => format!("ended before it said Hello ({status})"),
+                    (true, _) => {
+                        format!("did not say Hello within {:?}", plan.start_timeout.unwrap_or(HANDSHAKE))
+                    }
+                    (false, Some((status, _))) => format!("ended before it said Hello ({status})"),
                     (false, None) => format!("could not be greeted: {error}"),
                 };
                 Err(NoStart::Died(Error::broken(
@@ -228,8 +281,8 @@ impl Child {
     }
 
     /// Waits for the worker's Hello. `Some`: it refuses, and says why.
-    fn greet(&mut self) -> Result<Option<String>, WireError> {
-        self.connection.reader_mut().get_mut().deadline = Some(Instant::now() + HANDSHAKE);
+    fn greet(&mut self, limit: Option<Duration>) -> Result<Option<String>, WireError> {
+        self.connection.reader_mut().get_mut().deadline = deadline_after(limit.unwrap_or(HANDSHAKE));
         let received = self.connection.receive()?;
         self.connection.reader_mut().get_mut().deadline = None;
         match received {
@@ -251,7 +304,7 @@ impl Child {
     fn initialise(mut self, plan: &Plan) -> Result<Child, NoStart> {
         let Some(initializer) = &plan.initializer else { return Ok(self) };
         let task = initializer.task;
-        match self.call(&initializer.frame, task.id.get()) {
+        match self.call(&initializer.frame, task.id.get(), plan.start_timeout) {
             Reply::Returned => Ok(self),
             Reply::Failed(failure) => {
                 let cause = crate::outcome::arrived(task, failure);
@@ -263,22 +316,29 @@ impl Child {
                 self.bury();
                 Err(NoStart::Died(Error::broken(format!("a worker process talked nonsense: {error}"), None)))
             }
-            Reply::Dead { .. } => {
-                let (pid, status) = (self.pid, self.bury());
-                Err(NoStart::Died(Error::WorkerDied { task, pid, status }))
+            Reply::Late { limit, .. } => {
+                let pid = self.pid;
+                self.dismiss();
+                Err(NoStart::Died(overran(task, pid, limit)))
             }
+            Reply::Dead { .. } => Err(NoStart::Died(self.post_mortem(task, 1, plan))),
         }
     }
 
-    /// Sends one frame and waits for its reply.
-    pub(super) fn call(&mut self, frame: &[u8], id: u64) -> Reply {
+    /// Sends one frame and waits for its reply: no longer than `limit` from when it was sent, and as long
+    /// as the worker takes some of it within each `limit`.
+    pub(super) fn call(&mut self, frame: &[u8], id: u64, limit: Option<Duration>) -> Reply {
+        self.connection.writer_mut().patience = limit;
         if let Err(error) = self.connection.send(frame) {
             return match error {
                 WireError::TooLong { .. } => Reply::Nonsense(error),
-                _ => Reply::Dead { took_call: false },
+                error => Reply::missing(&error, limit, false),
             };
         }
-        match self.connection.receive() {
+        self.connection.reader_mut().get_mut().deadline = limit.and_then(deadline_after);
+        let received = self.connection.receive();
+        self.connection.reader_mut().get_mut().deadline = None;
+        match received {
             Ok(Some((Kind::Returned, of))) if of == id => Reply::Returned,
             Ok(Some((Kind::Failed, of))) if of == id => {
                 match Failure::decode(Kind::Failed, self.connection.payload()) {
@@ -289,12 +349,17 @@ impl Child {
             Ok(Some((kind, _))) => {
                 Reply::Nonsense(WireError::Unexpected { kind, wanted: "the reply to the call" })
             }
-            Ok(None) | Err(WireError::Truncated { .. } | WireError::Closed | WireError::Io(_)) => {
-                // What is still in the pipe, it cannot have begun.
-                Reply::Dead { took_call: self.connection.writer().is_empty() }
+            // What is still in the pipe, it cannot have begun.
+            Ok(None) => Reply::Dead { took_call: self.took_all() },
+            Err(error @ (WireError::Truncated { .. } | WireError::Closed | WireError::Io(_))) => {
+                Reply::missing(&error, limit, self.took_all())
             }
             Err(error) => Reply::Nonsense(error),
         }
+    }
+
+    fn took_all(&self) -> bool {
+        self.connection.writer().is_empty()
     }
 
     /// Has it grown beyond that? One of which this cannot be told is not trusted.
@@ -319,16 +384,40 @@ impl Child {
         self.bury();
     }
 
-    /// Waits for the end of a process that is ending, for a while; then kills it. Returns how it ended.
-    pub(super) fn bury(&mut self) -> Option<ExitStatus> {
-        if !self.exit.wait(FAREWELL) {
+    /// Asks it to end, and makes it when the time of grace is over.
+    pub(super) fn dismiss(&mut self) {
+        self.slot.ask_to_end();
+        self.bury();
+    }
+
+    /// Buries it, and says how it died, and with it the call in hand.
+    pub(super) fn post_mortem(&mut self, task: TaskRef, attempt: u32, plan: &Plan) -> Error {
+        let was_asked = self.slot.is_doomed();
+        let (status, peak_memory) = self.bury().map_or((None, None), |(status, peak)| (Some(status), peak));
+        let probable_cause = if was_asked {
+            None
+        } else {
+            plan.deaths.probable_cause(status, self.started, plan.terms.memory_limit)
+        };
+        Error::WorkerDied { task, pid: self.pid, status, attempt, peak_memory, probable_cause }
+    }
+
+    /// Waits for the end of a process that is ending, for a while; then kills it. Returns how it ended, and
+    /// its peak memory where that is known.
+    pub(super) fn bury(&mut self) -> Option<(ExitStatus, Option<u64>)> {
+        if !self.exit.wait(self.slot.grace) {
             self.slot.kill();
         }
         // It is dead or dying: this does not block for long, and nobody can kill a stranger,
         // because the number is free only after this.
         let mut process = self.slot.process.lock();
-        process.take().and_then(|mut process| process.child.wait().ok())
+        process.take().and_then(|process| sys::reap(process.child.id()))
     }
+}
+
+/// The error of a call that took too long.
+pub(super) fn overran(task: TaskRef, pid: u32, limit: Duration) -> Error {
+    Error::TimedOut { what: format!("{task}, stopped with its worker process {pid},"), limit }
 }
 
 impl Drop for Child {
@@ -351,6 +440,23 @@ pub(super) enum Reply {
     Dead {
         took_call: bool,
     },
+    /// The time is over. So here.
+    Late {
+        limit: Duration,
+        took_call: bool,
+    },
+}
+
+impl Reply {
+    /// What it means that the connection failed.
+    fn missing(error: &WireError, limit: Option<Duration>, took_call: bool) -> Self {
+        match (error, limit) {
+            (WireError::Io(error), Some(limit)) if error.kind() == io::ErrorKind::TimedOut => {
+                Reply::Late { limit, took_call }
+            }
+            _ => Reply::Dead { took_call },
+        }
+    }
 }
 
 /// Sends our Hello, the terms and the worker's ends of the pipes over the socket that is its stdin.

@@ -168,8 +168,11 @@ fn answer(payload: &[u8], id: u64, reply: &mut Vec<u8>) -> bool {
     reply.clear();
     let start = frame::begin(reply, Kind::Returned, id);
     let served = match decode_call(payload) {
-        Ok((function, argument)) => match portable::resolve(function) {
-            Ok(descriptor) => (descriptor.serve)(argument, reply),
+        Ok((function, attempt, argument)) => match portable::resolve(function) {
+            Ok(descriptor) => {
+                outcome::set_hosts_attempt(attempt);
+                (descriptor.serve)(argument, reply)
+            }
             Err(reason) => Err(Failure::UnknownFunction { reason }),
         },
         Err(error) => Err(Failure::Undecodable { what: "argument".into(), reason: error.to_string() }),

@@ -12,6 +12,7 @@
 
 mod child;
 mod context;
+mod deaths;
 mod entry;
 mod invitation;
 mod memory;
@@ -25,13 +26,14 @@ use std::time::Duration;
 
 use child::Slot;
 use context::{Call, ProcessContext};
+use deaths::Deaths;
+pub use deaths::WorkerDeath;
 pub use entry::init;
 use memory::Resident;
 use terms::Surroundings;
 
 use crate::error::Error;
 use crate::executor::{Executor, Shutdown};
-use crate::future::state::Stop;
 use crate::id::{FutureId, TaskRef};
 use crate::outcome;
 use crate::pool::{Hiring, Place, Pool, usable_cpus};
@@ -91,6 +93,11 @@ struct Plan {
     initializer: Option<Initializer>,
     max_tasks_per_child: Option<usize>,
     max_memory_per_child: Option<usize>,
+    task_timeout: Option<Duration>,
+    /// For Hello, and for the initializer.
+    start_timeout: Option<Duration>,
+    grace_period: Duration,
+    deaths: Deaths,
     /// The process of each worker thread, to be listed and killed.
     slots: Mutex<Vec<Arc<Slot>>>,
     /// The workers were killed for good: none is to be started any more.
@@ -130,22 +137,18 @@ impl ProcessPoolExecutor {
         self.plan.slots.lock().iter().filter_map(|slot| slot.pid()).collect()
     }
 
-    /// Ends the pool at once: what has not started is cancelled, every worker gets SIGTERM, and
-    /// SIGKILL if it is still there five seconds later. The calls that ran end with
+    /// Ends the pool at once: what has not started is cancelled, every worker gets SIGTERM, and SIGKILL if
+    /// it is still there after the [`grace_period`](ProcessPoolBuilder::grace_period). The calls that ran end with
     /// [`Error::WorkerDied`]. Does not wait.
     pub fn terminate_workers(&self) {
         let mut asked = Vec::new();
         self.stop(|slot| asked.extend(slot.terminate().map(|exit| (Arc::clone(slot), exit))));
-        if !asked.is_empty() {
-            child::see_off(asked);
-        }
+        child::see_off(asked);
     }
 
     /// As [`terminate_workers`](Self::terminate_workers), with SIGKILL from the start.
     pub fn kill_workers(&self) {
-        self.stop(|slot| {
-            slot.stop();
-        });
+        self.stop(|slot| slot.kill_call());
     }
 
     fn stop(&self, end: impl FnMut(&Arc<Slot>)) {
@@ -162,9 +165,12 @@ impl ProcessPoolExecutor {
         let item = task.into_portable(self.pool.home());
         let task = item.task();
         let mut frame = Vec::new();
-        let encoded = item.encode(&mut frame).and_then(|()| terms::admit(&self.plan.terms, task, &frame));
+        let encoded = item.encode(&mut frame).and_then(|attempts| {
+            terms::admit(&self.plan.terms, task, &frame)?;
+            Ok(attempts)
+        });
         match encoded {
-            Ok(()) => self.pool.submit(Call { item, frame }, place),
+            Ok(attempts) => self.pool.submit(Call { item, frame, attempts }, place),
             Err(error) => item.fail(error, &|| ()),
         }
     }
@@ -250,6 +256,11 @@ pub struct ProcessPoolBuilder {
     initializer: Option<Result<Initializer, Error>>,
     max_tasks_per_child: Option<usize>,
     max_memory_per_child: Option<usize>,
+    task_timeout: Option<Duration>,
+    start_timeout: Option<Duration>,
+    grace_period: Option<Duration>,
+    on_worker_death: WorkerDeath,
+    max_restarts_per_minute: Option<usize>,
     idle_timeout: Option<Duration>,
     max_pending: Option<usize>,
 }
@@ -296,6 +307,63 @@ impl ProcessPoolBuilder {
     /// Only on Linux.
     pub fn max_memory_per_child(mut self, bytes: usize) -> Self {
         self.max_memory_per_child = Some(bytes);
+        self
+    }
+
+    /// How long a call may take, unless its own
+    /// [`TaskOptions::timeout`](crate::TaskOptions::timeout), which tells more, says otherwise. A chunk of a
+    /// map is one call. Default: no limit.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), Error> {
+    ///     concurrent_futures::init();
+    ///     let limit = Duration::from_millis(50);
+    ///     let pool = ProcessPoolExecutor::builder().max_workers(1).task_timeout(limit).build()?;
+    ///     let endless = pool.submit(|()| -> u32 { loop {} }, ());
+    ///     assert!(matches!(endless.result(), Err(Error::TimedOut { .. })));
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn task_timeout(mut self, limit: Duration) -> Self {
+        self.task_timeout = Some(limit);
+        self
+    }
+
+    /// How long a worker may take to say that it is there, and then again for the initializer's call. One
+    /// that takes longer is killed, and another started; after three in a row the pool is broken.
+    /// Default: ten seconds for the former, no limit for the latter.
+    pub fn start_timeout(mut self, limit: Duration) -> Self {
+        self.start_timeout = Some(limit);
+        self
+    }
+
+    /// How long a worker may take to leave, before it is killed (SIGKILL): after it was told to leave,
+    /// because the pool ends or it is used up, and after it was asked to end (SIGTERM), because of a time limit,
+    /// [`Future::kill`](crate::Future::kill) or
+    /// [`terminate_workers`](ProcessPoolExecutor::terminate_workers). Zero: it is killed at once.
+    /// Default: five seconds. Workers that catch neither the signal nor the end take no time.
+    pub fn grace_period(mut self, limit: Duration) -> Self {
+        self.grace_period = Some(limit);
+        self
+    }
+
+    /// What becomes of the pool when a worker dies of itself, or is killed by somebody else. Default: the
+    /// worker is replaced, [`WorkerDeath::Replace`].
+    pub fn on_worker_death(mut self, then: WorkerDeath) -> Self {
+        self.on_worker_death = then;
+        self
+    }
+
+    /// A guard against calls that kill one worker after the other: when more than so many have died within
+    /// a minute, the pool is broken, and the error of everything that it still had to do tells why. Workers that
+    /// were used up, timed out or were ended on request do not count. Default: no limit, as each death costs a
+    /// call, so that the calls themselves are one. (Workers that do not even start are limited without it: to three
+    /// in a row.)
+    pub fn max_restarts_per_minute(mut self, workers: usize) -> Self {
+        self.max_restarts_per_minute = Some(workers);
         self
     }
 
@@ -349,9 +417,14 @@ impl ProcessPoolBuilder {
         if self.max_memory_per_child == Some(0) {
             return Err(Error::invalid("max_memory_per_child is 0", "give bytes, or leave it out"));
         }
+        for (name, limit) in [("task_timeout", self.task_timeout), ("start_timeout", self.start_timeout)] {
+            if limit == Some(Duration::ZERO) {
+                return Err(Error::invalid(format!("{name} is 0"), "give some time, or leave it out"));
+            }
+        }
         if self.max_memory_per_child.is_some() && !Resident::IS_KNOWN {
             let remedy = "use `max_tasks_per_child`";
-            return Err(Error::Unsupported { what: "`max_memory_per_child` is", remedy });
+            return Err(Error::Unsupported { what: "`max_memory_per_child` on this platform is", remedy });
         }
         let name = self
             .name
@@ -377,6 +450,10 @@ impl ProcessPoolBuilder {
             initializer,
             max_tasks_per_child: self.max_tasks_per_child,
             max_memory_per_child: self.max_memory_per_child,
+            task_timeout: self.task_timeout,
+            start_timeout: self.start_timeout,
+            grace_period: self.grace_period.unwrap_or(child::FAREWELL),
+            deaths: Deaths::new(self.on_worker_death, self.max_restarts_per_minute),
             ..Plan::new(name)
         });
         let pool = Pool::new(hiring, context_maker(&plan))?;
@@ -393,6 +470,10 @@ impl Plan {
             initializer: None,
             max_tasks_per_child: None,
             max_memory_per_child: None,
+            task_timeout: None,
+            start_timeout: None,
+            grace_period: child::FAREWELL,
+            deaths: Deaths::default(),
             slots: Mutex::default(),
             stopped: AtomicBool::new(false),
         }
@@ -431,6 +512,11 @@ impl fmt::Debug for ProcessPoolBuilder {
             .field("initializer", &self.initializer.is_some())
             .field("max_tasks_per_child", &self.max_tasks_per_child)
             .field("max_memory_per_child", &self.max_memory_per_child)
+            .field("task_timeout", &self.task_timeout)
+            .field("start_timeout", &self.start_timeout)
+            .field("grace_period", &self.grace_period)
+            .field("on_worker_death", &self.on_worker_death)
+            .field("max_restarts_per_minute", &self.max_restarts_per_minute)
             .field("idle_timeout", &self.idle_timeout)
             .field("max_pending", &self.max_pending)
             .finish()

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::future::deadline_after;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
@@ -15,7 +16,7 @@ use rustix::io::Errno;
 /// it may keep them open for ever.
 #[derive(Clone)]
 pub(super) struct Exit {
-    pid: u32,
+    pub(super) pid: u32,
     /// A descriptor that is readable when the process has ended, where there is such a thing.
     fd: Option<Arc<OwnedFd>>,
 }
@@ -98,6 +99,8 @@ impl Read for Incoming {
 pub(super) struct Outgoing {
     pipe: PipeWriter,
     exit: Exit,
+    /// How long the worker may take nothing out of a full pipe.
+    pub(super) patience: Option<Duration>,
 }
 
 impl Outgoing {
@@ -108,7 +111,7 @@ impl Outgoing {
 
     /// Over a pipe that was prepared.
     pub(super) fn new(pipe: PipeWriter, exit: Exit) -> Self {
-        Outgoing { pipe, exit }
+        Outgoing { pipe, exit, patience: None }
     }
 
     /// Has the worker taken all that was written out of the pipe?
@@ -125,7 +128,9 @@ impl Write for Outgoing {
                     let exit = self.exit.fd().unwrap_or(self.pipe.as_fd());
                     let mut fds =
                         [PollFd::new(&self.pipe, PollFlags::OUT), PollFd::new(&exit, PollFlags::IN)];
-                    ready(&mut fds, None)?;
+                    if !ready(&mut fds, self.patience.and_then(deadline_after))? {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
                     if fds[1].revents().contains(PollFlags::IN) {
                         return Err(io::ErrorKind::BrokenPipe.into());
                     }

@@ -1,9 +1,12 @@
-//! Signals of the two sides, and the rights of a process. The one file of the engine with unsafe code.
+//! Signals of the two sides, the rights of a process, and how a worker ended. The one file of the engine with
+//! unsafe code.
 
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
 use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::ptr;
 
 extern "C" fn nothing(_signal: c_int) {}
@@ -54,6 +57,33 @@ fn mask_sigpipe(how: c_int) {
         libc::pthread_sigmask(how, &raw const pipe, ptr::null_mut());
     }
 }
+
+/// Waits for a child that nobody has waited for, and says how it ended and how much memory it had at the
+/// most, in bytes, if more than this process ever had: the kernel counts from before the child's program
+/// began, when it still shared our memory.
+pub(super) fn reap(pid: u32) -> Option<(ExitStatus, Option<u64>)> {
+    let mut status = 0;
+    // SAFETY: all zero is a valid `rusage`: numbers.
+    let (mut its, mut ours): (libc::rusage, libc::rusage) = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: the two pointers are to variables of ours of the right types, valid for the time of the call.
+        let reaped = unsafe { libc::wait4(pid as libc::pid_t, &raw mut status, 0, &raw mut its) };
+        if reaped >= 0 {
+            break;
+        }
+        if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return None;
+        }
+    }
+    // SAFETY: as above.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut ours) };
+    let is_its_own = its.ru_maxrss > ours.ru_maxrss;
+    let peak = is_its_own.then(|| u64::try_from(its.ru_maxrss).unwrap_or(0).saturating_mul(UNIT_OF_MAXRSS));
+    Some((ExitStatus::from_raw(status), peak))
+}
+
+/// `getrusage(2)`: kilobytes; on macOS bytes.
+const UNIT_OF_MAXRSS: u64 = if cfg!(target_vendor = "apple") { 1 } else { 1024 };
 
 /// Has this program other rights than whoever started it (setuid, setgid, capabilities of its file),
 /// or would a copy of it have? Then its environment and its descriptors are of a stranger's choice.

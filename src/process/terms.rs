@@ -15,7 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{ProcessPoolBuilder, memory, sys};
+use super::{ProcessPoolBuilder, sys};
 use crate::error::Error;
 use crate::id::TaskRef;
 use crate::wire::frame::HEADER;
@@ -107,7 +107,7 @@ pub(super) fn check(terms: &Terms) -> Result<(), Error> {
     }
     if terms.memory_limit.is_some() && cfg!(not(target_os = "linux")) {
         let remedy = "set a limit for the host, which its workers inherit";
-        return Err(Error::Unsupported { what: "`memory_limit` is", remedy });
+        return Err(Error::Unsupported { what: "`memory_limit` on this platform is", remedy });
     }
     let groups = terms.groups.as_deref().unwrap_or_default();
     if groups.len() > Terms::MAX_GROUPS {
@@ -189,7 +189,7 @@ fn limit_memory(bytes: u64) -> Result<(), String> {
     let hard = getrlimit(Resource::Data).maximum;
     let most = Some(hard.map_or(bytes, |hard| hard.min(bytes)));
     // Looked at before: below what there is, the next allocation would be the end.
-    let has = memory::allocated().unwrap_or(0);
+    let has = super::memory::allocated().unwrap_or(0);
     if most < Some(has.saturating_add(ROOM)) {
         return Err(format!(
             "a `memory_limit` of {bytes} bytes is too low: a worker has allocated {has} when it starts, and \
@@ -202,8 +202,7 @@ fn limit_memory(bytes: u64) -> Result<(), String> {
 
 #[cfg(not(target_os = "linux"))]
 fn limit_memory(_: u64) -> Result<(), String> {
-    let _ = memory::allocated;
-    Err("`memory_limit` is not supported on this platform yet".into())
+    Err("`memory_limit` is not supported on this platform".into())
 }
 
 /// # The terms of the workers
@@ -296,8 +295,8 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// The longest argument or return value, in bytes as they travel, with 16 that name the
-    /// function; in a map, of a chunk. At least 1024. Default: 64 GiB.
+    /// The longest argument or return value, in bytes as they travel, with 20 that name the
+    /// function and its attempt; in a map, of a chunk. At least 1024. Default: 64 GiB.
     ///
     /// A longer one ends its own call with [`Error::Encode`]. The host accepts no more from a worker
     /// in any case, whatever that announces: a worker that tries is replaced, and its call ends with

@@ -33,7 +33,9 @@ impl Context for ThreadContext {
     }
 
     fn run(&mut self, item: Self::Item, seat: &Seat<'_, Self::Item>) -> Result<(), Error> {
-        item.run(&|| seat.free());
+        if let Some((item, due)) = item.run_once(&|| seat.free()) {
+            seat.put_back(item, due);
+        }
         Ok(())
     }
 

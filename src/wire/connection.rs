@@ -84,7 +84,6 @@ impl<R: Read, W: Write> Connection<R, W> {
         &self.writer
     }
 
-    #[cfg(test)]
     pub(crate) fn writer_mut(&mut self) -> &mut W {
         &mut self.writer
     }

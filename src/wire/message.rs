@@ -4,7 +4,7 @@
 //! Hello of a worker    magic 8 bytes · version u32 · Hello in postcard
 //! Hello of a host      magic 8 bytes · version u32 · Hello, Terms in postcard
 //! Refusal, Failed      Failure in postcard
-//! Initialise, Call     offset i64 · types u64 · the argument
+//! Initialise, Call     offset i64 · types u64 · attempt u32 · the argument
 //! Returned             the value
 //! Bye                  nothing
 //! ```
@@ -29,7 +29,7 @@ pub(crate) const MAGIC: [u8; 8] = *b"cf-wire\0";
 
 /// Raised with every change of what follows the version in a hello, of the kinds,
 /// or of a payload.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// The longest message, in bytes, where the user sets no other limit: 64 GiB. What is announced
 /// is not allocated before it arrives.
@@ -122,22 +122,32 @@ pub(crate) struct FunctionRef {
     pub(crate) types: u64,
 }
 
-/// Starts a [`Kind::Call`] or [`Kind::Initialise`] and returns where. The caller
+/// Starts a [`Kind::Call`] or [`Kind::Initialise`], the first attempt of it, and returns where. The caller
 /// appends the argument and closes the frame with [`frame::end`].
 pub(crate) fn begin_call(buffer: &mut Vec<u8>, kind: Kind, id: u64, function: FunctionRef) -> usize {
     let start = frame::begin(buffer, kind, id);
     buffer.extend_from_slice(&function.offset.to_le_bytes());
     buffer.extend_from_slice(&function.types.to_le_bytes());
+    buffer.extend_from_slice(&1_u32.to_le_bytes());
     start
 }
 
-/// The function of a call and its argument, still encoded.
-pub(crate) fn decode_call(payload: &[u8]) -> Result<(FunctionRef, &[u8]), WireError> {
+/// Where the number of the attempt stands in the frame of a call.
+const ATTEMPT: std::ops::Range<usize> = frame::HEADER + 16..frame::HEADER + 20;
+
+/// Makes the frame of a call that of its attempt `number`.
+pub(crate) fn set_attempt(call: &mut [u8], number: u32) {
+    call[ATTEMPT].copy_from_slice(&number.to_le_bytes());
+}
+
+/// The function of a call, the number of the attempt, and the argument, still encoded.
+pub(crate) fn decode_call(payload: &[u8]) -> Result<(FunctionRef, u32, &[u8]), WireError> {
     let ends_early = || malformed(Kind::Call, "it ends inside the function");
     let (offset, rest) = payload.split_first_chunk().ok_or_else(ends_early)?;
-    let (types, argument) = rest.split_first_chunk().ok_or_else(ends_early)?;
+    let (types, rest) = rest.split_first_chunk().ok_or_else(ends_early)?;
+    let (attempt, argument) = rest.split_first_chunk().ok_or_else(ends_early)?;
     let function = FunctionRef { offset: i64::from_le_bytes(*offset), types: u64::from_le_bytes(*types) };
-    Ok((function, argument))
+    Ok((function, u32::from_le_bytes(*attempt), argument))
 }
 
 /// Why there is no value, as it crosses the wall.

@@ -59,8 +59,8 @@ proptest! {
             prop_assert!(groups.capacity() <= 4 * bytes.len());
         }
         let _ = Failure::decode(Kind::Failed, &bytes);
-        if let Ok((_, argument)) = message::decode_call(&bytes) {
-            prop_assert_eq!(argument, &bytes[16..]);
+        if let Ok((_, _, argument)) = message::decode_call(&bytes) {
+            prop_assert_eq!(argument, &bytes[20..]);
         }
     }
 }

@@ -71,10 +71,15 @@ fn every_message_arrives_as_it_was_sent() {
         let start = message::begin_call(&mut bytes, kind, 5, function);
         bytes.extend_from_slice(b"argument");
         frame::end(&mut bytes, start);
-        let frame = Frame::read(&mut &bytes[..], LIMIT).unwrap().unwrap();
-        assert_eq!((frame.kind, frame.id), (kind, 5));
-        let (called, argument) = message::decode_call(&frame.payload).unwrap();
-        assert_eq!((called, argument), (function, &b"argument"[..]));
+        for number in [1, 7] {
+            if number > 1 {
+                message::set_attempt(&mut bytes, number);
+            }
+            let frame = Frame::read(&mut &bytes[..], LIMIT).unwrap().unwrap();
+            assert_eq!((frame.kind, frame.id), (kind, 5));
+            let call = message::decode_call(&frame.payload).unwrap();
+            assert_eq!(call, (function, number, &b"argument"[..]));
+        }
     }
 }
 
@@ -109,11 +114,11 @@ fn a_message_that_was_cut_or_lengthened_is_malformed() {
         assert!(malformed(&[bytes, &[0]].concat()));
     }
 
-    for cut in 0..16 {
-        let decoded = message::decode_call(&[0; 16][..cut]);
+    for cut in 0..20 {
+        let decoded = message::decode_call(&[0; 20][..cut]);
         assert!(matches!(decoded, Err(WireError::Malformed { .. })));
     }
-    assert!(message::decode_call(&[0; 16]).is_ok());
+    assert!(message::decode_call(&[0; 20]).is_ok());
 }
 
 #[test]
@@ -125,7 +130,7 @@ fn a_stranger_and_another_version_are_told_apart() {
     let newer = [&MAGIC[..], &9_u32.to_le_bytes(), b"\xff\xff of another shape"].concat();
     let error = Hello::decode(&newer).unwrap_err();
     assert!(matches!(error, WireError::Version { ours: VERSION, theirs: 9 }));
-    assert_eq!(error.to_string(), "the other side speaks version 9 of the protocol, this side version 2");
+    assert_eq!(error.to_string(), "the other side speaks version 9 of the protocol, this side version 3");
 }
 
 /// `Failure::Raised` with empty strings, up to and with the announced number of sources.

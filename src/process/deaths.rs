@@ -1,0 +1,196 @@
+//! What a pool makes of the death of a worker that nobody asked to end: a post-mortem, and whether the
+//! pool goes on.
+//!
+//! Not here: the call that the worker ran (`context.rs`), workers that do not even start (`child.rs`).
+//! The rule: a death is judged once, by the thread that owned the worker, before its call ends.
+
+use std::collections::VecDeque;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::sync::{Mutex, OnceLock};
+
+/// What becomes of a process pool when one of its workers dies.
+/// For [`ProcessPoolBuilder::on_worker_death`](crate::ProcessPoolBuilder::on_worker_death).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WorkerDeath {
+    /// The call that it ran is lost, or tried again if its options say so; another worker takes its
+    /// place.
+    #[default]
+    Replace,
+    /// The pool is broken, as in Python: the call that it ran ends with
+    /// [`Error::WorkerDied`](crate::Error::WorkerDied), all others, also those that run, with
+    /// [`Error::Broken`](crate::Error::Broken), and so does what is submitted later.
+    Break,
+}
+
+/// The judge.
+#[derive(Default)]
+pub(super) struct Deaths {
+    pub(super) policy: WorkerDeath,
+    pub(super) most_a_minute: Option<usize>,
+    /// Those of the last minute.
+    recent: Mutex<VecDeque<Instant>>,
+    verdict: OnceLock<Error>,
+    /// What the kernel's count of processes killed for memory was, and when it was seen first.
+    memory_kills: Mutex<Vec<(Instant, u64)>>,
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl Deaths {
+    pub(super) fn new(policy: WorkerDeath, most_a_minute: Option<usize>) -> Self {
+        let deaths = Deaths { policy, most_a_minute, ..Deaths::default() };
+        deaths.kernel_ran_out_of_memory_since(Instant::now());
+        deaths
+    }
+
+    /// What broke the pool, if a death did.
+    pub(super) fn verdict(&self) -> Option<&Error> {
+        self.verdict.get()
+    }
+
+    /// A worker died, with that error. `Some`: it breaks the pool.
+    pub(super) fn judge(&self, error: &Error) -> Option<&Error> {
+        let reason = match (self.policy, self.most_a_minute) {
+            (WorkerDeath::Break, _) => format!("the pool is broken, because a worker died: {error}"),
+            (WorkerDeath::Replace, Some(most)) => {
+                let count = self.count();
+                if count <= most {
+                    return None;
+                }
+                format!(
+                    "the pool is broken: {count} workers died within a minute, max_restarts_per_minute is {most}; \
+                     the last: {error}"
+                )
+            }
+            (WorkerDeath::Replace, None) => return None,
+        };
+        Some(self.verdict.get_or_init(|| Error::broken(reason, Some(error.clone()))))
+    }
+
+    /// Counts one more, and says how many there were within a minute.
+    fn count(&self) -> usize {
+        let now = Instant::now();
+        let mut recent = self.recent.lock();
+        recent.push_back(now);
+        while recent.front().is_some_and(|then| now.duration_since(*then) > MINUTE) {
+            recent.pop_front();
+        }
+        recent.len()
+    }
+
+    /// Why a worker died that nobody asked to, as far as one can guess. `since`: when it was started.
+    pub(super) fn probable_cause(
+        &self,
+        status: Option<ExitStatus>,
+        since: Instant,
+        memory_limit: Option<u64>,
+    ) -> Option<String> {
+        let signal = status?.signal()?;
+        match memory_limit {
+            _ if signal == libc::SIGKILL && self.kernel_ran_out_of_memory_since(since) => {
+                Some("killed by the kernel, probably because memory ran out".into())
+            }
+            Some(limit) if matches!(signal, libc::SIGABRT | libc::SIGSEGV | libc::SIGBUS | libc::SIGILL) => {
+                Some(format!("perhaps because of its memory limit of {limit} bytes"))
+            }
+            _ => None,
+        }
+    }
+
+    /// Has the kernel killed a process for memory since then? It counts them for the whole machine.
+    fn kernel_ran_out_of_memory_since(&self, since: Instant) -> bool {
+        memory_kills().is_some_and(|now| self.were_more_killed_since(since, now))
+    }
+
+    fn were_more_killed_since(&self, since: Instant, now: u64) -> bool {
+        let mut seen = self.memory_kills.lock();
+        if seen.last().is_none_or(|(_, before)| *before != now) {
+            seen.push((Instant::now(), now));
+        }
+        let before = seen.iter().rev().find(|(when, _)| *when <= since).or(seen.first());
+        before.is_some_and(|(_, before)| *before < now)
+    }
+}
+
+/// How many processes the kernel has killed because memory, its own or that of a control group, ran out.
+#[cfg(target_os = "linux")]
+fn memory_kills() -> Option<u64> {
+    let statistics = std::fs::read_to_string("/proc/vmstat").ok()?;
+    statistics.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn memory_kills() -> Option<u64> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn death() -> Error {
+        Error::broken("a worker died", None)
+    }
+
+    #[test]
+    fn one_death_more_than_the_budget_is_too_many() {
+        let deaths = Deaths::new(WorkerDeath::Replace, Some(2));
+        assert!(deaths.judge(&death()).is_none());
+        assert!(deaths.judge(&death()).is_none());
+        let verdict = deaths.judge(&death()).unwrap().to_string();
+        assert!(
+            verdict.contains("3 workers died within a minute, max_restarts_per_minute is 2"),
+            "{verdict}"
+        );
+        assert_eq!(deaths.verdict().unwrap().to_string(), verdict);
+    }
+
+    #[test]
+    fn deaths_of_long_ago_do_not_count() {
+        let deaths = Deaths::new(WorkerDeath::Replace, Some(1));
+        let Some(long_ago) = Instant::now().checked_sub(MINUTE * 2) else { return };
+        deaths.recent.lock().extend([long_ago; 50]);
+        assert!(deaths.judge(&death()).is_none());
+        assert_eq!(deaths.recent.lock().len(), 1);
+    }
+
+    #[test]
+    fn without_a_budget_none_is_too_many() {
+        let deaths = Deaths::new(WorkerDeath::Replace, None);
+        assert!((0..10_000).all(|_| deaths.judge(&death()).is_none()));
+        assert!(deaths.recent.lock().is_empty());
+    }
+
+    #[test]
+    fn one_is_too_many_where_a_death_breaks_the_pool() {
+        let deaths = Deaths::new(WorkerDeath::Break, None);
+        assert!(matches!(deaths.judge(&death()), Some(Error::Broken { cause: Some(_), .. })));
+    }
+
+    #[test]
+    fn a_kill_for_memory_is_suspected_of_those_that_lived_then() {
+        let deaths = Deaths::default();
+        let born = Instant::now();
+        assert!(!deaths.were_more_killed_since(born, 5));
+        assert!(!deaths.were_more_killed_since(born, 5));
+        assert!(deaths.were_more_killed_since(born, 6));
+        assert!(deaths.were_more_killed_since(born, 6), "two may be killed at once");
+        assert!(!deaths.were_more_killed_since(Instant::now(), 6), "started after that");
+    }
+
+    #[test]
+    fn a_cause_is_named_only_where_there_is_a_reason_to() {
+        let deaths = Deaths::new(WorkerDeath::Replace, None);
+        let (born, [killed, aborted]) =
+            (Instant::now(), [libc::SIGKILL, libc::SIGABRT].map(|signal| Some(ExitStatus::from_raw(signal))));
+        assert_eq!(deaths.probable_cause(None, born, Some(77)), None);
+        assert_eq!(deaths.probable_cause(killed, born, Some(77)), None);
+        assert_eq!(deaths.probable_cause(aborted, born, None), None);
+        assert!(deaths.probable_cause(aborted, born, Some(77)).unwrap().contains("77 bytes"));
+    }
+}
