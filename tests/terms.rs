@@ -345,6 +345,45 @@ fn workers_are_the_user_that_was_asked_for() {
     applause(role_of(&copy_of_this_program(&dir, 0o755), "other users").spawn().unwrap());
 }
 
+/// In a worker: what it may do with another process.
+#[derive(Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct Reach {
+    descriptors: bool,
+    memory: bool,
+    signals: bool,
+}
+
+fn reach(pid: u32) -> Reach {
+    let open = |file| fs::File::open(format!("/proc/{pid}/{file}")).is_ok();
+    Reach {
+        descriptors: fs::read_dir(format!("/proc/{pid}/fd")).is_ok(),
+        memory: open("mem"),
+        signals: rustix::process::test_kill_process(rustix::process::Pid::from_raw(pid as i32).unwrap())
+            .is_ok(),
+    }
+}
+
+#[test]
+fn a_worker_of_another_user_cannot_reach_its_host() {
+    let _watchdog = Watchdog::new("a_worker_of_another_user_cannot_reach_its_host");
+    if !is_root() {
+        return eprintln!("only root can try to be somebody else");
+    }
+    let other = one().uid(NOBODY).gid(NOBODY).build().unwrap();
+    let its_like = one().uid(NOBODY).gid(NOBODY).build().unwrap();
+    let ours = one().build().unwrap();
+    let [pid_of_its_like, pid_of_ours] =
+        [&its_like, &ours].map(|pool| get(pool.submit(pid_of_worker, ())).unwrap());
+    let us = std::process::id();
+    let from = |pool: &ProcessPoolExecutor, pid| get(pool.submit(reach, pid)).unwrap();
+    let nothing = Reach { descriptors: false, memory: false, signals: false };
+    assert_eq!(from(&other, us), nothing);
+    assert_eq!(from(&other, pid_of_ours), nothing);
+    assert_eq!(from(&other, pid_of_its_like), Reach { signals: true, ..nothing });
+    let everything = Reach { descriptors: true, memory: true, signals: true };
+    assert_eq!(from(&ours, us), everything, "there is no wall between processes of one user");
+}
+
 /// One that was root and is not any more, or never was.
 fn an_ordinary_user() {
     if is_root() {
@@ -636,6 +675,22 @@ fn a_hostile_worker_cannot_exceed_the_limit() {
     let error = get(pool.submit(push, MIB)).unwrap_err();
     assert!(matches!(&error, Error::Decode { reason, .. } if reason.contains("Returned frame")), "{error:?}");
     assert_eq!(get(pool.submit(double, 1)).unwrap(), 2);
+}
+
+/// Takes no bytes in a message, and some in memory.
+#[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
+struct Skipped {
+    #[serde(skip)]
+    _number: u64,
+}
+
+#[test]
+fn a_value_can_be_larger_than_its_message() {
+    let _watchdog = Watchdog::new("a_value_can_be_larger_than_its_message");
+    const MANY: usize = MIB;
+    let pool = one().max_message_bytes(1024).build().unwrap();
+    assert_eq!(get(pool.submit(|n: usize| vec![Skipped::default(); n], MANY)).unwrap().len(), MANY);
+    assert_eq!(get(pool.submit(|n: usize| vec![(); n], MANY)).unwrap().len(), MANY);
 }
 
 // ---- The limit of memory ---------------------------------------------------------------------
@@ -934,4 +989,23 @@ fn secret() {
 fn nothing_secret_is_in_the_environment_or_the_arguments_of_a_worker() {
     let _watchdog = Watchdog::new("nothing_secret_is_in_the_environment_or_the_arguments_of_a_worker");
     applause(role("secret").spawn().unwrap());
+}
+
+// ---- The threat model ------------------------------------------------------------------------
+
+#[test]
+fn this_file_names_tests_that_exist() {
+    let names: Vec<(&str, &str)> = include_str!("../SECURITY.md")
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|text| *text != "file::function")
+        .filter_map(|text| text.split_once("::"))
+        .collect();
+    assert!(names.len() > 20, "{names:?}");
+    for (file, name) in names {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/{file}.rs"));
+        let source = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        assert!(source.contains(&format!("#[test]\nfn {name}() {{")), "{file}::{name}");
+    }
 }
