@@ -541,7 +541,14 @@ fn a_host_between_two_users_starts_no_copy_of_itself() {
 fn depth() {
     let outcome = one().build().map(|pool| get(pool.submit(double, 21)).unwrap());
     match variable("EXPECTED").as_str() {
-        "works" => assert_eq!(outcome.unwrap(), 42),
+        "works" => {
+            assert_eq!(outcome.unwrap(), 42);
+            let pool = one().build().unwrap();
+            // SAFETY: no other thread of this process looks at the environment: the watchdog waits.
+            unsafe { std::env::set_var(VARIABLE, "4294967295.1") };
+            let deep = |()| told(one().build().map(drop));
+            assert!(get(pool.submit(deep, ())).unwrap().contains("nested"), "no deeper than that");
+        }
         "too deep" => {
             assert!(matches!(outcome, Err(Error::InvalidArgument { .. })), "{outcome:?}");
             assert!(told(outcome).contains("nested"));
