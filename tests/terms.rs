@@ -39,6 +39,7 @@ fn role_entry() {
         "directory" => directory(),
         "without a fork" => without_a_fork(),
         "other users" => other_users(),
+        "a host with another user" => a_host_with_another_user(),
         "an ordinary user" => an_ordinary_user(),
         "in between" => in_between(),
         "rights that stay" => rights_that_stay(),
@@ -382,6 +383,40 @@ fn a_worker_of_another_user_cannot_reach_its_host() {
     assert_eq!(from(&other, pid_of_its_like), Reach { signals: true, ..nothing });
     let everything = Reach { descriptors: true, memory: true, signals: true };
     assert_eq!(from(&ours, us), everything, "there is no wall between processes of one user");
+}
+
+fn a_host_with_another_user() {
+    let pool = one().uid(NOBODY).gid(NOBODY).build().unwrap();
+    let pid = get(pool.submit(pid_of_worker, ())).unwrap();
+    // Busy, when its host goes.
+    drop(pool.submit(
+        |()| -> u32 {
+            loop {
+                std::hint::spin_loop()
+            }
+        },
+        (),
+    ));
+    fs::write(variable("NOTE"), pid.to_string()).unwrap();
+    attend(&variable("READY"));
+}
+
+#[test]
+fn a_worker_of_another_user_goes_with_its_host() {
+    let _watchdog = Watchdog::new("a_worker_of_another_user_goes_with_its_host");
+    if !is_root() {
+        return eprintln!("only root can try to be somebody else");
+    }
+    let (ready, dir) = (Gate::new(), TempDir::new());
+    let note = dir.path("note");
+    let mut host =
+        role("a host with another user").env("READY", ready.path()).env("NOTE", &note).spawn().unwrap();
+    let _visitor = ready.next();
+    let worker = leftover(&note);
+    assert!(worker.0.is_alive());
+    host.kill().unwrap();
+    worker.0.ends();
+    host.wait().unwrap();
 }
 
 /// One that was root and is not any more, or never was.

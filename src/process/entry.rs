@@ -115,7 +115,8 @@ fn work(invitation: Invitation) -> Result<(), WireError> {
     outcome::quieten();
 
     let (host, terms, calls, replies) = be_handed(socket)?;
-    // Before all else, and in particular before there is a second thread.
+    // Before all else: before there is a second thread, and before anything that a change of user
+    // would undo (the signal at the death of a parent).
     let refused = terms::accept(&terms).err();
     let calls: &'static PipeReader = Box::leak(Box::new(calls));
     let mut connection = Connection::new(io::BufReader::new(calls), replies, terms.max_message_bytes);
