@@ -48,6 +48,10 @@
 //! | `two_submitters_and_one_worker` | two `submit`, the one worker there may be | 3 |
 //! | `two_submitters_and_two_workers` | two `submit`, one worker or two | 2 |
 //! | `cancel_and_the_worker_that_takes_it` | `cancel`, the worker that starts the call | none |
+//! | `cancel_and_a_call_that_is_put_back` | `cancel`, a worker that makes two attempts of the call | none |
+//! | `shutdown_that_cancels_and_a_call_that_is_put_back` | the close and the drain, such a worker | 4 |
+//! | `a_call_that_is_put_back_and_a_worker_that_retires` | a call that is put back, two workers that leave when idle | 2 |
+//! | `a_call_that_waits_for_one_that_is_put_back` | a waiter that makes all attempts itself, another worker | 2 |
 //! | `shutdown_that_cancels_and_the_worker_that_takes_it` | the drain of the queue, the worker that takes from it | none |
 //! | `submit_and_shutdown_that_cancels` | `submit`, the close and the drain, the worker that is hired, or not | none |
 //! | `shutdown_that_cancels_and_await` | the drain of the queue, a worker, an async task | none |
@@ -70,6 +74,10 @@
 //! | `two_pushes_and_one_idle_worker` | two pushes: one finds the worker, the other hires unless it is back | none |
 //! | `break_and_push_and_a_worker` | a push, a queue that breaks and is drained, a worker | none |
 //! | `close_and_break` | the two ways to close | none |
+//! | `a_task_put_back_and_close_and_two_workers` | a task that is put back, the close, two workers | 3 |
+//! | `a_task_put_back_and_break` | the same, a queue that breaks and is drained, one worker | none |
+//! | `a_task_put_back_and_a_push` | the same, a push, two workers | 3 |
+//! | `a_worker_that_gives_its_task_back` | `submit`, a worker that puts its task back and leaves, another | 2 |
 //! | `workers_that_cannot_start` | `submit`, two workers that are refused by the system | 4 |
 //! | `one_worker_that_starts_and_one_that_cannot` | `submit`, one such worker beside a good one | 3 |
 #![cfg(loom)]
@@ -82,7 +90,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use concurrent_futures::{
-    Error, Executor, Future, Promise, ReturnWhen, Shutdown, ThreadPoolExecutor, as_completed,
+    Error, Executor, Future, Promise, ReturnWhen, Shutdown, TaskOptions, ThreadPoolExecutor, as_completed,
     as_completed_timeout, wait, wait_timeout,
 };
 use explore::{ALL, Count, explore};
@@ -752,6 +760,65 @@ fn cancel_and_the_worker_that_takes_it() {
         pool.shutdown();
         assert_eq!(cancelled, ending == "cancelled");
         assert_eq!(ran.get(), usize::from(!cancelled), "cancelled is never run");
+        ending
+    });
+}
+
+/// Fails at its first attempt.
+fn flaky(n: u32) -> Result<u32, String> {
+    if concurrent_futures::task::attempt() == 1 { Err("not yet".into()) } else { Ok(n) }
+}
+
+fn submit_flaky(pool: &ThreadPoolExecutor) -> Future<u32> {
+    let options = TaskOptions::new().retries(1).backoff(Duration::ZERO, Duration::ZERO).retry_if(|_| true);
+    Executor::try_submit_with(pool, flaky, 7, options)
+}
+
+#[test]
+fn cancel_and_a_call_that_is_put_back() {
+    explore(ALL, ["value", "cancelled"], || {
+        let pool = pool(1);
+        let future = submit_flaky(&pool);
+        let cancelled = future.cancel();
+        let ending = kind(&future.result());
+        pool.shutdown();
+        assert_eq!(cancelled, ending == "cancelled");
+        ending
+    });
+}
+
+#[test]
+fn shutdown_that_cancels_and_a_call_that_is_put_back() {
+    explore(Some(4), ["value", "cancelled"], || {
+        let pool = pool(1);
+        let future = submit_flaky(&pool);
+        pool.shutdown_with(Shutdown { wait: false, cancel_futures: true });
+        let ending = kind(&future.result());
+        pool.shutdown();
+        ending
+    });
+}
+
+#[test]
+fn a_call_that_is_put_back_and_a_worker_that_retires() {
+    explore(Some(2), ["value"], || {
+        let pool = ThreadPoolExecutor::builder().max_workers(2).idle_timeout(LIMIT).build().unwrap();
+        let (flaky, other) = (submit_flaky(&pool), pool.spawn(|| ()));
+        other.result().unwrap();
+        let ending = kind(&flaky.result());
+        pool.shutdown();
+        ending
+    });
+}
+
+#[test]
+fn a_call_that_waits_for_one_that_is_put_back() {
+    explore(Some(2), ["value"], || {
+        let pool = Arc::new(pool(2));
+        let own = Arc::clone(&pool);
+        let outer = pool.spawn(move || kind(&submit_flaky(&own).result()));
+        let ending = outer.result().unwrap();
+        pool.shutdown();
         ending
     });
 }

@@ -5,6 +5,7 @@
 mod explore;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use explore::{ALL, Count, explore};
 use loom::thread;
@@ -69,7 +70,7 @@ fn push_and_close_and_a_worker() {
 
 fn next<I>(seat: &Seat<'_, I>) -> Option<I> {
     match seat.next(None) {
-        Turn::Task(item) => Some(item),
+        Turn::Task(item) | Turn::Due(item) => Some(item),
         Turn::Over => None,
         Turn::Idle => unreachable!("it waits for ever"),
     }
@@ -79,6 +80,76 @@ fn next<I>(seat: &Seat<'_, I>) -> Option<I> {
 fn work<I>(queue: &Queue<I>) -> Vec<I> {
     let seat = Seat::at(queue);
     std::iter::from_fn(|| next(&seat)).collect()
+}
+
+/// All that a worker gets from `queue`, to its end; the first attempt of a task (even numbers) is put back.
+fn work_twice(queue: &Queue<i32>) -> Vec<i32> {
+    let seat = Seat::at(queue);
+    let mut got = Vec::new();
+    while let Some(item) = next(&seat) {
+        got.push(item);
+        if item % 2 == 0 {
+            seat.put_back(item + 1, Instant::now());
+        }
+    }
+    got
+}
+
+#[test]
+fn a_task_put_back_and_close_and_two_workers() {
+    explore(Some(3), [(0, 2), (1, 1), (2, 0)], || {
+        let queue = Arc::new(Queue::new(None));
+        assert!(queue.push(6, nobody).is_ok());
+        let workers = [(); 2].map(|()| {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || work_twice(&queue))
+        });
+        queue.close();
+        let got = workers.map(|worker| worker.join().unwrap());
+        let mut all = got.concat();
+        all.sort_unstable();
+        assert_eq!(all, [6, 7], "both attempts, whoever makes them, and then all leave");
+        (got[0].len(), got[1].len())
+    });
+}
+
+#[test]
+fn a_task_put_back_and_break() {
+    explore(ALL, ["both attempts", "drained before", "drained between"], || {
+        let queue = Arc::new(Queue::new(None));
+        assert!(queue.push(6, nobody).is_ok());
+        let worker = thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || work_twice(&queue)
+        });
+        queue.close_broken(&broken());
+        let drained = queue.drain();
+        match (&worker.join().unwrap()[..], &drained[..]) {
+            ([6, 7], []) => "both attempts",
+            ([6], [7]) => "drained between",
+            ([], [6]) => "drained before",
+            (received, drained) => panic!("drained: {drained:?}, received: {received:?}"),
+        }
+    });
+}
+
+#[test]
+fn a_task_put_back_and_a_push() {
+    explore(Some(3), [(0, 3), (1, 2), (2, 1), (3, 0)], || {
+        let queue = Arc::new(Queue::new(None));
+        assert!(queue.push(6, nobody).is_ok());
+        let workers = [(); 2].map(|()| {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || work_twice(&queue))
+        });
+        assert!(queue.push(1, nobody).is_ok());
+        queue.close();
+        let got = workers.map(|worker| worker.join().unwrap());
+        let mut all = got.concat();
+        all.sort_unstable();
+        assert_eq!(all, [1, 6, 7]);
+        (got[0].len(), got[1].len())
+    });
 }
 
 #[test]
@@ -207,6 +278,50 @@ fn one_worker_that_starts_and_one_that_cannot() {
     explore(Some(3), [["run", "run"]], || {
         let pool = pool(1);
         let futures = [submit(&pool), submit(&pool)];
+        let ending = futures.map(|future| future.result().unwrap());
+        pool.leave();
+        ending
+    });
+}
+
+/// A worker that the system refuses when the first task comes, and that puts this task back.
+struct Refused(bool);
+
+impl Context for Refused {
+    type Item = Task;
+
+    fn initialize(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn run(&mut self, item: Task, seat: &Seat<'_, Task>) -> Result<(), Error> {
+        if self.0 {
+            seat.put_back(item, Instant::now());
+            return Err(Error::spawn("a worker", std::io::Error::other("no more")));
+        }
+        item.0.fulfil("run");
+        Ok(())
+    }
+
+    fn finalize(&mut self) {}
+}
+
+fn refused(workers: usize) -> Arc<Pool<Refused>> {
+    let hiring = Hiring { max_workers: 2, name_prefix: "worker".into(), ..Hiring::default() };
+    Pool::of(hiring, move |number| Refused(number < workers))
+}
+
+/// What a worker gives back, the other does; and where there is no other, it fails.
+#[test]
+fn a_worker_that_gives_its_task_back() {
+    let both = [["failed", "failed"], ["failed", "run"], ["run", "failed"], ["run", "run"]];
+    explore(Some(2), both, || {
+        let pool = refused(1);
+        let futures = [(); 2].map(|()| {
+            let (promise, future) = Promise::new();
+            pool.submit(Task(promise), pool.place());
+            future
+        });
         let ending = futures.map(|future| future.result().unwrap());
         pool.leave();
         ending

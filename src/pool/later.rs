@@ -60,7 +60,7 @@ impl<I> Later<I> {
         let number = list.came;
         list.came += 1;
         list.tasks.insert((due, number), task);
-        self.count.store(list.tasks.len(), Ordering::SeqCst);
+        self.count.store(list.tasks.len(), Ordering::Release);
         drop(list);
         self.changed.notify_all();
     }
@@ -75,7 +75,7 @@ impl<I> Later<I> {
         // In a model there is no clock: every moment has come.
         let is_due = cfg!(loom) || first.key().0 <= Instant::now();
         let task = is_due.then(|| first.remove());
-        self.count.store(list.tasks.len(), Ordering::SeqCst);
+        self.count.store(list.tasks.len(), Ordering::Release);
         task
     }
 
@@ -83,7 +83,7 @@ impl<I> Later<I> {
     pub(super) fn drain(&self) -> Vec<I> {
         let mut list = self.list.lock();
         let tasks = std::mem::take(&mut list.tasks);
-        self.count.store(0, Ordering::SeqCst);
+        self.count.store(0, Ordering::Release);
         drop(list);
         self.changed.notify_all();
         tasks.into_values().collect()
@@ -94,7 +94,7 @@ impl<I> Later<I> {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.count.load(Ordering::SeqCst)
+        self.count.load(Ordering::Acquire)
     }
 
     /// Is there a task, and nobody who watches the time for it?

@@ -104,7 +104,10 @@ impl<I> Queue<I> {
     /// If tasks that were put back have no keeper, a worker that waits becomes it. If none waits, the next
     /// that comes does.
     fn find_a_keeper(&self) {
-        if self.later.is_unkept()
+        // A worker that comes to wait after this look sees what is in the list; one that came before is seen here.
+        let one_waits = self.balance.fetch_add(0, Ordering::AcqRel) > 0;
+        if one_waits
+            && self.later.is_unkept()
             && let Door::Open(door) = &*self.door.read()
             && self.dismiss()
         {
@@ -199,7 +202,9 @@ impl<'a, I> Seat<'a, I> {
         loop {
             if let Some(item) = self.queue.later.take_due() {
                 self.leave();
-                self.queue.find_a_keeper();
+                if !self.queue.later.is_empty() {
+                    self.queue.find_a_keeper();
+                }
                 return Turn::Due(item);
             }
             self.free();
