@@ -174,6 +174,16 @@ pub enum Error {
     )]
     NotInitialised,
 
+    /// A process pool was wanted in a program that has other rights than whoever started it: setuid,
+    /// setgid, capabilities of its file, or what a security module gave it (`AT_SECURE`). Its
+    /// environment and its descriptors are of a stranger's choice, and its workers would trust them.
+    #[error(
+        "this program has other rights than whoever started it (setuid, setgid, capabilities of its file), and \
+         so it has no process pools: use `ThreadPoolExecutor`, or start it with the rights that it needs \
+         (as a service, by sudo)"
+    )]
+    Setuid,
+
     /// The operating system refused a thread, a process or a pipe.
     #[error("{what} could not be started: {error}")]
     Spawn {

@@ -66,7 +66,7 @@
 //!
 //! `future/state.rs` → `future/cell.rs` → `task.rs` → `map/mod.rs` → `pool/mod.rs` → `pool/worker.rs` →
 //! `future/own_pool.rs` → `thread/context.rs` → `wire/frame.rs` → `process/child.rs` →
-//! `process/context.rs` → `process/entry.rs` → `portable/descriptor.rs`.
+//! `process/context.rs` → `process/entry.rs` → `process/terms.rs` → `portable/descriptor.rs`.
 //! Imports point down: `id` ← `error` ← `outcome` ← `unread` ← `future` ← `map` ← `task` ← `pool` ←
 //! { `thread`, `process` }; `wire` ← `portable` ← { `task`, `process` }.
 

@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::error::Error;
@@ -98,6 +99,46 @@ impl ProcessPoolBuilder {
 
     /// As on other platforms.
     pub fn env(self, _key: impl AsRef<OsStr>, _value: impl AsRef<OsStr>) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn env_remove(self, _key: impl AsRef<OsStr>) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn env_clear(self) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn current_dir(self, _path: impl AsRef<Path>) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn uid(self, _user: u32) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn gid(self, _group: u32) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn groups(self, _groups: &[u32]) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn max_message_bytes(self, _bytes: u64) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn memory_limit(self, _bytes: u64) -> Self {
         self
     }
 

@@ -6,7 +6,8 @@
 //! ```text
 //!   host                                              worker (a copy of this binary)
 //!    │ spawn, a socket as its stdin                     │
-//!    │ Hello + ends of two pipes ──── socket ─────────▶ │ init(): takes the pipes, /dev/null on stdin
+//!    │ Hello, Terms, ends of two pipes ─ socket ──────▶ │ init(): takes the pipes, /dev/null on stdin,
+//!    │                                                  │ and the terms (terms.rs)
 //!    │ ◀──────────────────────────── pipe ───── Hello   │ or Refusal
 //!    │ Initialise ───────────────── pipe ─────────────▶ │
 //!    │ ◀──────────────────────────── pipe ── Returned   │ or Failed
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant};
 use super::invitation::{self, Invitation};
 use super::memory::Resident;
 use super::pipes::{Exit, Incoming, Outgoing};
-use super::{LIMIT, Plan, entry, sys};
+use super::{Plan, entry, sys};
 use crate::error::Error;
 use crate::future::deadline_after;
 use crate::future::state::Stop;
@@ -34,7 +35,7 @@ use crate::id::TaskRef;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::wire::connection::Connection;
 use crate::wire::frame::{Kind, WireError};
-use crate::wire::message::{Failure, Hello};
+use crate::wire::message::{Failure, Hello, Terms};
 
 /// How long a worker may take from its start to its Hello, unless the user says. Milliseconds are usual.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -197,7 +198,14 @@ impl Child {
     /// Starts a process in `slot`, which is empty.
     pub(super) fn start(plan: &Plan, number: usize, slot: &Arc<Slot>) -> Result<Child, NoStart> {
         let name = format!("{}_{number}", plan.name);
-        let refused = |error| NoStart::Refused(Error::spawn(format!("the worker process `{name}`"), error));
+        let refused = |error| {
+            let place = plan.surroundings.place();
+            NoStart::Refused(Error::spawn(format!("the worker process `{name}`{place}"), error))
+        };
+        // It was not so when the pool was built. Its copy would not let us in.
+        if sys::has_foreign_rights() {
+            return Err(NoStart::Refused(Error::Setuid));
+        }
         let (pid, ours, (call_reader, call_writer), (reply_reader, reply_writer)) = {
             // Where descriptors cannot be made close-on-exec at once, no two spawns may overlap.
             static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -207,10 +215,11 @@ impl Child {
             let replies = io::pipe().map_err(refused)?;
             Outgoing::prepare(&calls.1).map_err(refused)?;
             let inode = invitation::socket_inode(&theirs).unwrap_or_default();
-            let depth = entry::depth() + 1;
-            let process = Command::new(entry::executable())
+            let depth = entry::depth().saturating_add(1);
+            let mut command = Command::new(entry::executable());
+            plan.surroundings.give_to(&mut command);
+            let process = command
                 .arg0(format!("{}: {name}", entry::program_name()))
-                .envs(plan.env.iter().map(|(key, value)| (key, value)))
                 .env(invitation::VARIABLE, Invitation { depth, inode }.to_variable())
                 .stdin(Stdio::from(OwnedFd::from(theirs)))
                 .spawn()
@@ -226,14 +235,14 @@ impl Child {
         let exit = Exit::of(pid);
         let incoming = BufReader::new(Incoming::new(reply_reader, exit.clone()));
         let outgoing = Outgoing::new(call_writer, exit.clone());
-        let connection = Connection::new(incoming, outgoing, LIMIT);
+        let connection = Connection::new(incoming, outgoing, plan.terms.max_message_bytes);
         let (slot_of_it, started) = (Arc::clone(slot), Instant::now());
         let mut child = Child { pid, connection, slot: slot_of_it, exit, started, served: 0, resident: None };
         if plan.max_memory_per_child.is_some() {
             child.resident = Some(Resident::of(pid).map_err(refused)?);
         }
 
-        let greeted = hand_over(&ours, [call_reader.as_fd(), reply_writer.as_fd()]);
+        let greeted = hand_over(&ours, [call_reader.as_fd(), reply_writer.as_fd()], &plan.terms);
         // Now the worker's ends are the worker's alone: if it dies, we see the end of the file.
         drop((call_reader, reply_writer));
         let greeted = greeted.map_err(WireError::from).and_then(|()| child.greet(plan.start_timeout));
@@ -385,8 +394,11 @@ impl Child {
     pub(super) fn post_mortem(&mut self, task: TaskRef, attempt: u32, plan: &Plan) -> Error {
         let was_asked = self.slot.is_doomed();
         let (status, peak_memory) = self.bury().map_or((None, None), |(status, peak)| (Some(status), peak));
-        let probable_cause =
-            if was_asked { None } else { plan.deaths.probable_cause(status, self.started, None) };
+        let probable_cause = if was_asked {
+            None
+        } else {
+            plan.deaths.probable_cause(status, self.started, plan.terms.memory_limit)
+        };
         Error::WorkerDied { task, pid: self.pid, status, attempt, peak_memory, probable_cause }
     }
 
@@ -447,10 +459,10 @@ impl Reply {
     }
 }
 
-/// Sends our Hello and the worker's ends of the pipes over the socket that is its stdin.
-fn hand_over(socket: &UnixStream, pipes: [BorrowedFd<'_>; 2]) -> io::Result<()> {
+/// Sends our Hello, the terms and the worker's ends of the pipes over the socket that is its stdin.
+fn hand_over(socket: &UnixStream, pipes: [BorrowedFd<'_>; 2], terms: &Terms) -> io::Result<()> {
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-    let hello = Hello { identity: entry::identity(), pid: std::process::id() }.encode();
+    let hello = terms.encode(&Hello { identity: entry::identity(), pid: std::process::id() });
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut rights = SendAncillaryBuffer::new(&mut space);
     rights.push(SendAncillaryMessage::ScmRights(&pipes));

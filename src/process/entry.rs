@@ -17,11 +17,11 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::invitation::Invitation;
-use super::{LIMIT, sys};
+use super::{sys, terms};
 use crate::sync::{AtomicBool, Ordering};
 use crate::wire::connection::Connection;
 use crate::wire::frame::{self, Kind, WireError};
-use crate::wire::message::{Failure, Hello, decode_call};
+use crate::wire::message::{Failure, Hello, LONGEST_TERMS, Terms, decode_call};
 use crate::{outcome, portable};
 
 static INITIALISED: AtomicBool = AtomicBool::new(false);
@@ -49,10 +49,13 @@ pub fn init() {
     if INITIALISED.load(Ordering::Acquire) {
         return;
     }
-    if let Some(invitation) = Invitation::of_this_process().filter(|invitation| invitation.is_for_us()) {
+    let is_invited = |invitation: &Invitation| invitation.is_for_us() && !sys::has_foreign_rights();
+    if let Some(invitation) = Invitation::of_this_process().filter(is_invited) {
         INITIALISED.store(true, Ordering::Release);
         let status = match work(invitation) {
             Ok(()) => 0,
+            // As Rust programs end that get no memory: here it was for the argument of a call.
+            Err(WireError::Io(error)) if error.kind() == io::ErrorKind::OutOfMemory => std::process::abort(),
             // Nobody is there to be told.
             Err(_) => 1,
         };
@@ -111,13 +114,19 @@ fn work(invitation: Invitation) -> Result<(), WireError> {
     }
     outcome::quieten();
 
-    let (host, calls, replies) = be_handed(socket)?;
+    let (host, terms, calls, replies) = be_handed(socket)?;
+    // Before all else: before there is a second thread, and before anything that a change of user
+    // would undo (the signal at the death of a parent).
+    let refused = terms::accept(&terms).err();
     let calls: &'static PipeReader = Box::leak(Box::new(calls));
+    let mut connection = Connection::new(io::BufReader::new(calls), replies, terms.max_message_bytes);
+    if let Some(reason) = refused {
+        return connection.send(&Failure::Refused { reason }.encode(Kind::Refusal, 0));
+    }
     std::thread::Builder::new()
         .name("host watch".into())
         .stack_size(64 << 10)
         .spawn(|| die_with_the_host(calls))?;
-    let mut connection = Connection::new(io::BufReader::new(calls), replies, LIMIT);
     if host.identity != identity() {
         let reason = "it is another build of this program than its host; was the file replaced?".into();
         return connection.send(&Failure::Refused { reason }.encode(Kind::Refusal, 0));
@@ -132,11 +141,12 @@ fn serve(connection: &mut Connection<impl Read, impl Write>) -> Result<(), WireE
     loop {
         match connection.receive()? {
             Some((Kind::Call | Kind::Initialise, id)) => {
-                answer(connection.payload(), id, &mut reply);
+                let answered = answer(connection.payload(), id, &mut reply);
                 // What the task printed is on the terminal before its result is known.
                 let _ = io::stdout().flush();
                 if let Err(WireError::TooLong { length, limit }) = connection.send(&reply) {
-                    let reason = format!("it has {length} bytes, the limit is {limit}");
+                    let what = if answered { "it has" } else { "there is none, and the report of it has" };
+                    let reason = terms::too_long(what, length, limit);
                     let failure = Failure::Unencodable { what: "return value".into(), reason };
                     connection.send(&failure.encode(Kind::Failed, id))?;
                 }
@@ -154,8 +164,8 @@ fn serve(connection: &mut Connection<impl Read, impl Write>) -> Result<(), WireE
 /// A buffer that has grown beyond this is given back.
 const KEPT: usize = 1 << 20;
 
-/// Makes the call that `payload` describes, and the frame of its reply.
-fn answer(payload: &[u8], id: u64, reply: &mut Vec<u8>) {
+/// Makes the call that `payload` describes, and the frame of its reply. True: with a value.
+fn answer(payload: &[u8], id: u64, reply: &mut Vec<u8>) -> bool {
     reply.clear();
     let start = frame::begin(reply, Kind::Returned, id);
     let served = match decode_call(payload) {
@@ -168,10 +178,12 @@ fn answer(payload: &[u8], id: u64, reply: &mut Vec<u8>) {
         },
         Err(error) => Err(Failure::Undecodable { what: "argument".into(), reason: error.to_string() }),
     };
+    let answered = served.is_ok();
     match served {
         Ok(()) => frame::end(reply, start),
         Err(failure) => *reply = failure.encode(Kind::Failed, id),
     }
+    answered
 }
 
 /// An input that is at its end.
@@ -183,8 +195,8 @@ fn empty_input() -> io::Result<OwnedFd> {
     }
 }
 
-/// Takes the host's Hello and our ends of the pipes.
-fn be_handed(socket: UnixStream) -> Result<(Hello, PipeReader, PipeWriter), WireError> {
+/// Takes the host's Hello, our terms and our ends of the pipes.
+fn be_handed(socket: UnixStream) -> Result<(Hello, Terms, PipeReader, PipeWriter), WireError> {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
     #[cfg(not(target_vendor = "apple"))]
     let flags = RecvFlags::CMSG_CLOEXEC;
@@ -214,8 +226,11 @@ fn be_handed(socket: UnixStream) -> Result<(Hello, PipeReader, PipeWriter), Wire
     }
     let mut rest = bytes[..received.bytes].chain(socket);
     let mut payload = Vec::new();
-    match frame::read_into(&mut rest, &mut payload, 4096)? {
-        Some((Kind::Hello, _)) => Ok((Hello::decode(&payload)?, calls.into(), replies.into())),
+    match frame::read_into(&mut rest, &mut payload, LONGEST_TERMS)? {
+        Some((Kind::Hello, _)) => {
+            let (host, terms) = Terms::decode(&payload)?;
+            Ok((host, terms, calls.into(), replies.into()))
+        }
         Some((kind, _)) => Err(WireError::Unexpected { kind, wanted: "a Hello" }),
         None => Err(WireError::Closed),
     }

@@ -3,7 +3,8 @@
 //! The variable holds the depth of nesting and the inode of the socket that the host put on the
 //! worker's standard input. A program that a task starts inherits the variable but not the
 //! socket, and so does not take itself for a worker. No secret is in it: whoever can put a
-//! socket on our standard input is our parent.
+//! socket on our standard input is our parent, and has our rights. (`init` sees to that: a setuid
+//! program has a parent with other rights, and takes no invitation.)
 
 use std::os::fd::AsFd;
 

@@ -11,6 +11,14 @@ use std::io;
 #[cfg(target_os = "linux")]
 pub(super) struct Resident(std::fs::File);
 
+/// What `memory_limit` counts of this process, in bytes. `None`: the kernel does not tell.
+#[cfg(target_os = "linux")]
+pub(super) fn allocated() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmData:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
+}
+
 #[cfg(target_os = "linux")]
 impl Resident {
     pub(super) const IS_KNOWN: bool = true;

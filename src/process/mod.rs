@@ -18,8 +18,8 @@ mod invitation;
 mod memory;
 mod pipes;
 mod sys;
+mod terms;
 
-use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,7 @@ use deaths::Deaths;
 pub use deaths::WorkerDeath;
 pub use entry::init;
 use memory::Resident;
+use terms::Surroundings;
 
 use crate::error::Error;
 use crate::executor::{Executor, Shutdown};
@@ -40,10 +41,7 @@ use crate::portable::{self, Function, Once, Plain, Portable, guarded};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
 use crate::task::Task;
 use crate::wire::frame::{self, Kind};
-use crate::wire::message::begin_call;
-
-/// The longest message, in bytes: 64 GiB. What is announced is not allocated before it arrives.
-const LIMIT: u64 = 1 << 36;
+use crate::wire::message::{Terms, begin_call};
 
 /// A pool of worker processes.
 ///
@@ -90,7 +88,8 @@ pub struct ProcessPoolExecutor {
 /// What all workers of a pool have in common.
 struct Plan {
     name: String,
-    env: Vec<(OsString, OsString)>,
+    surroundings: Surroundings,
+    terms: Terms,
     initializer: Option<Initializer>,
     max_tasks_per_child: Option<usize>,
     max_memory_per_child: Option<usize>,
@@ -166,14 +165,12 @@ impl ProcessPoolExecutor {
         let item = task.into_portable(self.pool.home());
         let task = item.task();
         let mut frame = Vec::new();
-        match item.encode(&mut frame) {
-            Ok(attempts) if frame.len() as u64 <= LIMIT => {
-                self.pool.submit(Call { item, frame, attempts }, place);
-            }
-            Ok(_) => {
-                let reason = format!("it has {} bytes, the limit is {LIMIT}", frame.len());
-                item.fail(Error::Encode { task, what: "argument", reason }, &|| ());
-            }
+        let encoded = item.encode(&mut frame).and_then(|attempts| {
+            terms::admit(&self.plan.terms, task, &frame)?;
+            Ok(attempts)
+        });
+        match encoded {
+            Ok(attempts) => self.pool.submit(Call { item, frame, attempts }, place),
             Err(error) => item.fail(error, &|| ()),
         }
     }
@@ -254,7 +251,8 @@ impl fmt::Debug for ProcessPoolExecutor {
 pub struct ProcessPoolBuilder {
     max_workers: Option<usize>,
     name: Option<String>,
-    env: Vec<(OsString, OsString)>,
+    surroundings: Surroundings,
+    terms: Terms,
     initializer: Option<Result<Initializer, Error>>,
     max_tasks_per_child: Option<usize>,
     max_memory_per_child: Option<usize>,
@@ -278,12 +276,6 @@ impl ProcessPoolBuilder {
     /// Default: `ProcessPoolExecutor-<pool>`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
-        self
-    }
-
-    /// Sets a variable in the environment of the workers, which otherwise is the host's.
-    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.env.push((key.as_ref().into(), value.as_ref().into()));
         self
     }
 
@@ -410,6 +402,9 @@ impl ProcessPoolBuilder {
         if !entry::is_initialised() {
             return Err(Error::NotInitialised);
         }
+        if sys::has_foreign_rights() {
+            return Err(Error::Setuid);
+        }
         if entry::depth() >= invitation::MAX_DEPTH {
             return Err(Error::invalid(
                 format!("process pools are nested {} deep", entry::depth()),
@@ -437,14 +432,10 @@ impl ProcessPoolBuilder {
         if name.contains('\0') {
             return Err(Error::invalid("the name of the pool holds a NUL byte", "leave it out"));
         }
-        let bad = |text: &OsStr| text.as_encoded_bytes().contains(&0);
-        for (key, value) in &self.env {
-            if key.is_empty() || key.as_encoded_bytes().contains(&b'=') || bad(key) || bad(value) {
-                return Err(Error::invalid(
-                    format!("the environment variable {key:?}"),
-                    "a name is not empty and holds no `=`; neither name nor value holds a NUL byte",
-                ));
-            }
+        let initializer = self.initializer.transpose()?;
+        terms::check(&self.terms)?;
+        if let Some(Initializer { task, frame }) = &initializer {
+            terms::admit(&self.terms, *task, frame)?;
         }
         let hiring = Hiring {
             max_workers: self.max_workers.unwrap_or_else(usable_cpus),
@@ -454,8 +445,9 @@ impl ProcessPoolBuilder {
             max_pending: self.max_pending,
         };
         let plan = Arc::new(Plan {
-            env: self.env,
-            initializer: self.initializer.transpose()?,
+            surroundings: self.surroundings.checked()?,
+            terms: self.terms,
+            initializer,
             max_tasks_per_child: self.max_tasks_per_child,
             max_memory_per_child: self.max_memory_per_child,
             task_timeout: self.task_timeout,
@@ -473,7 +465,8 @@ impl Plan {
     fn new(name: String) -> Self {
         Plan {
             name,
-            env: Vec::new(),
+            surroundings: Surroundings::default(),
+            terms: Terms::default(),
             initializer: None,
             max_tasks_per_child: None,
             max_memory_per_child: None,
@@ -514,7 +507,8 @@ impl fmt::Debug for ProcessPoolBuilder {
         f.debug_struct("ProcessPoolBuilder")
             .field("max_workers", &self.max_workers)
             .field("name", &self.name)
-            .field("env", &self.env)
+            .field("surroundings", &self.surroundings)
+            .field("terms", &self.terms)
             .field("initializer", &self.initializer.is_some())
             .field("max_tasks_per_child", &self.max_tasks_per_child)
             .field("max_memory_per_child", &self.max_memory_per_child)

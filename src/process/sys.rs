@@ -1,8 +1,10 @@
-//! Signals of the two sides, and how a worker ended. The one file of the engine with unsafe code.
+//! Signals of the two sides, the rights of a process, and how a worker ended. The one file of the engine with
+//! unsafe code.
 
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::ptr;
@@ -69,7 +71,7 @@ pub(super) fn reap(pid: u32) -> Option<(ExitStatus, Option<u64>)> {
         if reaped >= 0 {
             break;
         }
-        if std::io::Error::last_os_error().kind() != std::io::ErrorKind::Interrupted {
+        if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
             return None;
         }
     }
@@ -82,3 +84,55 @@ pub(super) fn reap(pid: u32) -> Option<(ExitStatus, Option<u64>)> {
 
 /// `getrusage(2)`: kilobytes; on macOS bytes.
 const UNIT_OF_MAXRSS: u64 = if cfg!(target_vendor = "apple") { 1 } else { 1024 };
+
+/// Has this program other rights than whoever started it (setuid, setgid, capabilities of its file),
+/// or would a copy of it have? Then its environment and its descriptors are of a stranger's choice.
+pub(super) fn has_foreign_rights() -> bool {
+    use rustix::process::{getegid, geteuid, getgid, getuid};
+    // SAFETY: it takes a number and reads what the kernel told this process when it began.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let told = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    // SAFETY: it takes nothing and changes nothing.
+    #[cfg(any(
+        target_vendor = "apple",
+        target_os = "freebsd",
+        target_os = "netbsd",
+        target_os = "openbsd",
+        target_os = "dragonfly"
+    ))]
+    let told = unsafe { libc::issetugid() } != 0;
+    #[cfg(not(any(
+        target_os = "linux",
+        target_os = "android",
+        target_vendor = "apple",
+        target_os = "freebsd",
+        target_os = "netbsd",
+        target_os = "openbsd",
+        target_os = "dragonfly"
+    )))]
+    let told = false;
+    told || getuid() != geteuid() || getgid() != getegid()
+}
+
+/// Sets the supplementary groups of this process, all threads of it.
+pub(super) fn set_groups(groups: &[libc::gid_t]) -> io::Result<()> {
+    // SAFETY: so many numbers lie there, and the call reads them only. (Systems differ in the type
+    // of their number.)
+    told(unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) })
+}
+
+/// Makes this process, all threads of it, that group's: where it may, real, effective and saved.
+pub(super) fn set_gid(gid: libc::gid_t) -> io::Result<()> {
+    // SAFETY: it takes a number, and changes no memory.
+    told(unsafe { libc::setgid(gid) })
+}
+
+/// Makes this process, all threads of it, that user's: where it may, real, effective and saved.
+pub(super) fn set_uid(uid: libc::uid_t) -> io::Result<()> {
+    // SAFETY: it takes a number, and changes no memory.
+    told(unsafe { libc::setuid(uid) })
+}
+
+fn told(status: c_int) -> io::Result<()> {
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

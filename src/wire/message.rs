@@ -1,7 +1,8 @@
 //! Messages: what the payload of a frame means.
 //!
 //! ```text
-//! Hello                magic 8 bytes · version u32 · Hello in postcard
+//! Hello of a worker    magic 8 bytes · version u32 · Hello in postcard
+//! Hello of a host      magic 8 bytes · version u32 · Hello, Terms in postcard
 //! Refusal, Failed      Failure in postcard
 //! Initialise, Call     offset i64 · types u64 · attempt u32 · the argument
 //! Returned             the value
@@ -28,7 +29,14 @@ pub(crate) const MAGIC: [u8; 8] = *b"cf-wire\0";
 
 /// Raised with every change of what follows the version in a hello, of the kinds,
 /// or of a payload.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
+
+/// The longest message, in bytes, where the user sets no other limit: 64 GiB. What is announced
+/// is not allocated before it arrives.
+pub(crate) const LONGEST: u64 = 1 << 36;
+
+/// The longest Hello of a host, in bytes; [`Terms`] at their largest have room in it.
+pub(crate) const LONGEST_TERMS: u64 = 4096;
 
 /// Who is speaking: the first frame in both directions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,25 +49,68 @@ pub(crate) struct Hello {
 impl Hello {
     /// A whole frame.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let start = frame::begin(&mut bytes, Kind::Hello, 0);
-        bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        append(self, &mut bytes);
-        frame::end(&mut bytes, start);
-        bytes
+        greeting(self)
     }
 
     pub(crate) fn decode(payload: &[u8]) -> Result<Hello, WireError> {
-        let rest = payload.strip_prefix(&MAGIC).ok_or(WireError::NotOurs)?;
-        let Some((version, rest)) = rest.split_first_chunk() else {
-            return Err(malformed(Kind::Hello, "it ends inside the version"));
-        };
-        // The version comes first: what follows it may be of another shape.
-        match u32::from_le_bytes(*version) {
-            VERSION => whole(Kind::Hello, rest),
-            theirs => Err(WireError::Version { ours: VERSION, theirs }),
-        }
+        greeted(payload)
+    }
+}
+
+/// On what terms a worker works. The host says it with its Hello; what the worker does before it
+/// answers (`process/terms.rs`) it does on these terms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Terms {
+    /// The longest payload of a frame, in both directions.
+    pub(crate) max_message_bytes: u64,
+    /// Bytes that the worker may allocate.
+    pub(crate) memory_limit: Option<u64>,
+    /// Whom the worker is to become. What is not given stays the host's.
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+    pub(crate) groups: Option<Vec<u32>>,
+}
+
+impl Terms {
+    /// As many have room in [`LONGEST_TERMS`], and none needs more: the kernel knows 65,536.
+    pub(crate) const MAX_GROUPS: usize = 512;
+
+    /// A whole frame: the Hello of a host.
+    pub(crate) fn encode(&self, host: &Hello) -> Vec<u8> {
+        greeting(&(host, self))
+    }
+
+    pub(crate) fn decode(payload: &[u8]) -> Result<(Hello, Terms), WireError> {
+        greeted(payload)
+    }
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Terms { max_message_bytes: LONGEST, memory_limit: None, uid: None, gid: None, groups: None }
+    }
+}
+
+/// The frame of a Hello.
+fn greeting(message: &impl Serialize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let start = frame::begin(&mut bytes, Kind::Hello, 0);
+    bytes.extend_from_slice(&MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    append(message, &mut bytes);
+    frame::end(&mut bytes, start);
+    bytes
+}
+
+fn greeted<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, WireError> {
+    let rest = payload.strip_prefix(&MAGIC).ok_or(WireError::NotOurs)?;
+    let Some((version, rest)) = rest.split_first_chunk() else {
+        return Err(malformed(Kind::Hello, "it ends inside the version"));
+    };
+    // The version comes first: what follows it may be of another shape.
+    match u32::from_le_bytes(*version) {
+        VERSION => whole(Kind::Hello, rest),
+        theirs => Err(WireError::Version { ours: VERSION, theirs }),
     }
 }
 

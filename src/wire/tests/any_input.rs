@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::frame::{self, Frame, HEADER, Kind};
-use super::super::message::{self, Failure, Hello, MAGIC, VERSION};
+use super::super::message::{self, Failure, Hello, MAGIC, Terms, VERSION};
 use super::{KINDS, MIB, Pieces, announcing, encoded, read_all};
 
 fn any_frame() -> impl Strategy<Value = Frame> {
@@ -55,6 +55,9 @@ proptest! {
         while let Ok(Some(_)) = frame::read_into(&mut rest, &mut payload, u64::MAX) {}
         prop_assert!(payload.capacity() <= bytes.len() + 2 * MIB);
         let _ = Hello::decode(&bytes);
+        if let Ok((_, Terms { groups: Some(groups), .. })) = Terms::decode(&bytes) {
+            prop_assert!(groups.capacity() <= 4 * bytes.len());
+        }
         let _ = Failure::decode(Kind::Failed, &bytes);
         if let Ok((_, _, argument)) = message::decode_call(&bytes) {
             prop_assert_eq!(argument, &bytes[20..]);

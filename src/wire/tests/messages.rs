@@ -1,8 +1,21 @@
 //! Messages: each arrives as it was sent, and nothing else passes for one.
 
 use super::super::frame::{self, Frame, HEADER, Kind, WireError};
-use super::super::message::{self, Failure, FunctionRef, Hello, MAGIC, RemoteCause, VERSION};
+use super::super::message::{
+    self, Failure, FunctionRef, Hello, LONGEST_TERMS, MAGIC, RemoteCause, Terms, VERSION,
+};
 use super::{LIMIT, MIB, hello};
+
+/// None is longer.
+fn longest_terms() -> Terms {
+    Terms {
+        max_message_bytes: u64::MAX,
+        memory_limit: Some(u64::MAX),
+        uid: Some(u32::MAX),
+        gid: Some(u32::MAX),
+        groups: Some(vec![u32::MAX; Terms::MAX_GROUPS]),
+    }
+}
 
 fn raised(sources: usize) -> Failure {
     Failure::Raised(RemoteCause {
@@ -35,6 +48,13 @@ fn every_message_arrives_as_it_was_sent() {
     let frame = Frame::read(&mut &hello().encode()[..], LIMIT).unwrap().unwrap();
     assert_eq!((frame.kind, frame.id), (Kind::Hello, 0));
     assert_eq!(Hello::decode(&frame.payload).unwrap(), hello());
+
+    for terms in [Terms::default(), longest_terms()] {
+        let host = Hello { identity: u128::MAX, pid: u32::MAX };
+        let frame = Frame::read(&mut &terms.encode(&host)[..], LONGEST_TERMS).unwrap().unwrap();
+        assert_eq!((frame.kind, frame.id), (Kind::Hello, 0));
+        assert_eq!(Terms::decode(&frame.payload).unwrap(), (host, terms));
+    }
 
     for failure in failures() {
         for kind in [Kind::Failed, Kind::Refusal] {
@@ -76,6 +96,14 @@ fn a_message_that_was_cut_or_lengthened_is_malformed() {
     let error = Hello::decode(&[hello, &[0]].concat()).unwrap_err();
     assert_eq!(error.to_string(), "a Hello frame is malformed: bytes left over at its end: 1");
 
+    // A worker's Hello is no host's, nor the other way round.
+    assert!(matches!(Terms::decode(hello), Err(WireError::Malformed { kind: Kind::Hello, .. })));
+    let terms = &longest_terms().encode(&super::hello())[HEADER..];
+    assert!(matches!(Hello::decode(terms), Err(WireError::Malformed { kind: Kind::Hello, .. })));
+    for cut in MAGIC.len()..terms.len() {
+        assert!(matches!(Terms::decode(&terms[..cut]), Err(WireError::Malformed { kind: Kind::Hello, .. })));
+    }
+
     for failure in failures() {
         let bytes = &failure.encode(Kind::Failed, 8)[HEADER..];
         let malformed = |bytes: &[u8]| {
@@ -102,7 +130,7 @@ fn a_stranger_and_another_version_are_told_apart() {
     let newer = [&MAGIC[..], &9_u32.to_le_bytes(), b"\xff\xff of another shape"].concat();
     let error = Hello::decode(&newer).unwrap_err();
     assert!(matches!(error, WireError::Version { ours: VERSION, theirs: 9 }));
-    assert_eq!(error.to_string(), "the other side speaks version 9 of the protocol, this side version 2");
+    assert_eq!(error.to_string(), "the other side speaks version 9 of the protocol, this side version 3");
 }
 
 /// `Failure::Raised` with empty strings, up to and with the announced number of sources.
