@@ -3,9 +3,9 @@
 //!
 //! Tests that prove a clause of `PARITY.md` are named after it.
 //!
-//! Not here: hosts that die (`host.rs`), calls in great number and size (`traffic.rs`), systems that refuse (`limits.rs`), programs without
-//! `init` (`not_initialised.rs`). Every test has its own pool and counts the processes of that
-//! one only; nothing here changes the test's own process.
+//! Not here: hosts that die (`fate.rs`), calls in great number and size (`traffic.rs`), systems that
+//! refuse (`limits.rs`), programs without `init` (`not_initialised.rs`). Every test has its own pool and
+//! counts the processes of that one only; nothing here changes the test's own process.
 
 #![allow(unsafe_code)] // placing a function before `init`, and handlers of exit
 

@@ -164,7 +164,7 @@ impl Child {
                 .env(invitation::VARIABLE, Invitation { depth, inode }.to_variable())
                 .stdin(Stdio::from(OwnedFd::from(theirs)))
                 .spawn()
-                .map_err(refused)?;
+                .map_err(|error| refused(entry::not_executed(error)))?;
             let pid = process.id();
             *slot.process.lock() = Some(Process { child: process, doomed: false });
             // Whoever said so before did not find this one; whoever says so after does.
