@@ -1,20 +1,21 @@
 //! What a host process sees of its workers: the terminal it shares with them, pools inside workers, and
-//! what programs that tasks start inherit.
+//! what programs inherit that tasks or the host start.
 //!
 //! Tests that prove a clause of `PARITY.md` are named after it.
 //!
 //! Not here: workers that die (`faults.rs`), the end of a host (`fate.rs`). Most tests start this program again as an ordinary
 //! process that plays a role, and watch it from outside: what happens to it happens to it alone.
 
-#![allow(unsafe_code)] // dispositions of signals, descriptors closed under their owner
+#![allow(unsafe_code)] // dispositions of signals, descriptors closed under their owner, a fork
 
 mod faults_common;
 
 use std::collections::HashMap;
 use std::io::{BufRead, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
 use faults_common::*;
@@ -32,6 +33,7 @@ fn role_entry() {
         "rude" => rude(),
         "reading" => reading(),
         "ordinary" => ordinary(),
+        "starting programs" => starting_programs(),
         "quiet in pipelines" => quiet_in_pipelines(),
         other => panic!("no role: {other}"),
     }
@@ -350,6 +352,79 @@ fn a_copy_of_the_program_that_a_task_starts_is_no_worker() {
         let printed = get(pool.submit(start, with_socket)).unwrap();
         assert!(printed.contains("an ordinary program: 42\n"), "{printed}");
     }
+}
+
+// ---- Programs that the host starts -----------------------------------------------------------
+
+/// What `ls` finds open in itself, started by the standard library.
+fn open_in_a_command() -> String {
+    let output = Command::new("ls").arg("/proc/self/fd").output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The same, started as programs do that know nothing of the standard library and its care.
+fn open_in_a_fork() -> String {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let arguments = [c"ls".as_ptr(), c"/proc/self/fd".as_ptr(), std::ptr::null()];
+    // SAFETY: the child makes system calls alone, with what was made before the fork; it becomes
+    // another program or ends. The parent waits for it, and nobody else does.
+    let status = unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            libc::dup2(writer.as_raw_fd(), 1);
+            libc::execv(c"/bin/ls".as_ptr(), arguments.as_ptr());
+            libc::_exit(127);
+        }
+        drop(writer);
+        let mut status = 0;
+        assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+        status
+    };
+    assert_eq!(status, 0);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// A host that starts programs while its pools start workers.
+fn starting_programs() {
+    const PROGRAMS: usize = 300;
+    let open_in_a_worker = |()| descriptors("/proc/self/fd").len();
+    let ways: [fn() -> String; 2] = [open_in_a_command, open_in_a_fork];
+    let in_a_program = ways.map(|open_in| open_in());
+    let in_a_worker = get(pool(1).submit(open_in_a_worker, ())).unwrap();
+
+    let started = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for (open_in, expected) in ways.iter().zip(&in_a_program) {
+            scope.spawn(|| {
+                for _ in 0..PROGRAMS {
+                    assert_eq!(open_in(), *expected);
+                    started.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let mut workers = 0;
+        // A program that inherits too much panics in its thread, and does not count as started.
+        until("all programs were started", || {
+            let pool = pool(2);
+            for death in [Death::Kill, Death::ExitZero] {
+                assert_eq!(get(pool.submit(open_in_a_worker, ())).unwrap(), in_a_worker);
+                get::<()>(pool.submit(|death: Death| death.die(), death)).unwrap_err();
+                workers += 2;
+            }
+            started.load(Ordering::Relaxed) == PROGRAMS * ways.len()
+        });
+        println!("{workers} workers meanwhile");
+        assert!(workers > 20);
+    });
+}
+
+#[test]
+fn a_program_that_the_host_starts_at_the_same_moment_inherits_nothing_of_the_pool() {
+    let _watchdog =
+        Watchdog::new("a_program_that_the_host_starts_at_the_same_moment_inherits_nothing_of_the_pool");
+    println!("{}", applause(role("starting programs").spawn().unwrap()));
 }
 
 // ---- Pools inside workers --------------------------------------------------------------------
