@@ -8,7 +8,7 @@
 //! "subreaper" of its descendants), so it knows of everyone that the host left, and of their ends.
 
 #![cfg(target_os = "linux")]
-#![allow(unsafe_code)] // a handler of a signal, a terminal's foreground, a worker that forgets
+#![allow(unsafe_code)] // dispositions of signals, a terminal's foreground, a function before `init`
 
 mod faults_common;
 
@@ -41,6 +41,7 @@ fn role_entry() {
         "witness" => witness(),
         "host" => host(),
         "forked" => forked(),
+        "bearing" => bearing(),
         "unwinding" => unwinding(),
         "interrupted" => interrupted(),
         other => panic!("no role: {other}"),
@@ -376,7 +377,7 @@ fn no_worker_outlives_a_host_of_which_a_fork_lives_on() {
         });
         let busy = waiting.next();
         let quick = idle.next();
-        let workers = [&busy, &quick].map(|visitor| Observed::new(visitor.pid));
+        let workers = [&busy, &quick].map(|visitor| Leftover(Observed::new(visitor.pid)));
         quick.go_on();
         let at_ready = show.ready.next();
         let fork = leftover(&note);
@@ -384,13 +385,66 @@ fn no_worker_outlives_a_host_of_which_a_fork_lives_on() {
             Some(signal) => send(at_ready.pid, signal),
             None => at_ready.go_on(),
         }
-        workers.iter().for_each(Observed::ends);
+        workers.iter().for_each(|worker| worker.0.ends());
         assert!(fork.0.is_alive(), "it was not its death that ended them");
-        let expected = fork.0.pid;
         drop(fork);
-        let (_, left, printed) = show.end();
-        let known = |pid| pid == expected || workers.iter().any(|worker| worker.pid == pid);
-        assert!(left.iter().all(|(pid, ..)| known(*pid)), "{left:?}");
+        let (_, _, printed) = show.end();
+        assert_eq!(printed, "");
+    }
+}
+
+/// Runs in every process of this program before `init` does; waits where a pool's `env` tells it to, in a worker.
+mod birth {
+    pub(crate) const GATE: &str = "CF_TEST_BIRTH_GATE";
+
+    extern "C" fn before_init() {
+        if let Ok(gate) = std::env::var(GATE) {
+            super::attend(&gate);
+        }
+    }
+
+    #[used]
+    #[unsafe(link_section = ".init_array.00100")] // `init_tests!` uses `.init_array`, which comes after
+    static BEFORE_INIT: extern "C" fn() = before_init;
+}
+
+/// A host whose worker is on its way; and perhaps a copy of it, as above.
+fn bearing() {
+    let pool = ProcessPoolExecutor::builder().env(birth::GATE, variable("BIRTH")).build().unwrap();
+    drop(pool.submit(double, 1));
+    attend(&variable("READY"));
+    if let Ok(note) = std::env::var("FORK") {
+        std::fs::write(note, fork_and_hold().to_string()).unwrap();
+    }
+    attend(&variable("READY"));
+}
+
+/// It has not asked the kernel by then, and does not know yet that there is a host.
+#[test]
+fn no_worker_outlives_a_host_that_ends_while_it_starts() {
+    let _watchdog = Watchdog::new("no_worker_outlives_a_host_that_ends_while_it_starts");
+    for is_forked in [false, true] {
+        let (birth, dir) = (Gate::new(), TempDir::new());
+        let note = dir.path("fork");
+        let show = Show::of("bearing", false, |host| {
+            host.env("BIRTH", birth.path());
+            if is_forked {
+                host.env("FORK", &note);
+            }
+        });
+        let newborn = birth.next();
+        let worker = Leftover(Observed::new(newborn.pid));
+        show.ready.next().go_on();
+        let at_ready = show.ready.next();
+        let fork = is_forked.then(|| leftover(&note));
+        let host = Observed::new(at_ready.pid);
+        send(at_ready.pid, Signal::KILL);
+        host.ends();
+        newborn.go_on();
+        worker.0.ends();
+        assert!(fork.iter().all(|fork| fork.0.is_alive()), "it was not its death that ended the worker");
+        drop(fork);
+        let (_, _, printed) = show.end();
         assert_eq!(printed, "");
     }
 }

@@ -1155,11 +1155,16 @@ fn a_pool_ends_while_what_its_workers_left_lives() {
         match way {
             "shutdown" => pool.shutdown(),
             "shutdown with a limit" => assert!(pool.shutdown_timeout(LONG)),
-            "SIGTERM" => pool.terminate_workers(),
-            "SIGKILL" => pool.kill_workers(),
-            _ => {}
+            "SIGTERM" | "SIGKILL" => {
+                if way == "SIGTERM" {
+                    pool.terminate_workers()
+                } else {
+                    pool.kill_workers()
+                }
+                pool.shutdown();
+            }
+            _ => drop(pool),
         }
-        drop(pool);
         assert!(!workers.iter().any(Observed::is_alive), "{way}");
         assert!(leftovers.iter().all(|leftover| leftover.0.is_alive()), "{way}");
     }

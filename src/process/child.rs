@@ -157,11 +157,11 @@ impl Child {
             let replies = io::pipe().map_err(refused)?;
             Outgoing::prepare(&calls.1).map_err(refused)?;
             let inode = invitation::socket_inode(&theirs).unwrap_or_default();
-            let depth = entry::depth() + 1;
+            let invitation = Invitation { depth: entry::depth() + 1, inode, host: std::process::id() };
             let process = Command::new(entry::executable())
                 .arg0(format!("{}: {name}", entry::program_name()))
                 .envs(plan.env.iter().map(|(key, value)| (key, value)))
-                .env(invitation::VARIABLE, Invitation { depth, inode }.to_variable())
+                .env(invitation::VARIABLE, invitation.to_variable())
                 .stdin(Stdio::from(OwnedFd::from(theirs)))
                 .spawn()
                 .map_err(|error| refused(entry::not_executed(error)))?;

@@ -127,8 +127,11 @@ pub(super) fn identity() -> u128 {
 
 /// The life of a worker.
 fn work(invitation: Invitation) -> Result<(), WireError> {
-    let _ = invitation;
     let is_watched = be_killed_with_the_host();
+    if invitation.is_void() {
+        // It died before the kernel knew of our wish.
+        return Ok(());
+    }
     // Before all else that could read, so that nothing takes our stdin for the user's.
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     rustix::stdio::dup2_stdin(empty_input()?).map_err(io::Error::from)?;
@@ -257,8 +260,8 @@ fn be_handed(socket: UnixStream) -> Result<(Hello, PipeReader, PipeWriter), Wire
 /// `ProcessContext` and drops it before it ends, on every way out (`pool/mod.rs`, `work`). So that
 /// thread ends before its child does only with the whole host.
 ///
-/// If the host had died before this, the end of the pipe tells, in a moment. A change of user or
-/// group makes the kernel forget: whoever drops privileges does so before.
+/// Whether the host had died before is to be asked after this. A change of user or group makes the
+/// kernel forget: whoever drops privileges does so before.
 fn be_killed_with_the_host() -> bool {
     #[cfg(target_os = "linux")]
     {
