@@ -122,6 +122,7 @@ impl Show {
         let (at_witness, ready) = (Gate::new(), Gate::new());
         let mut witness = role("witness");
         witness.env("HOST", host).env("WITNESS", at_witness.path()).env("READY", ready.path());
+        witness.env("RUST_BACKTRACE", "0"); // to make one may take longer than all the rest
         configure(&mut witness);
         let terminal = on_terminal.then(|| {
             let (keyboard, path) = open_terminal();
@@ -393,7 +394,8 @@ fn no_worker_outlives_a_host_of_which_a_fork_lives_on() {
     }
 }
 
-/// Runs in every process of this program before `init` does; waits where a pool's `env` tells it to, in a worker.
+/// Runs in every process of this program before `init` does; waits where a pool's `env` tells it to,
+/// in a worker.
 mod birth {
     pub(crate) const GATE: &str = "CF_TEST_BIRTH_GATE";
 

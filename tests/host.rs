@@ -3,8 +3,9 @@
 //!
 //! Tests that prove a clause of `PARITY.md` are named after it.
 //!
-//! Not here: workers that die (`faults.rs`), the end of a host (`fate.rs`). Most tests start this program again as an ordinary
-//! process that plays a role, and watch it from outside: what happens to it happens to it alone.
+//! Not here: workers that die (`faults.rs`), the end of a host (`fate.rs`). Most tests start this
+//! program again as an ordinary process that plays a role, and watch it from outside: what happens to
+//! it happens to it alone.
 
 #![allow(unsafe_code)] // dispositions of signals, descriptors closed under their owner, a fork
 

@@ -3,8 +3,8 @@
 //!
 //! Tests that prove a clause of `PARITY.md` are named after it.
 //!
-//! Not here: workers that die (`faults.rs`), what is there or not (`surroundings.rs`). Limits belong to a whole process, so each test plays
-//! in a process of its own, a role.
+//! Not here: workers that die (`faults.rs`), what is there or not (`surroundings.rs`). Limits belong
+//! to a whole process, so each test plays in a process of its own, a role.
 
 mod faults_common;
 

@@ -491,8 +491,9 @@ pub(crate) fn role_of(program: &str, name: &str) -> Command {
     command
 }
 
-/// A copy of this program in a directory of its own, for everybody to execute. It is another program that writes
-/// it: one of ours that is started meanwhile would hold it open, and then it cannot be executed.
+/// A copy of this program in a directory of its own, for everybody to execute. It is another program
+/// that writes it: one of ours that is started meanwhile would hold it open, and then it cannot be
+/// executed.
 pub(crate) fn copy_of_this_program() -> (TempDir, String) {
     let dir = TempDir::new();
     let copy = dir.path("copy");
