@@ -35,7 +35,10 @@ fn main() {
         all[all.len() / 2]
     };
     let tell = |what: &str, ours: Duration, other: Duration| {
-        println!("{what}: {ours:?}, by hand {other:?}, ratio {:.2}", ours.as_secs_f64() / other.as_secs_f64());
+        println!(
+            "{what}: {ours:?}, by hand {other:?}, ratio {:.2}",
+            ours.as_secs_f64() / other.as_secs_f64()
+        );
     };
     tell("SIGKILL to the error (medians)", median(&|round| round.0.0), median(&|round| round.1.0));
     tell("SIGKILL to two fresh results (medians)", median(&|round| round.0.1), median(&|round| round.1.1));

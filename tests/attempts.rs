@@ -613,7 +613,7 @@ fn a_call_can_wait_for_one_that_is_tried_again() {
 fn many_flaky_calls_all_arrive() {
     let _watchdog = Watchdog::new("many_flaky_calls_all_arrive");
     fn every_third(n: u32) -> u32 {
-        if n % 3 == 0 && task::attempt() <= n % 4 {
+        if n.is_multiple_of(3) && task::attempt() <= n % 4 {
             kill_oneself();
         }
         n

@@ -1,6 +1,6 @@
 //! How a program ends that has work under way: parity S10.
 //!
-//! Not here: that no worker is left behind, on whatever way out (`host.rs`). Each test starts this program
+//! Not here: that no worker is left behind, on whatever way out (`fate.rs`). Each test starts this program
 //! again as one that owns a pool, and looks at what it leaves.
 
 mod faults_common;

@@ -3,9 +3,9 @@
 //!
 //! Tests that prove a clause of `PARITY.md` are named after it.
 //!
-//! Not here: hosts that die (`host.rs`), calls in great number and size (`traffic.rs`), systems that refuse (`limits.rs`), programs without
-//! `init` (`not_initialised.rs`). Every test has its own pool and counts the processes of that
-//! one only; nothing here changes the test's own process.
+//! Not here: hosts that die (`fate.rs`), calls in great number and size (`traffic.rs`), systems that
+//! refuse (`limits.rs`), programs without `init` (`not_initialised.rs`). Every test has its own pool and
+//! counts the processes of that one only; nothing here changes the test's own process.
 
 #![allow(unsafe_code)] // placing a function before `init`, and handlers of exit
 
@@ -1138,16 +1138,34 @@ fn death_is_noticed_by_a_host_that_writes_into_a_pipe_which_a_fork_holds() {
     assert_works(&pool);
 }
 
+/// Neither holds its end up: not a copy of the worker that keeps its pipes open, not a program with its stdio.
 #[test]
-fn a_pool_ends_while_a_fork_of_its_worker_holds_the_pipes() {
-    let _watchdog = Watchdog::new("a_pool_ends_while_a_fork_of_its_worker_holds_the_pipes");
-    let (pool, gate, dir) = (pool(1), Gate::new(), TempDir::new());
-    let note = dir.path("note");
-    let future = pool.submit(leave_a_fork, (gate.path(), note.clone()));
-    gate.next().go_on();
-    let worker = Observed::new(get(future).unwrap());
-    let fork = leftover(&note);
-    drop(pool);
-    assert!(!worker.is_alive());
-    assert!(fork.0.is_alive());
+fn a_pool_ends_while_what_its_workers_left_lives() {
+    let _watchdog = Watchdog::new("a_pool_ends_while_what_its_workers_left_lives");
+    for way in ["drop", "shutdown", "shutdown with a limit", "SIGTERM", "SIGKILL"] {
+        let (pool, gate, dir) = (pool(2), Gate::new(), TempDir::new());
+        let notes = [dir.path("fork"), dir.path("daemon")];
+        let futures = [
+            pool.submit(leave_a_fork, (gate.path(), notes[0].clone())),
+            pool.submit(leave_a_daemon, (gate.path(), notes[1].clone())),
+        ];
+        [gate.next(), gate.next()].into_iter().for_each(Visitor::go_on);
+        let workers = futures.map(|future| Observed::new(get(future).unwrap()));
+        let leftovers = notes.map(|note| leftover(&note));
+        match way {
+            "shutdown" => pool.shutdown(),
+            "shutdown with a limit" => assert!(pool.shutdown_timeout(LONG)),
+            "SIGTERM" | "SIGKILL" => {
+                if way == "SIGTERM" {
+                    pool.terminate_workers()
+                } else {
+                    pool.kill_workers()
+                }
+                pool.shutdown();
+            }
+            _ => drop(pool),
+        }
+        assert!(!workers.iter().any(Observed::is_alive), "{way}");
+        assert!(leftovers.iter().all(|leftover| leftover.0.is_alive()), "{way}");
+    }
 }

@@ -1,28 +1,26 @@
-//! What a host process sees and leaves: the ways it ends, Ctrl-C, the terminal it shares with its
-//! workers, pools inside workers, and what programs that tasks start inherit.
+//! What a host process sees of its workers: the terminal it shares with them, pools inside workers, and
+//! what programs inherit that tasks or the host start.
 //!
 //! Tests that prove a clause of `PARITY.md` are named after it.
 //!
-//! Not here: workers that die (`faults.rs`). Most tests start this program again as an ordinary
-//! process that plays a role, and watch it from outside: what happens to it happens to it alone.
+//! Not here: workers that die (`faults.rs`), the end of a host (`fate.rs`). Most tests start this
+//! program again as an ordinary process that plays a role, and watch it from outside: what happens to
+//! it happens to it alone.
 
-#![allow(unsafe_code)] // a handler of a signal
+#![allow(unsafe_code)] // dispositions of signals, descriptors closed under their owner, a fork
 
 mod faults_common;
 
 use std::collections::HashMap;
 use std::io::{BufRead, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use concurrent_futures::{Error, Executor, ProcessPoolExecutor, Shutdown};
+use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
 use faults_common::*;
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 
 concurrent_futures::init_tests!();
 
@@ -30,20 +28,13 @@ concurrent_futures::init_tests!();
 fn role_entry() {
     let Some(role) = my_role() else { return };
     let _watchdog = Watchdog::new("a role");
-    // A test that a shell runs in the background inherits that they are ignored.
-    for signal in [libc::SIGINT, libc::SIGHUP] {
-        // SAFETY: the default disposition runs no code.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
-    }
     match role.as_str() {
-        "leaving" => leaving(),
-        "unwinding" => unwinding(),
         "looking away" => looking_away(),
-        "interrupted" => interrupted(),
         "printing" => printing(),
         "rude" => rude(),
         "reading" => reading(),
         "ordinary" => ordinary(),
+        "starting programs" => starting_programs(),
         "quiet in pipelines" => quiet_in_pipelines(),
         other => panic!("no role: {other}"),
     }
@@ -51,155 +42,6 @@ fn role_entry() {
 
 fn pool(max_workers: usize) -> ProcessPoolExecutor {
     ProcessPoolExecutor::new(max_workers).unwrap()
-}
-
-// ---- The ways a host ends --------------------------------------------------------------------
-
-/// A host with a worker that waits, one that spins and one that is idle, and with a program of
-/// its own; all of them are told of at gates. Then it ends.
-fn leaving() {
-    static POOL: OnceLock<ProcessPoolExecutor> = OnceLock::new(); // not dropped when `main` returns
-    let pool = POOL.get_or_init(|| pool(3));
-    let spin = |gate: String| -> u32 {
-        attend(&gate);
-        loop {
-            std::hint::spin_loop();
-        }
-    };
-    drop(pool.submit(wait_at, variable("WAITING")));
-    drop(pool.submit(spin, variable("SPINNING")));
-    let idle = pool.submit(wait_at, variable("IDLE"));
-    get(idle).unwrap();
-    drop(pool.submit(wait_at, variable("WAITING"))); // the idle one is taken again …
-    drop(pool.submit(wait_at, variable("IDLE"))); // … and this one stays in the queue
-    std::fs::write(variable("NOTE"), program_that_waits().to_string()).unwrap();
-    attend(&variable("READY"));
-    match variable("WAY").as_str() {
-        "return" => pool.shutdown_with(Shutdown { wait: false, cancel_futures: false }),
-        "exit" => std::process::exit(7),
-        "abort" => Death::Abort.die(),
-        "panic" => panic!("a host that panics"),
-        "bad write" => Death::BadWrite.die(),
-        signal => panic!("still here after {signal}"),
-    }
-}
-
-#[test]
-fn p13_no_worker_outlives_its_host() {
-    let _watchdog = Watchdog::new("p13_no_worker_outlives_its_host");
-    let signals = [
-        ("SIGKILL", Signal::KILL),
-        ("SIGTERM", Signal::TERM),
-        ("SIGINT", Signal::INT),
-        ("SIGHUP", Signal::HUP),
-    ];
-    let signals = signals.map(|(name, signal)| (name, Some(signal)));
-    let own = ["return", "exit", "abort", "panic", "bad write"].map(|way| (way, None));
-    for (way, signal) in signals.into_iter().chain(own) {
-        let (waiting, spinning, idle, ready) = (Gate::new(), Gate::new(), Gate::new(), Gate::new());
-        let dir = TempDir::new();
-        let note = dir.path("note");
-        let host = role("leaving")
-            .env("WAITING", waiting.path())
-            .env("SPINNING", spinning.path())
-            .env("IDLE", idle.path())
-            .env("READY", ready.path())
-            .env("NOTE", &note)
-            .env("WAY", way)
-            .spawn()
-            .unwrap();
-        let first = waiting.next();
-        let spinner = spinning.next();
-        let quick = idle.next();
-        let mut workers =
-            vec![Observed::new(first.pid), Observed::new(spinner.pid), Observed::new(quick.pid)];
-        spinner.go_on();
-        quick.go_on();
-        let second = waiting.next();
-        assert_eq!(second.pid, workers[2].pid, "the idle one is used first");
-        let at_ready = ready.next();
-        assert_eq!(at_ready.pid, host.id());
-        let program = leftover(&note);
-        assert!(workers.iter().all(Observed::is_alive));
-
-        let begin = Instant::now();
-        match signal {
-            Some(signal) => send(host.id(), signal),
-            None => at_ready.go_on(),
-        }
-        workers.drain(..).for_each(|worker| worker.ends());
-        println!("{way}: the last worker was gone after {:?}", begin.elapsed());
-        assert!(program.0.is_alive(), "{way}: a program of the host keeps no worker alive");
-        drop(program); // it holds the host's stdout
-        let status = host.wait_with_output().unwrap().status;
-        match (way, signal) {
-            (_, Some(signal)) => assert_eq!(status.signal(), Some(signal.as_raw()), "{way}"),
-            ("return", _) => assert_eq!(status.code(), Some(0), "{way}"),
-            ("exit", _) => assert_eq!(status.code(), Some(7), "{way}"),
-            ("panic", _) => assert_eq!(status.code(), Some(101), "{way}"),
-            _ => assert!(status.signal().is_some(), "{way}: {status}"),
-        }
-    }
-}
-
-#[test]
-fn p13_no_idle_worker_outlives_its_host() {
-    let _watchdog = Watchdog::new("p13_no_idle_worker_outlives_its_host");
-    // The role `interrupted` has one busy worker and one that is idle.
-    for signal in [Signal::KILL, Signal::TERM] {
-        let (idle, busy, dir) = (Gate::new(), Gate::new(), TempDir::new());
-        let note = dir.path("note");
-        let mut host = role("interrupted")
-            .env("IDLE", idle.path())
-            .env("BUSY", busy.path())
-            .env("NOTE", &note)
-            .spawn()
-            .unwrap();
-        let (quick, slow) = (idle.next(), busy.next());
-        let _program = leftover(&note);
-        let workers = [Observed::new(quick.pid), Observed::new(slow.pid)];
-        quick.go_on();
-        let host_itself = idle.next(); // says that the quick call is over
-        assert_eq!(host_itself.pid, host.id());
-        let begin = Instant::now();
-        send(host.id(), signal);
-        workers.iter().for_each(Observed::ends);
-        println!("{signal:?}: the idle worker was gone after {:?}", begin.elapsed());
-        assert_eq!(host.wait().unwrap().signal(), Some(signal.as_raw()));
-    }
-}
-
-/// A thread panics while it owns a pool: what runs ends, what waits is cancelled.
-fn unwinding() {
-    let gate = Gate::new();
-    let (futures, come) = std::sync::mpsc::channel();
-    let path = gate.path();
-    let owner = std::thread::spawn(move || {
-        let pool = pool(1);
-        let running = pool.submit(wait_at, path);
-        until("it runs", || running.running());
-        let queued: Vec<_> = (0..5).map(|n| pool.submit(double, n)).collect();
-        futures.send((running, queued)).unwrap();
-        panic!("the thread that owns the pool");
-    });
-    let visitor = gate.next();
-    let (running, queued) = come.recv().unwrap();
-    for future in queued {
-        assert!(matches!(get(future), Err(Error::Cancelled { .. })));
-    }
-    let worker = Observed::new(visitor.pid);
-    assert!(!running.done() && worker.is_alive(), "what runs is waited for");
-    visitor.go_on();
-    assert_eq!(get(running).unwrap(), worker.pid);
-    assert!(owner.join().is_err());
-    assert!(!worker.is_alive());
-    assert_eq!(children_of(std::process::id()), []);
-}
-
-#[test]
-fn a_pool_that_is_dropped_by_a_panic_cancels_what_waits() {
-    let _watchdog = Watchdog::new("a_pool_that_is_dropped_by_a_panic_cancels_what_waits");
-    applause(role("unwinding").spawn().unwrap());
 }
 
 // ---- A host that looks away --------------------------------------------------------------------
@@ -265,64 +107,6 @@ fn p12_a_worker_killed_while_it_writes_into_a_full_pipe_costs_one_call() {
     let _watchdog = Watchdog::new("p12_a_worker_killed_while_it_writes_into_a_full_pipe_costs_one_call");
     let (pid, said) = killed_while_the_host_looks_away(8 << 20);
     assert!(said.contains(&format!("worker process {pid} died (signal: 9")), "{said}");
-}
-
-// ---- Ctrl-C ----------------------------------------------------------------------------------
-
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-extern "C" fn on_interrupt(_signal: i32) {
-    INTERRUPTED.store(true, Ordering::SeqCst);
-}
-
-/// A host that outlives Ctrl-C, with a worker that is busy and one that is idle. The busy one has
-/// started a program.
-fn interrupted() {
-    // SAFETY: the handler only stores to an atomic.
-    unsafe { libc::signal(libc::SIGINT, on_interrupt as extern "C" fn(i32) as libc::sighandler_t) };
-    let pool = pool(2);
-    let slow = |(gate, note): (String, String)| {
-        let mut program = Command::new("sleep").arg("150").spawn().unwrap();
-        std::fs::write(note, program.id().to_string()).unwrap();
-        let pid = wait_at(gate);
-        program.kill().unwrap(); // unless it is dead by now
-        (pid, program.wait().unwrap().signal())
-    };
-    let busy = pool.submit(slow, (variable("BUSY"), variable("NOTE")));
-    let idle = pool.submit(wait_at, variable("IDLE"));
-    let idle = get(idle).unwrap();
-    attend(&variable("IDLE"));
-    let (pid, program) = get(busy).unwrap();
-    until("Ctrl-C came here too", || INTERRUPTED.load(Ordering::SeqCst));
-    assert_eq!(program, Some(libc::SIGINT), "a program of a task is not deaf to it");
-    let mut workers = pool.worker_pids();
-    workers.sort_unstable();
-    let mut expected = [pid, idle];
-    expected.sort_unstable();
-    assert_eq!(workers, expected, "no worker died of it");
-    assert_eq!(get(pool.submit(double, 21)).unwrap(), 42);
-}
-
-/// A terminal sends SIGINT to the whole process group.
-#[test]
-fn p25_ctrl_c_is_the_hosts_alone() {
-    let _watchdog = Watchdog::new("p25_ctrl_c_is_the_hosts_alone");
-    let (idle, busy, dir) = (Gate::new(), Gate::new(), TempDir::new());
-    let host = role("interrupted")
-        .env("IDLE", idle.path())
-        .env("BUSY", busy.path())
-        .env("NOTE", dir.path("note"))
-        .process_group(0)
-        .spawn()
-        .unwrap();
-    idle.next().go_on();
-    let at_idle = idle.next();
-    let at_busy = busy.next();
-    let group = Pid::from_raw(host.id() as i32).unwrap();
-    rustix::process::kill_process_group(group, Signal::INT).unwrap();
-    at_busy.go_on();
-    at_idle.go_on();
-    applause(host);
 }
 
 // ---- SIGPIPE ---------------------------------------------------------------------------------
@@ -569,6 +353,79 @@ fn a_copy_of_the_program_that_a_task_starts_is_no_worker() {
         let printed = get(pool.submit(start, with_socket)).unwrap();
         assert!(printed.contains("an ordinary program: 42\n"), "{printed}");
     }
+}
+
+// ---- Programs that the host starts -----------------------------------------------------------
+
+/// What `ls` finds open in itself, started by the standard library.
+fn open_in_a_command() -> String {
+    let output = Command::new("ls").arg("/proc/self/fd").output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The same, started as programs do that know nothing of the standard library and its care.
+fn open_in_a_fork() -> String {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let arguments = [c"ls".as_ptr(), c"/proc/self/fd".as_ptr(), std::ptr::null()];
+    // SAFETY: the child makes system calls alone, with what was made before the fork; it becomes
+    // another program or ends. The parent waits for it, and nobody else does.
+    let status = unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            libc::dup2(writer.as_raw_fd(), 1);
+            libc::execv(c"/bin/ls".as_ptr(), arguments.as_ptr());
+            libc::_exit(127);
+        }
+        drop(writer);
+        let mut status = 0;
+        assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+        status
+    };
+    assert_eq!(status, 0);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// A host that starts programs while its pools start workers.
+fn starting_programs() {
+    const PROGRAMS: usize = 300;
+    let open_in_a_worker = |()| descriptors("/proc/self/fd").len();
+    let ways: [fn() -> String; 2] = [open_in_a_command, open_in_a_fork];
+    let in_a_program = ways.map(|open_in| open_in());
+    let in_a_worker = get(pool(1).submit(open_in_a_worker, ())).unwrap();
+
+    let started = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for (open_in, expected) in ways.iter().zip(&in_a_program) {
+            scope.spawn(|| {
+                for _ in 0..PROGRAMS {
+                    assert_eq!(open_in(), *expected);
+                    started.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let mut workers = 0;
+        // A program that inherits too much panics in its thread, and does not count as started.
+        until("all programs were started", || {
+            let pool = pool(2);
+            for death in [Death::Kill, Death::ExitZero] {
+                assert_eq!(get(pool.submit(open_in_a_worker, ())).unwrap(), in_a_worker);
+                get::<()>(pool.submit(|death: Death| death.die(), death)).unwrap_err();
+                workers += 2;
+            }
+            started.load(Ordering::Relaxed) == PROGRAMS * ways.len()
+        });
+        println!("{workers} workers meanwhile");
+        assert!(workers > 20);
+    });
+}
+
+#[test]
+fn a_program_that_the_host_starts_at_the_same_moment_inherits_nothing_of_the_pool() {
+    let _watchdog =
+        Watchdog::new("a_program_that_the_host_starts_at_the_same_moment_inherits_nothing_of_the_pool");
+    println!("{}", applause(role("starting programs").spawn().unwrap()));
 }
 
 // ---- Pools inside workers --------------------------------------------------------------------

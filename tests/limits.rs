@@ -3,11 +3,12 @@
 //!
 //! Tests that prove a clause of `PARITY.md` are named after it.
 //!
-//! Not here: workers that die (`faults.rs`). Limits belong to a whole process, so each test plays
-//! in a process of its own, a role.
+//! Not here: workers that die (`faults.rs`), what is there or not (`surroundings.rs`). Limits belong
+//! to a whole process, so each test plays in a process of its own, a role.
 
 mod faults_common;
 
+use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
 use concurrent_futures::{Error, Executor, ProcessPoolExecutor, ThreadPoolExecutor};
@@ -19,10 +20,13 @@ concurrent_futures::init_tests!();
 #[test]
 fn role_entry() {
     let Some(role) = my_role() else { return };
-    let _watchdog = Watchdog::new("a role");
+    let _watchdog = match role.as_str() {
+        "thousand pools" | "ten thousand workers" => Watchdog::within(GREAT_NUMBERS, "a role"),
+        _ => Watchdog::new("a role"),
+    };
     match role.as_str() {
-        "fifty pools" => fifty_pools(),
-        "two hundred workers" => two_hundred_workers(),
+        "thousand pools" => thousand_pools(),
+        "ten thousand workers" => ten_thousand_workers(),
         "one large reply" => one_large_reply(),
         "hundred thousand calls" => hundred_thousand_calls(),
         "workers come and go" => workers_come_and_go(),
@@ -32,6 +36,7 @@ fn role_entry() {
         "no stand-in" => no_stand_in(),
         "one replacement less" => one_replacement_less(),
         "no threads" => no_threads(),
+        "no processes" => no_processes(),
         "failing initialisers" => failing_initialisers(),
         "liars" => liars(),
         other => panic!("no role: {other}"),
@@ -47,28 +52,42 @@ fn limit_descriptors(most: u64) {
     setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: hard }).unwrap();
 }
 
-fn fifty_pools() {
+/// What takes half a minute on a machine with nothing else to do is given this long.
+const GREAT_NUMBERS: Duration = Duration::from_secs(900);
+
+/// What may be added to the resident memory, in kB, by what gives everything back: the kernel counts it in
+/// portions, and the allocator keeps some. It is 100 bytes for each of ten thousand.
+const NOTHING: u64 = 1024;
+
+fn thousand_pools() {
     let use_one = |n: u64| {
-        let pool = pool(3);
+        let threads = ThreadPoolExecutor::new(2).unwrap();
+        // Without a backtrace: to make one in a debug build takes longer than all the rest.
+        let builder = ProcessPoolExecutor::builder().max_workers(3).env("RUST_BACKTRACE", "0");
+        let pool = builder.build().unwrap();
         let futures: Vec<_> = (0..6).map(|i| pool.submit(double, n + i)).collect();
         let panicked = pool.submit(|death: Death| death.die(), Death::Panic);
         let died = pool.submit(|death: Death| death.die(), Death::ExitThree);
+        assert_eq!(get(threads.submit(double, n)).unwrap(), 2 * n);
         for (i, future) in (0..).zip(futures) {
             assert_eq!(get(future).unwrap(), 2 * (n + i));
         }
         let _: Error = get::<()>(panicked).unwrap_err();
         let _: Error = get::<()>(died).unwrap_err();
     };
-    use_one(0); // what is made once a process
+    (0..50).for_each(use_one); // what is made once a process, and what the allocator keeps
     until("threads that were joined are gone", || belongings().1 <= baseline_threads());
-    let before = belongings();
-    for n in 1..=50 {
+    let (before, memory) = (belongings(), kilobytes("VmRSS:"));
+    for n in 1..=1000 {
         use_one(n);
         let (descriptors, _, children) = belongings();
         assert_eq!((descriptors, children), (before.0, 0), "after {n} pools");
     }
     // A thread that was joined may be listed for a moment.
     until("all threads are gone", || belongings() == before);
+    let now = kilobytes("VmRSS:");
+    println!("{before:?} before and after, {memory} kB before, {now} kB after");
+    assert!(now < memory + NOTHING, "{memory} kB before, {now} kB after");
 }
 
 /// The harness's main thread, the test's and the watchdog.
@@ -76,30 +95,49 @@ fn baseline_threads() -> usize {
     3
 }
 
+/// Takes ten seconds on a machine with nothing else to do.
 #[test]
-fn p26_fifty_pools_leave_nothing() {
-    let _watchdog = Watchdog::new("p26_fifty_pools_leave_nothing");
-    applause(role("fifty pools").spawn().unwrap());
+fn p26_a_thousand_pools_leave_nothing() {
+    let _watchdog = Watchdog::within(GREAT_NUMBERS, "p26_a_thousand_pools_leave_nothing");
+    println!("{}", applause(role("thousand pools").spawn().unwrap()));
 }
 
-fn two_hundred_workers() {
+/// Workers that die and workers that leave after a call, all of them replaced.
+fn ten_thousand_workers() {
     let pool = pool(1);
     assert_eq!(get(pool.submit(double, 2)).unwrap(), 4);
     let before = belongings();
-    for n in 0..200 {
-        let death = if n % 2 == 0 { Death::ExitZero } else { Death::Kill };
+    assert_eq!(before.2, 1);
+
+    let short_lived = ProcessPoolExecutor::builder().max_workers(1).max_tasks_per_child(1).build().unwrap();
+    let use_up = |n: u64| {
+        let death = match n % 3 {
+            0 => Death::ExitZero,
+            1 => Death::Kill,
+            _ => return assert_eq!(get(short_lived.submit(double, n)).unwrap(), 2 * n),
+        };
         let error = get::<()>(pool.submit(|death: Death| death.die(), death)).unwrap_err();
         assert!(matches!(error, Error::WorkerDied { .. }), "{error:?}");
-    }
+    };
+    (0..500).for_each(use_up); // what the allocator keeps
+    let memory = kilobytes("VmRSS:");
+    (0..10_000).for_each(use_up);
+    let now = kilobytes("VmRSS:");
+    println!("{before:?} before and after, {memory} kB before, {now} kB after");
+    assert!(now < memory + NOTHING, "{memory} kB before, {now} kB after");
+
+    drop(short_lived);
     assert_eq!(get(pool.submit(double, 2)).unwrap(), 4);
-    assert_eq!(belongings(), before);
-    assert_eq!(before.2, 1);
+    // A thread that was joined may be listed for a moment.
+    until("all is given back", || belongings() == before);
 }
 
+/// Takes half a minute on a machine with nothing else to do.
 #[test]
-fn p26_two_hundred_dead_workers_leave_nothing() {
-    let _watchdog = Watchdog::new("p26_two_hundred_dead_workers_leave_nothing");
-    applause(role("two hundred workers").spawn().unwrap());
+fn p26_ten_thousand_workers_that_are_replaced_leave_nothing() {
+    let name = "p26_ten_thousand_workers_that_are_replaced_leave_nothing";
+    let _watchdog = Watchdog::within(GREAT_NUMBERS, name);
+    println!("{}", applause(role("ten thousand workers").spawn().unwrap()));
 }
 
 /// One large reply is no reason to hold its memory until the next call.
@@ -360,6 +398,54 @@ fn no_threads() {
 fn p27_a_thread_that_cannot_be_started_ends_what_is_pending() {
     let _watchdog = Watchdog::new("p27_a_thread_that_cannot_be_started_ends_what_is_pending");
     applause(role("no threads").spawn().unwrap());
+}
+
+/// The user may have only so many processes and threads more.
+fn no_processes() {
+    let alone = belongings();
+    for (workers, spare) in [1, 3].into_iter().flat_map(|workers| (0..=12).map(move |spare| (workers, spare)))
+    {
+        until("what was before is gone", || belongings() == alone);
+        let hard = getrlimit(Resource::Nproc).maximum;
+        let most = (alone.1 + spare) as u64;
+        setrlimit(Resource::Nproc, Rlimit { current: Some(most), maximum: hard }).unwrap();
+        let pool = pool(workers);
+        let futures: Vec<_> = (0..12).map(|n| pool.submit(double, n)).collect();
+        let outcomes: Vec<_> = futures.into_iter().map(get).collect();
+        drop(pool);
+        setrlimit(Resource::Nproc, Rlimit { current: hard, maximum: hard }).unwrap();
+
+        let served = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+        let error = outcomes.iter().find_map(|outcome| outcome.as_ref().err());
+        println!("{workers} workers, {spare} to spare: {served} of 12 served; {error:?}");
+        for (n, outcome) in (0..).zip(outcomes) {
+            match outcome {
+                Ok(value) => assert_eq!(value, 2 * n),
+                Err(Error::Spawn { .. }) => {}
+                Err(Error::Broken { cause: Some(cause), .. }) if matches!(*cause, Error::Spawn { .. }) => {}
+                Err(other) => panic!("{workers} workers, {spare} to spare: {other:?}"),
+            }
+        }
+        // A worker is a thread here and a process. That it also watches, it can leave to the kernel.
+        match (workers, spare) {
+            (_, 0 | 1) => assert_eq!(served, 0),
+            (1, _) | (_, 12) => assert_eq!(served, 12),
+            // More threads may have come than there can be processes.
+            _ => {}
+        }
+    }
+}
+
+/// The limit is that of a user, and root has none: the role is one whom nobody else is.
+#[test]
+fn a_user_who_may_have_no_more_processes_gets_an_error_or_a_smaller_pool() {
+    let _watchdog = Watchdog::new("a_user_who_may_have_no_more_processes_gets_an_error_or_a_smaller_pool");
+    let (_dir, copy) = copy_of_this_program();
+    let nobody = 50_000 + std::process::id() % 10_000;
+    match role_of(&copy, "no processes").uid(nobody).gid(nobody).spawn() {
+        Ok(role) => println!("{}", applause(role)),
+        Err(error) => not_shown(&format!("RLIMIT_NPROC, which needs the right to be another user ({error})")),
+    }
 }
 
 /// Pools whose initializer fails, in every way.

@@ -216,14 +216,15 @@ impl Child {
             Outgoing::prepare(&calls.1).map_err(refused)?;
             let inode = invitation::socket_inode(&theirs).unwrap_or_default();
             let depth = entry::depth().saturating_add(1);
+            let invitation = Invitation { depth, inode, host: std::process::id() };
             let mut command = Command::new(entry::executable());
             plan.surroundings.give_to(&mut command);
             let process = command
                 .arg0(format!("{}: {name}", entry::program_name()))
-                .env(invitation::VARIABLE, Invitation { depth, inode }.to_variable())
+                .env(invitation::VARIABLE, invitation.to_variable())
                 .stdin(Stdio::from(OwnedFd::from(theirs)))
                 .spawn()
-                .map_err(refused)?;
+                .map_err(|error| refused(entry::not_executed(error)))?;
             let pid = process.id();
             *slot.process.lock() = Some(Process { child: process, doomed: false });
             // Whoever said so before did not find this one; whoever says so after does.

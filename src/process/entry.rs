@@ -2,13 +2,18 @@
 //!
 //! A worker never returns from `init`. It keeps the user's stdout and stderr, has `/dev/null` as
 //! its stdin, and its pipes are close-on-exec: whatever a task prints or starts cannot disturb
-//! the protocol. A thread of its own watches for the end of the host and then ends the process,
-//! also in the middle of a call.
+//! the protocol. Two watch for the end of the host and then end the process, also in the middle
+//! of a call: a thread of its own, everywhere, and the kernel, on Linux, where the worker does
+//! not have to run for it.
 
 use std::ffi::CString;
+#[cfg(target_os = "linux")]
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+#[cfg(target_os = "linux")]
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -49,6 +54,7 @@ pub fn init() {
     if INITIALISED.load(Ordering::Acquire) {
         return;
     }
+    file_at_start();
     let is_invited = |invitation: &Invitation| invitation.is_for_us() && !sys::has_foreign_rights();
     if let Some(invitation) = Invitation::of_this_process().filter(is_invited) {
         INITIALISED.store(true, Ordering::Release);
@@ -61,10 +67,8 @@ pub fn init() {
         };
         std::process::exit(status);
     }
-    if cfg!(not(target_os = "linux")) {
-        // Where the file can be replaced under a running program, what counts is what it was.
-        identity();
-    }
+    // The file can be replaced under a running program; what counts is what it was.
+    identity();
     INITIALISED.store(true, Ordering::Release);
 }
 
@@ -77,14 +81,37 @@ pub(super) fn depth() -> u32 {
     Invitation::of_this_process().map_or(0, |invitation| invitation.depth)
 }
 
-/// What to execute for another copy of this program. On Linux the very file that runs, even if
-/// it has been replaced or deleted since.
-pub(super) fn executable() -> PathBuf {
-    if cfg!(target_os = "linux") {
-        return PathBuf::from("/proc/self/exe");
+/// What to execute for another copy of this program. On Linux, where `/proc` is mounted, the very
+/// file that runs, even if it has been replaced or deleted since; otherwise what is now where it
+/// was when [`init`] ran. Should that be another build, the handshake finds it out.
+pub(super) fn executable() -> &'static Path {
+    let ourselves = Path::new("/proc/self/exe");
+    if cfg!(target_os = "linux") && ourselves.exists() { ourselves } else { file_at_start() }
+}
+
+/// What the system said when it did not execute this program, with the file if that is gone.
+pub(super) fn not_executed(error: io::Error) -> io::Error {
+    let file = executable();
+    if file.exists() {
+        return error;
     }
+    let reason = format!("the file of this program, {}, is gone, and so is /proc: {error}", file.display());
+    io::Error::new(error.kind(), reason)
+}
+
+/// The path of this program's file when this was first asked, in [`init`]: it may be relative to
+/// the working directory of that moment.
+fn file_at_start() -> &'static Path {
     static AT_START: OnceLock<PathBuf> = OnceLock::new();
-    AT_START.get_or_init(|| std::env::current_exe().unwrap_or_default()).clone()
+    AT_START.get_or_init(|| {
+        let asked = std::env::current_exe();
+        #[cfg(target_os = "linux")]
+        let asked = asked.or_else(|_| {
+            // What the kernel was told to execute; it notes it where no mount can hide it.
+            std::path::absolute(OsStr::from_bytes(rustix::param::linux_execfn().to_bytes()))
+        });
+        asked.unwrap_or_default()
+    })
 }
 
 /// What `ps` shows of workers begins with it.
@@ -98,13 +125,17 @@ pub(super) fn program_name() -> String {
 /// What the two sides of a handshake must have in common: the build of the binary.
 pub(super) fn identity() -> u128 {
     static IDENTITY: OnceLock<u128> = OnceLock::new();
-    *IDENTITY.get_or_init(|| portable::identity(&executable()))
+    *IDENTITY.get_or_init(|| portable::identity(executable()))
 }
 
 /// The life of a worker.
 fn work(invitation: Invitation) -> Result<(), WireError> {
-    let _ = invitation;
-    // Before anything else, so that nothing takes our stdin for the user's.
+    be_killed_with_the_host();
+    if invitation.is_void() {
+        // It died before the kernel knew of our wish.
+        return Ok(());
+    }
+    // Before all else that could read, so that nothing takes our stdin for the user's.
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     rustix::stdio::dup2_stdin(empty_input()?).map_err(io::Error::from)?;
     sys::settle_signals();
@@ -115,18 +146,24 @@ fn work(invitation: Invitation) -> Result<(), WireError> {
     outcome::quieten();
 
     let (host, terms, calls, replies) = be_handed(socket)?;
-    // Before all else: before there is a second thread, and before anything that a change of user
-    // would undo (the signal at the death of a parent).
+    // Before there is a second thread.
     let refused = terms::accept(&terms).err();
+    // Once more, because a change of user has undone it.
+    let is_watched = be_killed_with_the_host();
+    if invitation.is_void() {
+        return Ok(());
+    }
     let calls: &'static PipeReader = Box::leak(Box::new(calls));
     let mut connection = Connection::new(io::BufReader::new(calls), replies, terms.max_message_bytes);
     if let Some(reason) = refused {
         return connection.send(&Failure::Refused { reason }.encode(Kind::Refusal, 0));
     }
-    std::thread::Builder::new()
-        .name("host watch".into())
-        .stack_size(64 << 10)
-        .spawn(|| die_with_the_host(calls))?;
+    let watch = std::thread::Builder::new().name("host watch".into()).stack_size(64 << 10);
+    if let Err(error) = watch.spawn(|| die_with_the_host(calls))
+        && !is_watched
+    {
+        return Err(error.into());
+    }
     if host.identity != identity() {
         let reason = "it is another build of this program than its host; was the file replaced?".into();
         return connection.send(&Failure::Refused { reason }.encode(Kind::Refusal, 0));
@@ -233,6 +270,29 @@ fn be_handed(socket: UnixStream) -> Result<(Hello, Terms, PipeReader, PipeWriter
         }
         Some((kind, _)) => Err(WireError::Unexpected { kind, wanted: "a Hello" }),
         None => Err(WireError::Closed),
+    }
+}
+
+/// Asks the kernel to kill this process at the end of the host: also one that is stopped, and so
+/// cannot watch for it itself, and also while a fork of the host holds its ends of our pipes. True
+/// if the kernel will.
+///
+/// What the kernel waits for is the end of the *thread* that started us. That is right here: a
+/// worker is started, owned and buried by one thread of its pool, the one that made its
+/// `ProcessContext` and drops it before it ends, on every way out (`pool/mod.rs`, `work`). So that
+/// thread ends before its child does only with the whole host.
+///
+/// Whether the host had died before is to be asked after this. A change of user or group makes the
+/// kernel forget: whoever drops privileges does so before.
+fn be_killed_with_the_host() -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Signal, set_parent_process_death_signal};
+        set_parent_process_death_signal(Some(Signal::KILL)).is_ok()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        false
     }
 }
 

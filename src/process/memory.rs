@@ -1,8 +1,8 @@
 //! How much memory a worker process has, as the kernel tells it.
 //!
 //! Not here: what follows from it (`context.rs`). Only Linux tells it of another process without
-//! unsafe code; elsewhere a pool with such a limit cannot be built. (On Linux `/proc` is there:
-//! without it no worker could be started.)
+//! unsafe code; elsewhere a pool with such a limit cannot be built. It tells it in `/proc`: where
+//! that is not mounted, no worker of such a pool can be started.
 
 use std::io;
 
@@ -26,7 +26,13 @@ impl Resident {
     /// Of a child that has not been waited for: the number is still its own.
     pub(super) fn of(pid: u32) -> io::Result<Self> {
         // It stays open: to open it again costs more than to read it.
-        std::fs::File::open(format!("/proc/{pid}/statm")).map(Resident)
+        match std::fs::File::open(format!("/proc/{pid}/statm")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(io::Error::new(
+                error.kind(),
+                format!("`max_memory_per_child` needs /proc, which is not mounted: {error}"),
+            )),
+            opened => opened.map(Resident),
+        }
     }
 
     pub(super) fn bytes(&self) -> io::Result<usize> {

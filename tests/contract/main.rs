@@ -7,7 +7,7 @@
 //! the name of that.
 //!
 //! Not here: futures by hand (`tests/futures.rs`), random input (`tests/properties`), workers
-//! that die (`tests/faults.rs`), hosts (`tests/host.rs`, `tests/exit.rs`).
+//! that die (`tests/faults.rs`), hosts (`tests/host.rs`, `tests/fate.rs`, `tests/exit.rs`).
 
 concurrent_futures::init_tests!();
 

@@ -1,7 +1,7 @@
 //! What only process pools do: the clauses P of `tests/PARITY.md`.
 //!
 //! Not here: workers that die by themselves or are killed, at every moment (`tests/faults.rs`);
-//! hosts that die, and Ctrl-C (`tests/host.rs`); systems that have no more to give
+//! hosts that die, and Ctrl-C (`tests/fate.rs`); systems that have no more to give
 //! (`tests/limits.rs`); programs without `init` (`tests/not_initialised.rs`).
 
 use std::collections::HashSet;

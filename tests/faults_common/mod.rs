@@ -480,10 +480,29 @@ pub(crate) const ROLE: &str = "CF_TEST_ROLE";
 
 /// This program again, as an ordinary process that does one thing: `role_entry` of the test file.
 pub(crate) fn role(name: &str) -> Command {
-    let mut command = Command::new("/proc/self/exe");
+    role_of("/proc/self/exe", name)
+}
+
+/// The same, played by a copy of this program.
+pub(crate) fn role_of(program: &str, name: &str) -> Command {
+    let mut command = Command::new(program);
     command.args(["--exact", "role_entry", "--nocapture", "--test-threads=1"]).env(ROLE, name);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// A copy of this program in a directory of its own, for everybody to execute. It is another program
+/// that writes it: one of ours that is started meanwhile would hold it open, and then it cannot be
+/// executed.
+pub(crate) fn copy_of_this_program() -> (TempDir, String) {
+    let dir = TempDir::new();
+    let copy = dir.path("copy");
+    let made = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&copy).status().unwrap();
+    assert!(made.success());
+    for path in [dir.path(""), copy.clone()] {
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    (dir, copy)
 }
 
 /// The role that this process is to play. The harness has begun a line on stdout: ends it.
@@ -495,6 +514,11 @@ pub(crate) fn my_role() -> Option<String> {
 
 pub(crate) fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("the role needs {name}"))
+}
+
+/// Says on stderr, past the harness, what a test that passes has not shown here.
+pub(crate) fn not_shown(what: &str) {
+    let _ = std::io::stderr().write_all(format!("not shown: {what}\n").as_bytes());
 }
 
 /// Waits for a role that must succeed; returns what it printed on stdout.
