@@ -58,7 +58,8 @@ fn ours(pool: &ProcessPoolExecutor) -> Times {
     let error = start.elapsed();
     assert!(second.result().is_err());
     let fresh = [pool.submit(id, ()), pool.submit(id, ())];
-    fresh.map(|future| future.result().unwrap());
+    let pids = fresh.map(|future| future.result().unwrap());
+    assert!(pids.iter().all(|pid| pool.worker_pids().contains(pid)));
     (error, start.elapsed())
 }
 

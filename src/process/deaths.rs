@@ -35,8 +35,17 @@ pub(super) struct Deaths {
     /// Those of the last minute.
     recent: Mutex<VecDeque<Instant>>,
     verdict: OnceLock<Error>,
-    /// What the kernel's count of processes killed for memory was, and when it was seen first.
-    memory_kills: Mutex<Vec<(Instant, u64)>>,
+    memory_kills: Mutex<MemoryKills>,
+}
+
+/// What is known of the processes that the kernel has killed for memory: it counts them, and does not say
+/// which they were.
+#[derive(Default)]
+struct MemoryKills {
+    /// Its counts, and when each was seen first.
+    seen: Vec<(Instant, u64)>,
+    /// Up to this count each is held to have been somebody: a worker of ours, or one before our time.
+    explained: u64,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -108,12 +117,17 @@ impl Deaths {
     }
 
     fn were_more_killed_since(&self, since: Instant, now: u64) -> bool {
-        let mut seen = self.memory_kills.lock();
-        if seen.last().is_none_or(|(_, before)| *before != now) {
-            seen.push((Instant::now(), now));
+        let mut kills = self.memory_kills.lock();
+        if kills.seen.is_empty() {
+            kills.explained = now;
         }
-        let before = seen.iter().rev().find(|(when, _)| *when <= since).or(seen.first());
-        before.is_some_and(|(_, before)| *before < now)
+        if kills.seen.last().is_none_or(|(_, before)| *before != now) {
+            kills.seen.push((Instant::now(), now));
+        }
+        let before = kills.seen.iter().rev().find(|(when, _)| *when <= since).or(kills.seen.first());
+        let unexplained = before.map_or(0, |(_, before)| now.saturating_sub(kills.explained.max(*before)));
+        kills.explained += u64::from(unexplained > 0);
+        unexplained > 0
     }
 }
 
@@ -178,9 +192,10 @@ mod tests {
         let born = Instant::now();
         assert!(!deaths.were_more_killed_since(born, 5));
         assert!(!deaths.were_more_killed_since(born, 5));
-        assert!(deaths.were_more_killed_since(born, 6));
-        assert!(deaths.were_more_killed_since(born, 6), "two may be killed at once");
-        assert!(!deaths.were_more_killed_since(Instant::now(), 6), "started after that");
+        assert!(deaths.were_more_killed_since(born, 7));
+        assert!(!deaths.were_more_killed_since(Instant::now(), 7), "started after that");
+        assert!(deaths.were_more_killed_since(born, 7), "two were killed at once");
+        assert!(!deaths.were_more_killed_since(born, 7), "and not a third");
     }
 
     #[test]
