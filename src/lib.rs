@@ -52,10 +52,11 @@
 //!
 //! 1. Every future ends exactly once, whatever dies. Nothing leaves a waiter hanging.
 //! 2. The death of a worker fails at most the one call that it had started.
-//! 3. No call runs twice.
-//! 4. No worker process outlives its pool or its host, busy or idle.
-//! 5. A worker that cannot start fails the pool with a clear error after three attempts; never a spin.
-//! 6. No user code runs under a lock, and no panic of it crosses the library's edge.
+//! 3. No call runs twice, unless its [`TaskOptions`] say so; then it knows which attempt it is.
+//! 4. A time limit and [`Future::kill`] stop the code of a worker process: when the future is over, it has stopped.
+//! 5. No worker process outlives its pool or its host: busy, idle or stopped.
+//! 6. A worker that cannot start fails the pool with a clear error after three attempts; never a spin.
+//! 7. No user code runs under a lock, and no panic of it crosses the library's edge.
 //!
 //! # Platforms
 //!
@@ -64,10 +65,10 @@
 //!
 //! # Reading the source
 //!
-//! `future/state.rs` → `future/cell.rs` → `task.rs` → `map/mod.rs` → `pool/mod.rs` → `pool/worker.rs` →
-//! `future/own_pool.rs` → `thread/context.rs` → `wire/frame.rs` → `process/child.rs` →
-//! `process/context.rs` → `process/entry.rs` → `process/terms.rs` → `portable/descriptor.rs`.
-//! Imports point down: `id` ← `error` ← `outcome` ← `unread` ← `future` ← `map` ← `task` ← `pool` ←
+//! `future/state.rs` → `future/cell.rs` → `task.rs` → `options.rs` → `map/mod.rs` → `pool/mod.rs` →
+//! `pool/worker.rs` → `pool/later.rs` → `future/own_pool.rs` → `thread/context.rs` → `wire/frame.rs` →
+//! `process/child.rs` → `process/context.rs` → `process/deaths.rs` → `process/entry.rs` → `process/terms.rs` → `portable/descriptor.rs`.
+//! Imports point down: `id` ← `error` ← `outcome` ← { `options`, `unread` } ← `future` ← `map` ← `task` ← `pool` ←
 //! { `thread`, `process` }; `wire` ← `portable` ← { `task`, `process` }.
 
 // A model has no processes, and so leaves what only they need without a use.

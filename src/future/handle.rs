@@ -90,8 +90,12 @@ impl<T> Future<T> {
         self.cell().cancel()
     }
 
-    /// As [`cancel`](Self::cancel), and stops a call that runs where the engine can: the worker
-    /// process that runs it is killed, and the future ends with [`Error::WorkerDied`].
+    /// As [`cancel`](Self::cancel), and stops a call that runs where the engine can: the worker process
+    /// that runs it is asked to end (SIGTERM), and killed if it is still there after the pool's
+    /// [`grace_period`](crate::ProcessPoolBuilder::grace_period). Then the future ends, with
+    /// [`Error::WorkerDied`] unless the result had been sent by then, and whatever its
+    /// [`TaskOptions::retries`](crate::TaskOptions::retries) say it is not tried again. Does not wait.
+    ///
     /// False for a call that has ended, and for one that runs on a thread: threads cannot be stopped.
     pub fn kill(&self) -> bool {
         self.cell().kill()

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use super::invitation::{self, Invitation};
 use super::memory::Resident;
 use super::pipes::{Exit, Incoming, Outgoing};
-use super::{Plan, entry, sys};
+use super::{Plan, deaths, entry, sys};
 use crate::error::Error;
 use crate::future::deadline_after;
 use crate::future::state::Stop;
@@ -398,7 +398,7 @@ impl Child {
         let probable_cause = if was_asked {
             None
         } else {
-            plan.deaths.probable_cause(status, self.started, plan.terms.memory_limit)
+            deaths::probable_cause(status, self.started, plan.terms.memory_limit)
         };
         Error::WorkerDied { task, pid: self.pid, status, attempt, peak_memory, probable_cause }
     }

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
@@ -35,12 +36,10 @@ pub(super) struct Deaths {
     /// Those of the last minute.
     recent: Mutex<VecDeque<Instant>>,
     verdict: OnceLock<Error>,
-    memory_kills: Mutex<MemoryKills>,
 }
 
-/// What is known of the processes that the kernel has killed for memory: it counts them, and does not say
-/// which they were.
-#[derive(Default)]
+/// What is known of the processes that the kernel has killed for memory: it counts them, on the whole machine,
+/// and does not say which they were.
 struct MemoryKills {
     /// Its counts, and when each was seen first.
     seen: Vec<(Instant, u64)>,
@@ -52,9 +51,12 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 impl Deaths {
     pub(super) fn new(policy: WorkerDeath, most_a_minute: Option<usize>) -> Self {
-        let deaths = Deaths { policy, most_a_minute, ..Deaths::default() };
-        deaths.kernel_ran_out_of_memory_since(Instant::now());
-        deaths
+        // Seen for the first time, before there is a worker.
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            kernel_ran_out_of_memory_since(Instant::now());
+        });
+        Deaths { policy, most_a_minute, ..Deaths::default() }
     }
 
     /// What broke the pool, if a death did.
@@ -91,42 +93,44 @@ impl Deaths {
         }
         recent.len()
     }
+}
 
-    /// Why a worker died that nobody asked to, as far as one can guess. `since`: when it was started.
-    pub(super) fn probable_cause(
-        &self,
-        status: Option<ExitStatus>,
-        since: Instant,
-        memory_limit: Option<u64>,
-    ) -> Option<String> {
-        let signal = status?.signal()?;
-        match memory_limit {
-            _ if signal == libc::SIGKILL && self.kernel_ran_out_of_memory_since(since) => {
-                Some("killed by the kernel, probably because memory ran out".into())
-            }
-            Some(limit) if matches!(signal, libc::SIGABRT | libc::SIGSEGV | libc::SIGBUS | libc::SIGILL) => {
-                Some(format!("perhaps because of its memory limit of {limit} bytes"))
-            }
-            _ => None,
+/// Why a worker died that nobody asked to, as far as one can guess. `since`: when it was started.
+pub(super) fn probable_cause(
+    status: Option<ExitStatus>,
+    since: Instant,
+    memory_limit: Option<u64>,
+) -> Option<String> {
+    let signal = status?.signal()?;
+    match memory_limit {
+        _ if signal == libc::SIGKILL && kernel_ran_out_of_memory_since(since) => {
+            Some("killed by the kernel, probably because memory ran out".into())
         }
+        Some(limit) if matches!(signal, libc::SIGABRT | libc::SIGSEGV | libc::SIGBUS | libc::SIGILL) => {
+            Some(format!("perhaps because of its memory limit of {limit} bytes"))
+        }
+        _ => None,
     }
+}
 
-    /// Has the kernel killed a process for memory since then? It counts them for the whole machine.
-    fn kernel_ran_out_of_memory_since(&self, since: Instant) -> bool {
-        memory_kills().is_some_and(|now| self.were_more_killed_since(since, now))
-    }
+/// Has the kernel killed a process for memory since then that may have been a worker of ours?
+fn kernel_ran_out_of_memory_since(since: Instant) -> bool {
+    static KILLS: Mutex<MemoryKills> = Mutex::new(MemoryKills { seen: Vec::new(), explained: 0 });
+    memory_kills().is_some_and(|now| KILLS.lock().explain_one(since, now))
+}
 
-    fn were_more_killed_since(&self, since: Instant, now: u64) -> bool {
-        let mut kills = self.memory_kills.lock();
-        if kills.seen.is_empty() {
-            kills.explained = now;
+impl MemoryKills {
+    /// Was one more killed since then than is explained, if there are `now` so many? Then it is explained.
+    fn explain_one(&mut self, since: Instant, now: u64) -> bool {
+        if self.seen.is_empty() {
+            self.explained = now;
         }
-        if kills.seen.last().is_none_or(|(_, before)| *before != now) {
-            kills.seen.push((Instant::now(), now));
+        if self.seen.last().is_none_or(|(_, before)| *before != now) {
+            self.seen.push((Instant::now(), now));
         }
-        let before = kills.seen.iter().rev().find(|(when, _)| *when <= since).or(kills.seen.first());
-        let unexplained = before.map_or(0, |(_, before)| now.saturating_sub(kills.explained.max(*before)));
-        kills.explained += u64::from(unexplained > 0);
+        let before = self.seen.iter().rev().find(|(when, _)| *when <= since).or(self.seen.first());
+        let unexplained = before.map_or(0, |(_, before)| now.saturating_sub(self.explained.max(*before)));
+        self.explained += u64::from(unexplained > 0);
         unexplained > 0
     }
 }
@@ -188,24 +192,23 @@ mod tests {
 
     #[test]
     fn a_kill_for_memory_is_suspected_of_those_that_lived_then() {
-        let deaths = Deaths::default();
+        let mut kills = MemoryKills { seen: Vec::new(), explained: 0 };
         let born = Instant::now();
-        assert!(!deaths.were_more_killed_since(born, 5));
-        assert!(!deaths.were_more_killed_since(born, 5));
-        assert!(deaths.were_more_killed_since(born, 7));
-        assert!(!deaths.were_more_killed_since(Instant::now(), 7), "started after that");
-        assert!(deaths.were_more_killed_since(born, 7), "two were killed at once");
-        assert!(!deaths.were_more_killed_since(born, 7), "and not a third");
+        assert!(!kills.explain_one(born, 5));
+        assert!(!kills.explain_one(born, 5));
+        assert!(kills.explain_one(born, 7));
+        assert!(!kills.explain_one(Instant::now(), 7), "started after that");
+        assert!(kills.explain_one(born, 7), "two were killed at once");
+        assert!(!kills.explain_one(born, 7), "and not a third");
     }
 
     #[test]
     fn a_cause_is_named_only_where_there_is_a_reason_to() {
-        let deaths = Deaths::new(WorkerDeath::Replace, None);
         let (born, [killed, aborted]) =
             (Instant::now(), [libc::SIGKILL, libc::SIGABRT].map(|signal| Some(ExitStatus::from_raw(signal))));
-        assert_eq!(deaths.probable_cause(None, born, Some(77)), None);
-        assert_eq!(deaths.probable_cause(killed, born, Some(77)), None);
-        assert_eq!(deaths.probable_cause(aborted, born, None), None);
-        assert!(deaths.probable_cause(aborted, born, Some(77)).unwrap().contains("77 bytes"));
+        assert_eq!(probable_cause(None, born, Some(77)), None);
+        assert_eq!(probable_cause(killed, born, Some(77)), None);
+        assert_eq!(probable_cause(aborted, born, None), None);
+        assert!(probable_cause(aborted, born, Some(77)).unwrap().contains("77 bytes"));
     }
 }
