@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::own_pool;
 use super::state::{Phase, State, Stop, Value};
 use super::watch::{Callback, Watcher, Watchers};
 use crate::error::Error;
@@ -98,9 +97,9 @@ impl<J: Job> Cell<J> {
         true
     }
 
-    /// As `run`, but one attempt. `Some`: there is to be another at that moment, if the caller, a worker of
-    /// a pool, puts it back into its queue.
-    pub(crate) fn run_once(&self, freed: &dyn Fn()) -> Option<Instant> {
+    /// As `run`, but one attempt. `Some`: there is to be another at that moment, if the caller puts it back
+    /// into the queue of the pool `home`.
+    pub(crate) fn run_once(&self, home: Home, freed: &dyn Fn()) -> Option<Instant> {
         let Some(Some(job)) = self.start(None) else { return None };
         match job.attempt(self.task()) {
             Attempt::Over(outcome) => {
@@ -108,22 +107,22 @@ impl<J: Job> Cell<J> {
                 None
             }
             Attempt::Again(job, due) => {
-                self.put_back(Some(job));
+                self.put_back(Some(job), home);
                 Some(due)
             }
         }
     }
 
-    /// Running → Pending, for another attempt in the pool of this thread. False if it was stopped: then
-    /// there is to be none.
-    pub(crate) fn put_back(&self, job: Option<J>) -> bool {
+    /// Running → Pending, for another attempt in the pool `home`. False if it was stopped: then there is to
+    /// be none.
+    pub(crate) fn put_back(&self, job: Option<J>, home: Home) -> bool {
         let mut state = self.state.lock();
         let State::Running { stop, watchers, detached } = &mut *state else { return false };
         if stop.as_ref().is_some_and(|stop| stop.is_stopped()) {
             return false;
         }
         let (watchers, detached) = (mem::take(watchers), *detached);
-        *state = State::Pending { job, watchers, detached, home: own_pool::home(), put_back: true };
+        *state = State::Pending { job, watchers, detached, home, put_back: true };
         true
     }
 

@@ -59,7 +59,7 @@ pub(crate) fn is_employed_at(home: Home) -> bool {
 }
 
 /// The pool that this thread works for, if it works for one.
-pub(super) fn home() -> Home {
+pub(crate) fn home() -> Home {
     HOME.get()
 }
 

@@ -1,0 +1,269 @@
+//! The jobs: what there is to do for a task, a function with its argument in one form or another.
+//!
+//! | job        | made by                          | may be done in another process | attempts |
+//! |------------|----------------------------------|--------------------------------|----------|
+//! | `Closure`  | a thread pool's own `submit`     | no                             | one      |
+//! | `Mapped`   | a thread pool's own `map`        | no                             | one      |
+//! | `OneCall`  | `submit`, `try_submit`           | yes                            | one      |
+//! | `Optioned` | `submit_with`, `try_submit_with` | yes                            | several  |
+//! | `Batch`    | `map` and its like               | yes                            | one      |
+//!
+//! Not here: the cell in which a job waits (`future/cell.rs`). The rule: the user's code runs where a panic of it is
+//! caught.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use super::PortableJob;
+use crate::error::Error;
+use crate::future::cell::{Attempt, Job};
+use crate::id::TaskRef;
+use crate::map::{Outcomes, first_error};
+use crate::options::{Attempts, TaskOptions};
+use crate::outcome::{self, catch_attempt};
+use crate::portable::{self, Each, Entries, Function, Once, Portable, Raised, guarded};
+use crate::wire::message::{Failure, FunctionRef};
+
+/// A job of a thread: any closure, under the name of the user's function `N`.
+pub(crate) struct Closure<N, F, R>(F, PhantomData<fn(N) -> R>);
+
+impl<N, F, R> Closure<N, F, R> {
+    pub(crate) fn new(call: F) -> Self {
+        Closure(call, PhantomData)
+    }
+}
+
+impl<N, F, R> Job for Closure<N, F, R>
+where
+    N: 'static,
+    F: FnOnce() -> Result<R, Raised> + Send + 'static,
+    R: Send + 'static,
+{
+    type Output = R;
+
+    fn name() -> &'static str {
+        std::any::type_name::<N>()
+    }
+
+    fn run(self, task: TaskRef) -> Result<R, Error> {
+        call(task, 1, self.0)
+    }
+}
+
+/// A chunk of a thread pool's own `map`: the closure is shared, the items are its own.
+pub(crate) struct Mapped<N, F, A> {
+    call: Arc<F>,
+    items: Vec<A>,
+    name: PhantomData<fn(N)>,
+}
+
+impl<N, F, A> Mapped<N, F, A> {
+    pub(crate) fn new(call: Arc<F>, items: Vec<A>) -> Self {
+        Mapped { call, items, name: PhantomData }
+    }
+}
+
+impl<N, F, A, R> Job for Mapped<N, F, A>
+where
+    N: 'static,
+    F: Fn(A) -> Result<R, Raised> + Send + Sync + 'static,
+    A: Send + 'static,
+    R: Send + 'static,
+{
+    type Output = Outcomes<R>;
+
+    fn name() -> &'static str {
+        std::any::type_name::<N>()
+    }
+
+    fn error_in(outcome: &Result<Self::Output, Error>) -> Option<&Error> {
+        outcome.as_ref().map_or_else(Some, |outcomes| first_error(outcomes))
+    }
+
+    fn run(self, task: TaskRef) -> Result<Outcomes<R>, Error> {
+        Ok(each(task, self.items, |item| (self.call)(item)))
+    }
+}
+
+/// One call of a function that can travel.
+pub(crate) struct OneCall<Fun: Function>(pub(crate) Fun, pub(crate) Fun::Argument);
+
+impl<Fun: Function> Job for OneCall<Fun> {
+    type Output = Fun::Return;
+
+    fn name() -> &'static str {
+        Fun::name()
+    }
+
+    fn run(self, task: TaskRef) -> Result<Fun::Return, Error> {
+        call(task, 1, || self.0.call(self.1))
+    }
+}
+
+impl<Fun: Function<Argument: Portable, Return: Portable>> PortableJob for OneCall<Fun> {
+    fn function(&self) -> Result<FunctionRef, String> {
+        portable::of(&Once(self.0))
+    }
+
+    fn encode(&self, _task: TaskRef, out: &mut Vec<u8>) -> Result<(), Failure> {
+        portable::encode(&self.1, out, "argument")
+    }
+
+    fn decode(reply: &[u8], _task: TaskRef) -> Result<Fun::Return, Failure> {
+        portable::decode(reply, "return value")
+    }
+}
+
+/// One call that has options. In a process pool the pool keeps them; here the job does.
+pub(crate) struct Optioned<Fun: Function> {
+    function: Fun,
+    argument: Kept<Fun::Argument>,
+    attempts: Box<Attempts>,
+}
+
+/// The argument of a call that may be tried again: as it was given, then in bytes, of which a new one can
+/// be made as often as need be.
+enum Kept<A> {
+    Value(A),
+    Bytes(Vec<u8>),
+}
+
+impl<Fun: Function> Optioned<Fun> {
+    pub(crate) fn new(function: Fun, argument: Fun::Argument, options: TaskOptions) -> Self {
+        let attempts = Box::new(Attempts::new(options));
+        Optioned { function, argument: Kept::Value(argument), attempts }
+    }
+}
+
+impl<Fun: Function<Argument: Portable>> Optioned<Fun> {
+    /// The argument for one attempt, and its bytes if there may be another one.
+    fn spare(&mut self, task: TaskRef) -> Result<(Fun::Argument, Vec<u8>), Failure> {
+        match std::mem::replace(&mut self.argument, Kept::Bytes(Vec::new())) {
+            Kept::Value(argument) if !self.attempts.options.retry_errors() => Ok((argument, Vec::new())),
+            Kept::Value(argument) => {
+                let mut bytes = Vec::new();
+                guarded(task, || portable::encode(&argument, &mut bytes, "argument"))?;
+                Ok((argument, bytes))
+            }
+            Kept::Bytes(bytes) => Ok((guarded(task, || portable::decode(&bytes, "argument"))?, bytes)),
+        }
+    }
+}
+
+impl<Fun: Function<Argument: Portable>> Job for Optioned<Fun> {
+    type Output = Fun::Return;
+
+    fn name() -> &'static str {
+        Fun::name()
+    }
+
+    fn run(self, task: TaskRef) -> Result<Fun::Return, Error> {
+        match self.attempt(task) {
+            Attempt::Over(outcome) => outcome,
+            Attempt::Again(..) => unreachable!("a cell makes attempts"),
+        }
+    }
+
+    fn attempt(mut self, task: TaskRef) -> Attempt<Self> {
+        if self.attempts.options.limit().is_some() {
+            return Attempt::Over(Err(Error::Unsupported {
+                what: "a time limit of a call that runs in this process is",
+                remedy: "a thread cannot be stopped from outside: use `ProcessPoolExecutor`, or wait with a limit",
+            }));
+        }
+        let (argument, bytes) = match self.spare(task) {
+            Ok(spare) => spare,
+            Err(failure) => return Attempt::Over(Err(outcome::arrived(task, failure))),
+        };
+        match call(task, self.attempts.number(), || self.function.call(argument)) {
+            Ok(value) => Attempt::Over(Ok(value)),
+            Err(error) => match self.attempts.failed(task, error) {
+                Ok(due) => Attempt::Again(Optioned { argument: Kept::Bytes(bytes), ..self }, due),
+                Err(error) => Attempt::Over(Err(error)),
+            },
+        }
+    }
+}
+
+impl<Fun: Function<Argument: Portable, Return: Portable>> PortableJob for Optioned<Fun> {
+    fn function(&self) -> Result<FunctionRef, String> {
+        portable::of(&Once(self.function))
+    }
+
+    fn encode(&self, _task: TaskRef, out: &mut Vec<u8>) -> Result<(), Failure> {
+        match &self.argument {
+            Kept::Value(argument) => portable::encode(argument, out, "argument"),
+            Kept::Bytes(bytes) => {
+                out.extend_from_slice(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    fn take_attempts(&mut self) -> Option<Box<Attempts>> {
+        let none = Box::new(Attempts::new(TaskOptions::new()));
+        Some(std::mem::replace(&mut self.attempts, none))
+    }
+
+    fn decode(reply: &[u8], _task: TaskRef) -> Result<Fun::Return, Failure> {
+        portable::decode(reply, "return value")
+    }
+}
+
+/// Calls of one function, made one after the other in one worker; each has its own outcome.
+pub(crate) struct Batch<Fun: Function>(pub(crate) Fun, pub(crate) Vec<Fun::Argument>);
+
+impl<Fun: Function> Job for Batch<Fun> {
+    type Output = Outcomes<Fun::Return>;
+
+    fn name() -> &'static str {
+        Fun::name()
+    }
+
+    fn error_in(outcome: &Result<Self::Output, Error>) -> Option<&Error> {
+        outcome.as_ref().map_or_else(Some, |outcomes| first_error(outcomes))
+    }
+
+    fn run(self, task: TaskRef) -> Result<Self::Output, Error> {
+        Ok(each(task, self.1, |argument| self.0.call(argument)))
+    }
+}
+
+impl<Fun: Function<Argument: Portable, Return: Portable>> PortableJob for Batch<Fun> {
+    fn function(&self) -> Result<FunctionRef, String> {
+        portable::of(&Each(self.0))
+    }
+
+    fn encode(&self, task: TaskRef, out: &mut Vec<u8>) -> Result<(), Failure> {
+        for argument in &self.1 {
+            portable::put_entry(out, |out| guarded(task, || portable::encode(argument, out, "argument")));
+        }
+        Ok(())
+    }
+
+    fn decode(reply: &[u8], task: TaskRef) -> Result<Self::Output, Failure> {
+        let malformed = |reason| Failure::Undecodable { what: "return value".into(), reason };
+        Entries(reply)
+            .map(|entry| {
+                let value = entry
+                    .map_err(malformed)?
+                    .and_then(|bytes| guarded(task, || portable::decode(bytes, "return value")));
+                Ok(value.map_err(|failure| Box::new(outcome::arrived(task, failure))))
+            })
+            .collect()
+    }
+}
+
+/// Runs user code here; what it panics or raises becomes the error of `task`.
+fn call<R>(task: TaskRef, attempt: u32, call: impl FnOnce() -> Result<R, Raised>) -> Result<R, Error> {
+    match catch_attempt(task, attempt, call) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(raised)) => Err(Error::raised(task, raised.error)),
+        Err(panic) => Err(Error::Panicked { task, panic }),
+    }
+}
+
+/// The same as `call`, for every item of a chunk.
+fn each<A, R>(task: TaskRef, items: Vec<A>, function: impl Fn(A) -> Result<R, Raised>) -> Outcomes<R> {
+    items.into_iter().map(|item| call(task, 1, || function(item)).map_err(Box::new)).collect()
+}
