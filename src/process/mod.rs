@@ -10,6 +10,7 @@
 //! side is `entry.rs`. No pipe and no lock is shared between workers, so the death of one, also
 //! in the middle of a message, is the end of a file for its own thread and nothing for the others.
 
+mod builder;
 mod child;
 mod context;
 mod deaths;
@@ -24,24 +25,21 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use builder::ProcessPoolBuilder;
 use child::Slot;
 use context::{Call, ProcessContext};
 use deaths::Deaths;
 pub use deaths::WorkerDeath;
 pub use entry::init;
-use memory::Resident;
 use terms::Surroundings;
 
 use crate::error::Error;
 use crate::executor::{Executor, Shutdown};
-use crate::id::{FutureId, TaskRef};
-use crate::outcome;
-use crate::pool::{Hiring, Place, Pool, usable_cpus};
-use crate::portable::{self, Function, Once, Plain, Portable, guarded};
-use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
+use crate::id::TaskRef;
+use crate::pool::{Hiring, Place, Pool};
+use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::task::Task;
-use crate::wire::frame::{self, Kind};
-use crate::wire::message::{Terms, begin_call};
+use crate::wire::message::Terms;
 
 /// A pool of worker processes.
 ///
@@ -223,244 +221,6 @@ impl fmt::Debug for ProcessPoolExecutor {
     }
 }
 
-/// Sets up a [`ProcessPoolExecutor`].
-///
-/// ```
-/// use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
-///
-/// fn prepare(language: String) {
-///     println!("worker {} speaks {language}", std::process::id());
-/// }
-///
-/// fn main() -> Result<(), Error> {
-///     concurrent_futures::init();
-///     let pool = ProcessPoolExecutor::builder()
-///         .max_workers(1)
-///         .name("greeters")
-///         .initializer(prepare, "Latin".to_string())
-///         .env("LANG", "la")
-///         .max_tasks_per_child(100)
-///         .build()?;
-///     let lang = pool.submit(|()| std::env::var("LANG").unwrap_or_default(), ());
-///     assert_eq!(lang.result()?, "la");
-///     Ok(())
-/// }
-/// ```
-#[derive(Default)]
-#[must_use]
-pub struct ProcessPoolBuilder {
-    max_workers: Option<usize>,
-    name: Option<String>,
-    surroundings: Surroundings,
-    terms: Terms,
-    initializer: Option<Result<Initializer, Error>>,
-    max_tasks_per_child: Option<usize>,
-    max_memory_per_child: Option<usize>,
-    task_timeout: Option<Duration>,
-    start_timeout: Option<Duration>,
-    grace_period: Option<Duration>,
-    on_worker_death: WorkerDeath,
-    max_restarts_per_minute: Option<usize>,
-    idle_timeout: Option<Duration>,
-    max_pending: Option<usize>,
-}
-
-impl ProcessPoolBuilder {
-    /// The most processes. Default: usable CPUs.
-    pub fn max_workers(mut self, processes: usize) -> Self {
-        self.max_workers = Some(processes);
-        self
-    }
-
-    /// Workers are named `<name>_<n>`, from 0: `ps` shows it behind the name of the program.
-    /// Default: `ProcessPoolExecutor-<pool>`.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
-        self
-    }
-
-    /// A call that each worker makes before its first task. If it panics, the pool is broken:
-    /// what is queued and what comes ends with [`Error::Broken`], with the panic as its cause.
-    pub fn initializer<F, A>(mut self, function: F, argument: A) -> Self
-    where
-        F: Fn(A) + Copy + Send + 'static,
-        A: Portable,
-    {
-        let function = Plain::<F, A, ()>::new(function);
-        self.initializer = Some(Initializer::new(function, &argument));
-        self
-    }
-
-    /// Replaces a worker after so many tasks (a chunk of a map is one). At least 1.
-    pub fn max_tasks_per_child(mut self, tasks: usize) -> Self {
-        self.max_tasks_per_child = Some(tasks);
-        self
-    }
-
-    /// Replaces a worker when a task (a chunk of a map is one) has left more than so many bytes of
-    /// it in memory, before its next one. At least 1. The task itself is never interrupted, so
-    /// while it runs the worker may be larger.
-    ///
-    /// What counts is what the kernel calls resident: pages in RAM, also those that the worker
-    /// shares with others, such as the program's code. A new worker has some megabytes of it, and
-    /// a limit below that replaces it after every task. To look costs about two microseconds a task.
-    /// Only on Linux.
-    pub fn max_memory_per_child(mut self, bytes: usize) -> Self {
-        self.max_memory_per_child = Some(bytes);
-        self
-    }
-
-    /// How long a call may take, unless its own
-    /// [`TaskOptions::timeout`](crate::TaskOptions::timeout), which tells more, says otherwise. A chunk of a
-    /// map is one call. Default: no limit.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
-    ///
-    /// fn main() -> Result<(), Error> {
-    ///     concurrent_futures::init();
-    ///     let limit = Duration::from_millis(50);
-    ///     let pool = ProcessPoolExecutor::builder().max_workers(1).task_timeout(limit).build()?;
-    ///     let endless = pool.submit(|()| -> u32 { loop {} }, ());
-    ///     assert!(matches!(endless.result(), Err(Error::TimedOut { .. })));
-    ///     Ok(())
-    /// }
-    /// ```
-    pub fn task_timeout(mut self, limit: Duration) -> Self {
-        self.task_timeout = Some(limit);
-        self
-    }
-
-    /// How long a worker may take to say that it is there, and then again for the initializer's call. One
-    /// that takes longer is killed, and another started; after three in a row the pool is broken.
-    /// Default: ten seconds for the former, no limit for the latter.
-    pub fn start_timeout(mut self, limit: Duration) -> Self {
-        self.start_timeout = Some(limit);
-        self
-    }
-
-    /// How long a worker may take to leave, before it is killed (SIGKILL): after it was told to leave,
-    /// because the pool ends or it is used up, and after it was asked to end (SIGTERM), because of a time limit,
-    /// [`Future::kill`](crate::Future::kill) or
-    /// [`terminate_workers`](ProcessPoolExecutor::terminate_workers). Zero: it is killed at once.
-    /// Default: five seconds. Workers that catch neither the signal nor the end take no time.
-    pub fn grace_period(mut self, limit: Duration) -> Self {
-        self.grace_period = Some(limit);
-        self
-    }
-
-    /// What becomes of the pool when a worker dies of itself, or is killed by somebody else. Default: the
-    /// worker is replaced, [`WorkerDeath::Replace`].
-    pub fn on_worker_death(mut self, then: WorkerDeath) -> Self {
-        self.on_worker_death = then;
-        self
-    }
-
-    /// A guard against calls that kill one worker after the other: when more than so many have died within
-    /// a minute, the pool is broken, and the error of everything that it still had to do tells why. Workers that
-    /// were used up, timed out or were ended on request do not count. Default: no limit, as each death costs a
-    /// call, so that the calls themselves are one. (Workers that do not even start are limited without it: to three
-    /// in a row.)
-    pub fn max_restarts_per_minute(mut self, workers: usize) -> Self {
-        self.max_restarts_per_minute = Some(workers);
-        self
-    }
-
-    /// A worker that has had nothing to do for so long ends; when tasks come, others are started,
-    /// and make the initializer's call too. Idle workers take turns. With a time of zero a worker
-    /// ends if there is no task for it at once. Default: workers stay until the pool is shut down.
-    pub fn idle_timeout(mut self, limit: Duration) -> Self {
-        self.idle_timeout = Some(limit);
-        self
-    }
-
-    /// At most so many tasks wait in the queue, with their arguments' bytes; those that run do not
-    /// count. When it is full, `submit`, `map` and their like wait for room, before they encode the
-    /// argument, and [`submit_or_return`](Executor::submit_or_return) gives the call back. At
-    /// least 1. Default: no bound.
-    ///
-    /// Who waits for room when the pool is shut down or breaks is woken, and refused. The pool's
-    /// own threads never wait, because they would wait for themselves: what callbacks submit may
-    /// exceed the bound. A task that was cancelled keeps its place until a worker passes it: so
-    /// long it is in the queue.
-    pub fn max_pending(mut self, tasks: usize) -> Self {
-        self.max_pending = Some(tasks);
-        self
-    }
-
-    /// The pool. No worker is started yet.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotInitialised`] without [`init`]; [`Error::InvalidArgument`] for a number that
-    /// is 0, a name or variable that cannot be passed on, or pools nested 16 deep; what kept the
-    /// initializer's argument from being encoded; [`Error::Unsupported`] for
-    /// `max_memory_per_child` elsewhere than on Linux.
-    pub fn build(self) -> Result<ProcessPoolExecutor, Error> {
-        static POOLS: AtomicUsize = AtomicUsize::new(0);
-        if !entry::is_initialised() {
-            return Err(Error::NotInitialised);
-        }
-        if sys::has_foreign_rights() {
-            return Err(Error::Setuid);
-        }
-        if entry::depth() >= invitation::MAX_DEPTH {
-            return Err(Error::invalid(
-                format!("process pools are nested {} deep", entry::depth()),
-                "a task must not make a pool whose tasks make a pool without end",
-            ));
-        }
-        if self.max_tasks_per_child == Some(0) {
-            return Err(Error::invalid("max_tasks_per_child is 0", "give at least 1, or leave it out"));
-        }
-        if self.max_memory_per_child == Some(0) {
-            return Err(Error::invalid("max_memory_per_child is 0", "give bytes, or leave it out"));
-        }
-        for (name, limit) in [("task_timeout", self.task_timeout), ("start_timeout", self.start_timeout)] {
-            if limit == Some(Duration::ZERO) {
-                return Err(Error::invalid(format!("{name} is 0"), "give some time, or leave it out"));
-            }
-        }
-        if self.max_memory_per_child.is_some() && !Resident::IS_KNOWN {
-            let remedy = "use `max_tasks_per_child`";
-            return Err(Error::Unsupported { what: "`max_memory_per_child` on this platform is", remedy });
-        }
-        let name = self
-            .name
-            .unwrap_or_else(|| format!("ProcessPoolExecutor-{}", POOLS.fetch_add(1, Ordering::Relaxed)));
-        if name.contains('\0') {
-            return Err(Error::invalid("the name of the pool holds a NUL byte", "leave it out"));
-        }
-        let initializer = self.initializer.transpose()?;
-        terms::check(&self.terms)?;
-        if let Some(Initializer { task, frame }) = &initializer {
-            terms::admit(&self.terms, *task, frame)?;
-        }
-        let hiring = Hiring {
-            max_workers: self.max_workers.unwrap_or_else(usable_cpus),
-            name_prefix: name.clone(),
-            stack_size: None,
-            idle_timeout: self.idle_timeout,
-            max_pending: self.max_pending,
-        };
-        let plan = Arc::new(Plan {
-            surroundings: self.surroundings.checked()?,
-            terms: self.terms,
-            initializer,
-            max_tasks_per_child: self.max_tasks_per_child,
-            max_memory_per_child: self.max_memory_per_child,
-            task_timeout: self.task_timeout,
-            start_timeout: self.start_timeout,
-            grace_period: self.grace_period.unwrap_or(child::FAREWELL),
-            deaths: Deaths::new(self.on_worker_death, self.max_restarts_per_minute),
-            ..Plan::new(name)
-        });
-        let pool = Pool::new(hiring, context_maker(&plan))?;
-        Ok(ProcessPoolExecutor { pool, plan })
-    }
-}
-
 impl Plan {
     fn new(name: String) -> Self {
         Plan {
@@ -483,42 +243,4 @@ impl Plan {
 fn context_maker(plan: &Arc<Plan>) -> impl Fn(usize) -> ProcessContext + Send + Sync + use<> {
     let plan = Arc::clone(plan);
     move |number| ProcessContext::new(Arc::clone(&plan), number)
-}
-
-impl Initializer {
-    fn new<Fun>(function: Fun, argument: &Fun::Argument) -> Result<Self, Error>
-    where
-        Fun: Function<Argument: Portable, Return: Portable>,
-    {
-        let task = TaskRef { name: Fun::name(), id: FutureId::next() };
-        let reference =
-            portable::of(&Once(function)).map_err(|reason| Error::NotPortable { task, reason })?;
-        let mut frame = Vec::new();
-        let start = begin_call(&mut frame, Kind::Initialise, task.id.get(), reference);
-        guarded(task, || portable::encode(argument, &mut frame, "argument"))
-            .map_err(|failure| outcome::arrived(task, failure))?;
-        frame::end(&mut frame, start);
-        Ok(Initializer { task, frame })
-    }
-}
-
-impl fmt::Debug for ProcessPoolBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ProcessPoolBuilder")
-            .field("max_workers", &self.max_workers)
-            .field("name", &self.name)
-            .field("surroundings", &self.surroundings)
-            .field("terms", &self.terms)
-            .field("initializer", &self.initializer.is_some())
-            .field("max_tasks_per_child", &self.max_tasks_per_child)
-            .field("max_memory_per_child", &self.max_memory_per_child)
-            .field("task_timeout", &self.task_timeout)
-            .field("start_timeout", &self.start_timeout)
-            .field("grace_period", &self.grace_period)
-            .field("on_worker_death", &self.on_worker_death)
-            .field("max_restarts_per_minute", &self.max_restarts_per_minute)
-            .field("idle_timeout", &self.idle_timeout)
-            .field("max_pending", &self.max_pending)
-            .finish()
-    }
 }
