@@ -16,7 +16,9 @@ use std::process::ExitStatus;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use concurrent_futures::{Error, Executor, Future, ProcessPoolBuilder, ProcessPoolExecutor, Shutdown};
+use concurrent_futures::{
+    Error, Executor, Future, ProcessPoolBuilder, ProcessPoolExecutor, Shutdown, TaskOptions,
+};
 use faults_common::*;
 use rustix::process::Signal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -411,6 +413,34 @@ fn p14_a_call_that_its_dying_worker_did_not_read_goes_to_another() {
         assert_ne!(new, old);
         assert_works(&pool);
     }
+}
+
+/// The worker has not read the call when its time is over, so another one may be given it. But this one heeds
+/// no SIGTERM, is let go on for it to be heard, and reads the call then.
+#[test]
+fn a_call_that_its_worker_reads_when_it_is_told_to_end_does_not_run_twice() {
+    fn note_and_wait((note, gate): (String, String)) -> u32 {
+        append_line(note, "it runs");
+        wait_at(gate)
+    }
+    let _watchdog = Watchdog::new("a_call_that_its_worker_reads_when_it_is_told_to_end_does_not_run_twice");
+    let (gate, dir) = (Gate::new(), TempDir::new());
+    let grace = Duration::from_secs(1);
+    let pool = ProcessPoolExecutor::builder().max_workers(1).grace_period(grace).build().unwrap();
+    let deaf = pool.submit(deaf, gate.path());
+    let pid = gate.next().pid;
+    assert_eq!(get(deaf).unwrap(), pid);
+    stop(pid);
+    let note = dir.path("note");
+    let limit = TaskOptions::new().timeout(Duration::from_millis(200));
+    let future = pool.submit_with(note_and_wait, (note.clone(), gate.path()), limit);
+    let first = gate.next();
+    assert_eq!(first.pid, pid);
+    let error = get(future).unwrap_err();
+    assert!(matches!(error, Error::TimedOut { .. }), "{error:?}");
+    assert_eq!(lines_of(&note), 1, "it ran once");
+    drop(first);
+    assert_works(&pool);
 }
 
 // ---- One death among others ------------------------------------------------------------------

@@ -350,16 +350,16 @@ impl Child {
             Ok(Some((kind, _))) => {
                 Reply::Nonsense(WireError::Unexpected { kind, wanted: "the reply to the call" })
             }
-            // What is still in the pipe, it cannot have begun.
-            Ok(None) => Reply::Dead { took_call: self.took_all() },
+            Ok(None) => Reply::Dead { sent: true },
             Err(error @ (WireError::Truncated { .. } | WireError::Closed | WireError::Io(_))) => {
-                Reply::missing(&error, limit, self.took_all())
+                Reply::missing(&error, limit, true)
             }
             Err(error) => Reply::Nonsense(error),
         }
     }
 
-    fn took_all(&self) -> bool {
+    /// Of one that is buried, and was sent a whole call: may it have begun it? What is still in the pipe, it has not.
+    pub(super) fn took_call(&self) -> bool {
         self.connection.writer().is_empty()
     }
 
@@ -437,25 +437,25 @@ pub(super) enum Reply {
     Failed(Failure),
     /// Something that is no reply: the worker cannot be trusted any more.
     Nonsense(WireError),
-    /// The worker is gone. If it did not take the call, another worker may.
+    /// The worker is gone, or going. If it was not sent the whole call, or has not taken it, another worker may.
     Dead {
-        took_call: bool,
+        sent: bool,
     },
-    /// The time is over. So here.
+    /// The time is over. So here, when the worker has been dismissed.
     Late {
         limit: Duration,
-        took_call: bool,
+        sent: bool,
     },
 }
 
 impl Reply {
     /// What it means that the connection failed.
-    fn missing(error: &WireError, limit: Option<Duration>, took_call: bool) -> Self {
+    fn missing(error: &WireError, limit: Option<Duration>, sent: bool) -> Self {
         match (error, limit) {
             (WireError::Io(error), Some(limit)) if error.kind() == io::ErrorKind::TimedOut => {
-                Reply::Late { limit, took_call }
+                Reply::Late { limit, sent }
             }
-            _ => Reply::Dead { took_call },
+            _ => Reply::Dead { sent },
         }
     }
 }

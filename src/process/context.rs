@@ -192,8 +192,9 @@ impl ProcessContext {
                     call.item.fail(Error::Decode { task, what: "return value", reason }, &|| seat.free());
                     return Ok(());
                 }
-                Reply::Dead { took_call } => {
+                Reply::Dead { sent } => {
                     let death = child.post_mortem(task, attempt, &plan);
+                    let took_call = sent && child.took_call();
                     self.child = None;
                     if let Err(verdict) = self.judge(&death) {
                         call.item.fail(death, &|| ());
@@ -201,9 +202,11 @@ impl ProcessContext {
                     }
                     (death, took_call)
                 }
-                Reply::Late { limit, took_call } => {
+                Reply::Late { limit, sent } => {
                     let pid = child.pid;
                     child.dismiss();
+                    // Not before: it may read on until it is gone.
+                    let took_call = sent && child.took_call();
                     self.child = None;
                     (overran(task, pid, limit), took_call)
                 }
