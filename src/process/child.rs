@@ -259,16 +259,16 @@ impl Child {
             Err(error) => {
                 let late = matches!(&error, WireError::Io(error) if error.kind() == io::ErrorKind::TimedOut);
                 // One that has closed its pipe is ending by itself, and tells how.
-                if !matches!(error, WireError::Closed | WireError::Truncated { .. }) {
+                let is_ending = matches!(error, WireError::Closed | WireError::Truncated { .. });
+                if !is_ending {
                     slot.kill();
                 }
-                let status = child.bury();
-                let how = match (late, status) {
-                    (true, _) => {
+                let how = match child.bury() {
+                    _ if late => {
                         format!("did not say Hello within {:?}", plan.start_timeout.unwrap_or(HANDSHAKE))
                     }
-                    (false, Some((status, _))) => format!("ended before it said Hello ({status})"),
-                    (false, None) => format!("could not be greeted: {error}"),
+                    Some((status, _)) if is_ending => format!("ended before it said Hello ({status})"),
+                    _ => format!("could not be greeted: {error}"),
                 };
                 Err(NoStart::Died(Error::broken(
                     format!(
