@@ -177,8 +177,13 @@ impl Failure {
         bytes
     }
 
+    /// Of a frame of that kind. A refusal is about a whole worker: no call can end with one.
     pub(crate) fn decode(kind: Kind, payload: &[u8]) -> Result<Failure, WireError> {
-        whole(kind, payload)
+        let failure = whole(kind, payload)?;
+        match (kind, matches!(failure, Failure::Refused { .. })) {
+            (Kind::Refusal, true) | (Kind::Failed, false) => Ok(failure),
+            _ => Err(malformed(kind, "it tells of something else")),
+        }
     }
 }
 

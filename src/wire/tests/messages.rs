@@ -57,12 +57,15 @@ fn every_message_arrives_as_it_was_sent() {
     }
 
     for failure in failures() {
-        for kind in [Kind::Failed, Kind::Refusal] {
-            let bytes = failure.encode(kind, 8);
-            let frame = Frame::read(&mut &bytes[..], LIMIT).unwrap().unwrap();
-            assert_eq!((frame.kind, frame.id), (kind, 8));
-            assert_eq!(Failure::decode(kind, &frame.payload).unwrap(), failure);
-        }
+        let is_refusal = matches!(failure, Failure::Refused { .. });
+        let [kind, other] =
+            if is_refusal { [Kind::Refusal, Kind::Failed] } else { [Kind::Failed, Kind::Refusal] };
+        let bytes = failure.encode(kind, 8);
+        let frame = Frame::read(&mut &bytes[..], LIMIT).unwrap().unwrap();
+        assert_eq!((frame.kind, frame.id), (kind, 8));
+        assert_eq!(Failure::decode(kind, &frame.payload).unwrap(), failure);
+        // A call cannot be answered with a refusal, nor a hello with the end of a call.
+        assert!(matches!(Failure::decode(other, &frame.payload), Err(WireError::Malformed { .. })));
     }
 
     let function = FunctionRef { offset: -12, types: u64::MAX - 1 };
