@@ -11,7 +11,8 @@
 //! The offset and a hash of the types go over the wire. Before the worker follows them it knows
 //! from the handshake that both sides are the same binary, and checks that the place is aligned,
 //! lies whole inside the read-only part of the image that holds the anchor, bears the magic, and
-//! names the same types. Whatever fails is an error of that call.
+//! names the same types. Whatever fails is an error of that call. Only a worker follows what it was
+//! sent: the host resolves references of its own making, so no worker can make it jump.
 //!
 //! The anchor is a `static`: the address of a `fn` is not unique across codegen units.
 

@@ -5,6 +5,7 @@
 //! (`descriptor.rs`). The rule: one bad argument, return value or panic costs one call, also
 //! inside a batch; everything user-written runs where a panic is caught.
 
+mod decoder;
 mod descriptor;
 #[cfg(unix)]
 mod image;
@@ -21,6 +22,7 @@ pub(crate) use descriptor::{of, resolve};
 
 use crate::id::TaskRef;
 use crate::outcome::{catch, catch_for_the_host};
+use crate::wire::frame::Kind;
 use crate::wire::message::{Failure, RemoteCause};
 
 /// What can be an argument or a return value of a call that may run in another process:
@@ -32,6 +34,11 @@ use crate::wire::message::{Failure, RemoteCause};
 /// itself: types that need `deserialize_any` (untagged enums, `#[serde(flatten)]`,
 /// `serde_json::Value`) end their call with [`Error::Encode`](crate::Error::Encode) or
 /// [`Error::Decode`](crate::Error::Decode). `Vec<u8>` travels byte by byte.
+///
+/// What arrives is not trusted, so what it costs to read it is bounded, and beyond that the call ends
+/// with [`Error::Decode`](crate::Error::Decode): a value may be nested as deep as 1 MiB of stack
+/// allows (a list of boxes some thousand long, a tree of any use), and have a million elements that
+/// take no bytes (`Vec<()>`).
 pub trait Portable: Serialize + DeserializeOwned + Send + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Send + 'static> Portable for T {}
@@ -195,17 +202,13 @@ impl postcard::ser_flavors::Flavor for Appending<'_> {
     }
 }
 
-/// Reads a value that is all of `bytes`.
+/// Reads a value that is all of `bytes`; it costs no more than `decoder.rs` allows.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, Failure> {
-    let failure = |reason| Failure::Undecodable { what: what.into(), reason };
-    match postcard::take_from_bytes(bytes) {
-        Ok((value, [])) => Ok(value),
-        Ok((_, rest)) => Err(failure(about::<T>(format_args!("{} bytes are left over", rest.len())))),
-        Err(error) => Err(failure(about::<T>(error))),
-    }
+    decoder::decode(bytes)
+        .map_err(|reason| Failure::Undecodable { what: what.into(), reason: about::<T>(reason) })
 }
 
-/// postcard drops the words of `Serialize` and `Deserialize`; the type's name leads to them.
+/// postcard drops the words of `Serialize`; the type's name leads to them.
 fn about<T>(reason: impl std::fmt::Display) -> String {
     format!("`{}`: {reason}", std::any::type_name::<T>())
 }
@@ -259,7 +262,9 @@ impl<'a> Entries<'a> {
         self.0 = rest;
         match tag {
             0 => Some(Ok(bytes)),
-            1 => Some(Err(decode(bytes, "failure").unwrap_or_else(|failure| failure))),
+            1 => Some(Err(Failure::decode(Kind::Failed, bytes).unwrap_or_else(|error| {
+                Failure::Undecodable { what: "failure".into(), reason: error.to_string() }
+            }))),
             _ => None,
         }
     }

@@ -14,6 +14,25 @@
 //! The rule: **the other side is never trusted.** Whatever arrives, the answer is
 //! a frame or a [`WireError`](frame::WireError); no panic, and no memory for bytes
 //! that were announced but did not arrive.
+//!
+//! # What a worker cannot do to its host
+//!
+//! Whatever has got hold of a worker can write any bytes into its pipe. Three things they cannot do
+//! (`tests/hostile.rs` tries; `src/fuzzing.rs` has what must hold for all bytes):
+//!
+//! - **Take memory that they do not fill.** Above the limit nothing is read, and below it the memory
+//!   of a frame (`frame.rs`), of a message (`message.rs`) and of a value (`portable/decoder.rs`)
+//!   follows the bytes that arrived. So does the time to read them, and the stack.
+//! - **Make the host jump.** It follows references of its own making alone (`portable/descriptor.rs`:
+//!   `of` gives them out, and `resolve` is for what a worker receives). Hello, Refusal, Returned and
+//!   Failed hold none; a Call is out of place, and nobody looks into it.
+//! - **End another call.** A connection is that of one worker, which has one call in hand. A reply is
+//!   the first frame behind a call, and bears its id; anything else is an error, and so is anything
+//!   that is there before the call is sent. What comes later comes from a worker that was given this
+//!   very call, and is free to answer it as it likes.
+//!
+//! What is none of this is a [`WireError`](frame::WireError): the connection is over, the worker is
+//! killed and replaced, the call in hand ends with `Error::Decode`, and no other notices.
 
 pub(crate) mod connection;
 pub(crate) mod frame;

@@ -340,6 +340,8 @@ fn deeper(depth: u64) -> u64 {
 /// Kinds of frames, as in `src/wire/frame.rs`.
 pub(crate) mod kind {
     pub(crate) const HELLO: u8 = 1;
+    pub(crate) const REFUSAL: u8 = 2;
+    pub(crate) const INITIALISE: u8 = 3;
     pub(crate) const CALL: u8 = 4;
     pub(crate) const RETURNED: u8 = 5;
     pub(crate) const FAILED: u8 = 6;
