@@ -467,3 +467,98 @@ fn a_chunk_that_is_answered_with_another_number_of_results_keeps_its_items() {
     let _watchdog = Watchdog::new("a_chunk_that_is_answered_with_another_number_of_results_keeps_its_items");
     applause(role("chunks").spawn().unwrap());
 }
+
+// ---- Words in the place of a Hello -----------------------------------------------------------
+
+/// Runs in every process of this program before `init` does. Where a pool's `env` gives its workers
+/// words, it says those instead of Hello, and stays, unless it is to leave.
+mod first_words {
+    use std::fs::File;
+    use std::io::Write;
+    use std::os::fd::FromRawFd;
+
+    /// The words, in hexadecimal digits.
+    pub(crate) const WORDS: &str = "CF_TEST_FIRST_WORDS";
+    pub(crate) const LEAVE: &str = "CF_TEST_FIRST_WORDS_LEAVE";
+    /// A file that gets a line for each worker that says them.
+    pub(crate) const COUNT: &str = "CF_TEST_FIRST_WORDS_COUNT";
+
+    extern "C" fn before_init() {
+        let Ok(digits) = std::env::var(WORDS) else { return };
+        crate::append_line(std::env::var(COUNT).unwrap(), "said");
+        let byte = |n: usize| u8::from_str_radix(&digits[n..n + 2], 16).unwrap();
+        let words: Vec<u8> = (0..digits.len()).step_by(2).map(byte).collect();
+        let [_calls, replies] = pipes();
+        // SAFETY: it was handed to this process, which has told nobody of it.
+        let mut replies = unsafe { File::from_raw_fd(replies) };
+        replies.write_all(&words).unwrap();
+        while std::env::var_os(LEAVE).is_none() {
+            std::thread::park();
+        }
+        std::process::exit(0);
+    }
+
+    /// The descriptors that come over the socket which is stdin.
+    fn pipes() -> [i32; 2] {
+        let mut bytes = [0_u8; 256];
+        let mut space = [0_u64; 16];
+        let mut piece = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+        // SAFETY: the message points at the buffers above, which outlive it; the host sends one
+        // control message, which has two descriptors in it.
+        unsafe {
+            let mut message: libc::msghdr = std::mem::zeroed();
+            message.msg_iov = &raw mut piece;
+            message.msg_iovlen = 1;
+            message.msg_control = space.as_mut_ptr().cast();
+            message.msg_controllen = size_of_val(&space) as _;
+            assert!(libc::recvmsg(0, &raw mut message, 0) > 0);
+            let control = libc::CMSG_FIRSTHDR(&raw const message);
+            assert!(!control.is_null() && (*control).cmsg_type == libc::SCM_RIGHTS);
+            libc::CMSG_DATA(control).cast::<[i32; 2]>().read_unaligned()
+        }
+    }
+
+    #[used]
+    #[unsafe(link_section = ".init_array.00100")] // `init_tests!` uses `.init_array`, which comes after
+    static BEFORE_INIT: extern "C" fn() = before_init;
+}
+
+/// What says anything but Hello is no worker; what says the Hello of another program, never will be.
+#[test]
+fn a_worker_that_does_not_begin_with_hello_gets_no_call() {
+    let _watchdog = Watchdog::new("a_worker_that_does_not_begin_with_hello_gets_no_call");
+    let hello = [&b"cf-wire\0\x01\0\0\0"[..], &length(1), &length(1)].concat();
+    let other_version = b"cf-wire\0\x02\0\0\0?".to_vec();
+    let (again, at_once) = (3, 1);
+    for (words, why, born) in [
+        (frame(kind::HELLO, 0, &hello), "another build", at_once),
+        (frame(kind::HELLO, 0, &other_version), "version 2", again),
+        (frame(kind::HELLO, 0, b"?"), "not a worker", again),
+        (frame(kind::HELLO, 0, &hello[..13]), "Hello frame is malformed", again),
+        (frame(kind::REFUSAL, 0, &[5, 2, b'n', b'o']), "no", at_once),
+        (frame(kind::REFUSAL, 0, &[4, 2, b'n', b'o']), "Refusal frame is malformed", again),
+        (forged(1), "Returned frame arrived where a Hello was expected", again),
+        (frame(kind::CALL, 0, &[0; 16]), "Call frame arrived where a Hello was expected", again),
+        (frame(kind::BYE, 0, b""), "Bye frame arrived where a Hello was expected", again),
+        (header(u64::MAX, kind::HELLO, 0), "announces 18446744073709551615 bytes", again),
+        (frame(99, 0, b""), "unknown kind 99", again),
+    ] {
+        let dir = TempDir::new();
+        let digits: String = words.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut builder = ProcessPoolExecutor::builder()
+            .max_workers(1)
+            .env(first_words::WORDS, digits)
+            .env(first_words::COUNT, dir.path("count"));
+        if born == at_once {
+            // It is given five seconds to go.
+            builder = builder.env(first_words::LEAVE, "");
+        }
+        let pool = builder.build().unwrap();
+        let error = get(pool.submit(double, 1)).unwrap_err();
+        assert!(matches!(error, Error::Broken { .. }), "{why}: {error:?}");
+        assert!(error.to_string().contains(why), "{why}: {error}");
+        assert_eq!(lines_of(dir.path("count")), born, "{why}");
+        pool.shutdown();
+        assert!(pool.worker_pids().is_empty(), "{why}");
+    }
+}
