@@ -403,6 +403,19 @@ impl Child {
         Error::WorkerDied { task, pid: self.pid, status, attempt, peak_memory, probable_cause }
     }
 
+    /// Buries one that is not to live on after it was idle, and says what became of it there.
+    pub(super) fn idle_end(mut self) -> Error {
+        let pid = self.pid;
+        // One that has not ended by itself has closed its pipe, or spoken: it is not worth waiting for.
+        let has_ended = self.exit.wait(Duration::ZERO);
+        self.slot.kill();
+        let how = match self.bury() {
+            Some((status, _)) if has_ended => format!("died while it was idle ({status})"),
+            _ => "hung up or spoke while it was idle, and was killed".into(),
+        };
+        Error::broken(format!("the worker process {pid} {how}"), None)
+    }
+
     /// Waits for the end of a process that is ending, for a while; then kills it. Returns how it ended, and
     /// its peak memory where that is known.
     pub(super) fn bury(&mut self) -> Option<(ExitStatus, Option<u64>)> {

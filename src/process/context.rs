@@ -95,15 +95,11 @@ impl ProcessContext {
 
     /// The child, alive as far as we can see; a new one if need be.
     fn child(&mut self) -> Result<&mut Child, Error> {
-        if let Some(mut gone) = self.child.take_if(|child| self.slot.is_doomed() || child.is_dead())
-            && !self.slot.is_doomed()
-        {
-            let pid = gone.pid;
-            let how = gone.bury().map_or_else(String::new, |(status, _)| format!(" ({status})"));
-            self.judge(&Error::broken(
-                format!("the worker process {pid} died while it was idle{how}"),
-                None,
-            ))?;
+        if self.slot.is_doomed() {
+            self.child = None;
+        }
+        if let Some(gone) = self.child.take_if(|child| child.is_dead()) {
+            self.judge(&gone.idle_end())?;
         }
         if self.child.is_none() {
             self.child = Some(self.start()?);
