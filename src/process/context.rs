@@ -16,7 +16,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::child::{Child, NoStart, Reply, Slot, StopCall, overran};
+use super::child::{Child, NoStart, Reply, overran};
+use super::slot::{Slot, StopCall};
 use super::{Plan, sys};
 use crate::error::Error;
 use crate::id::TaskRef;

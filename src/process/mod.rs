@@ -18,6 +18,7 @@ mod entry;
 mod invitation;
 mod memory;
 mod pipes;
+mod slot;
 mod sys;
 mod terms;
 
@@ -26,11 +27,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use builder::ProcessPoolBuilder;
-use child::Slot;
 use context::{Call, ProcessContext};
 use deaths::Deaths;
 pub use deaths::WorkerDeath;
 pub use entry::init;
+use slot::Slot;
 use terms::Surroundings;
 
 use crate::error::Error;
@@ -141,7 +142,7 @@ impl ProcessPoolExecutor {
     pub fn terminate_workers(&self) {
         let mut asked = Vec::new();
         self.stop(|slot| asked.extend(slot.terminate().map(|exit| (Arc::clone(slot), exit))));
-        child::see_off(asked);
+        slot::see_off(asked);
     }
 
     /// As [`terminate_workers`](Self::terminate_workers), with SIGKILL from the start.
