@@ -3,6 +3,8 @@
 //! are watched and started again by hand, in the same run: `cargo bench --bench deaths`. Read the ratios.
 
 use std::io::Read;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,8 +15,14 @@ const ROUNDS: usize = 101;
 /// The two times of one round.
 type Times = (Duration, Duration);
 
-fn nap((): ()) {
-    std::thread::sleep(Duration::from_secs(600));
+/// Says that it runs, then sleeps.
+fn nap(gate: PathBuf) {
+    let _open = UnixStream::connect(gate).unwrap();
+    sleep();
+}
+
+fn sleep() {
+    std::thread::sleep(Duration::from_secs(60));
 }
 
 fn id((): ()) -> u32 {
@@ -25,10 +33,13 @@ fn main() {
     init();
     if std::env::args().any(|argument| argument == "child-by-hand") {
         println!();
-        return nap(());
+        return sleep();
     }
+    let path = std::env::temp_dir().join(format!("deaths-{}", std::process::id()));
+    let gate = UnixListener::bind(&path).unwrap();
     let pool = ProcessPoolExecutor::new(2).unwrap();
-    let rounds: Vec<(Times, Times)> = (0..ROUNDS).map(|_| (ours(&pool), by_hand())).collect();
+    let rounds: Vec<(Times, Times)> = (0..ROUNDS).map(|_| (ours(&pool, &gate, &path), by_hand())).collect();
+    std::fs::remove_file(&path).unwrap();
     let median = |of: &dyn Fn(&(Times, Times)) -> Duration| {
         let mut all: Vec<Duration> = rounds.iter().map(of).collect();
         all.sort_unstable();
@@ -44,11 +55,9 @@ fn main() {
     tell("SIGKILL to two fresh results (medians)", median(&|round| round.0.1), median(&|round| round.1.1));
 }
 
-fn ours(pool: &ProcessPoolExecutor) -> Times {
-    let naps = [pool.submit(nap, ()), pool.submit(nap, ())];
-    while !naps.iter().all(|nap| nap.running()) {
-        std::thread::yield_now();
-    }
+fn ours(pool: &ProcessPoolExecutor, gate: &UnixListener, path: &Path) -> Times {
+    let naps = [(); 2].map(|()| pool.submit(nap, path.to_owned()));
+    let _open = [gate.accept().unwrap(), gate.accept().unwrap()];
     let pids = pool.worker_pids();
     assert_eq!(pids.len(), 2);
     let start = Instant::now();
