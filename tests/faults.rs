@@ -1,11 +1,12 @@
-//! Workers of process pools that die, at every moment of their life and in every way, and workers
+//! Workers of process pools that die, alone and among others, by themselves and at our hands, and workers
 //! that talk nonsense: each costs one call at the most, and the pool goes on.
 //!
 //! Tests that prove a clause of `PARITY.md` are named after it.
 //!
-//! Not here: hosts that die (`fate.rs`), calls in great number and size (`traffic.rs`), systems that
-//! refuse (`limits.rs`), programs without `init` (`not_initialised.rs`). Every test has its own pool and
-//! counts the processes of that one only; nothing here changes the test's own process.
+//! Not here: every fault at every moment (`matrix`), hosts that die (`fate.rs`), calls in great number and
+//! size (`traffic.rs`), systems that refuse (`limits.rs`), programs without `init` (`not_initialised.rs`).
+//! Every test has its own pool and counts the processes of that one only; nothing here changes the test's own
+//! process.
 
 #![allow(unsafe_code)] // placing a function before `init`, and handlers of exit
 
@@ -21,7 +22,7 @@ use concurrent_futures::{
 };
 use faults_common::*;
 use rustix::process::Signal;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 concurrent_futures::init_tests!();
 
@@ -48,157 +49,14 @@ fn assert_works(pool: &ProcessPoolExecutor) {
     assert!(pids.len() <= pool.max_workers(), "{pids:?}");
 }
 
-// ---- The matrix: how it dies × when × how many workers ---------------------------------------
+// ---- Birth -----------------------------------------------------------------------------------
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Moment {
-    Decode,
-    Run,
-    Encode,
-    /// A part of the reply is in the pipe.
-    Reply,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Orders {
-    moment: Moment,
-    death: Death,
-    /// Where the victim writes its process id.
-    note: String,
-}
-
-impl Orders {
-    fn arrived_at(&self, moment: Moment) {
-        if self.moment == moment {
-            std::fs::write(&self.note, std::process::id().to_string()).unwrap();
-            self.death.die();
-        }
-    }
-}
-
-/// Dies when it is decoded, if so ordered. Only workers decode it.
-#[derive(Serialize)]
-struct Argument(Orders);
-
-impl<'de> Deserialize<'de> for Argument {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let orders = Orders::deserialize(deserializer)?;
-        orders.arrived_at(Moment::Decode);
-        Ok(Argument(orders))
-    }
-}
-
-/// Dies when it is encoded, if so ordered. Only workers encode it.
-#[derive(Debug, Deserialize)]
-struct Answer(#[allow(dead_code)] Orders);
-
-impl Serialize for Answer {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.arrived_at(Moment::Encode);
-        self.0.serialize(serializer)
-    }
-}
-
-fn the_victim(Argument(orders): Argument) -> Answer {
-    orders.arrived_at(Moment::Run);
-    if orders.moment == Moment::Reply {
-        scribble(&header(8 << 20, kind::RETURNED, 0));
-        scribble(&[b'x'; 100_000]);
-        orders.arrived_at(Moment::Reply);
-    }
-    Answer(orders)
-}
-
-fn cell(moment: Moment, death: Death, workers: usize) {
-    let cell = format!("{death:?} at {moment:?}, {workers} workers");
-    let dir = TempDir::new();
-    let note = dir.path("note");
-    // The bomb's own panic is told on stderr: it has no reply to be told in. Keep it short.
-    let builder = ProcessPoolExecutor::builder().max_workers(workers);
-    let pool = builder.env("RUST_BACKTRACE", "0").build().unwrap();
-
-    let before: Vec<_> = (0..3).map(|n| pool.submit(double, n)).collect();
-    let victim = pool.submit(the_victim, Argument(Orders { moment, death, note: note.clone() }));
-    let behind: Vec<_> = (3..6).map(|n| pool.submit(double, n)).collect();
-
-    let id = victim.id();
-    let error = get(victim).expect_err(&cell);
-    for (n, bystander) in (0..).zip(before.into_iter().chain(behind)) {
-        assert_eq!(get(bystander).expect(&cell), n * 2, "{cell}");
-    }
-
-    let task = error.task().expect(&cell);
-    assert_eq!(task.id, id, "{cell}: {error}");
-    assert!(task.name.ends_with("::the_victim"), "{cell}: {error}");
-    let its_pid: u32 = std::fs::read_to_string(&note).expect(&cell).parse().expect(&cell);
-    if death.is_panic() {
-        let Error::Panicked { panic, .. } = &error else { panic!("{cell}: {error:?}") };
-        let message = if death == Death::Panic { "a task that panics" } else { "a payload that is not text" };
-        assert_eq!(panic.message(), message, "{cell}");
-        assert!(panic.location().expect(&cell).contains("faults_common"), "{cell}: {error}");
-        assert!(pool.worker_pids().contains(&its_pid), "{cell}: a panic needs no new worker");
-    } else {
-        let Error::WorkerDied { pid, status, .. } = &error else { panic!("{cell}: {error:?}") };
-        let status = status.unwrap_or_else(|| panic!("{cell}: {error}"));
-        assert_eq!(*pid, its_pid, "{cell}: {error}");
-        assert!(death.explains(status), "{cell}: {error}");
-        assert!(
-            error.to_string().contains(&format!("worker process {pid} died ({status})")),
-            "{cell}: {error}"
-        );
-        assert!(!pool.worker_pids().contains(pid), "{cell}: it is replaced");
-    }
-    assert_works(&pool);
-}
-
-fn row(moment: Moment) {
-    for death in Death::ALL {
-        // What a panic says would be read as the rest of the half reply: see
-        // `half_a_reply_of_a_live_worker_can_be_ended_by_kill`.
-        if !(moment == Moment::Reply && death.is_panic()) {
-            cell(moment, death, 1);
-            cell(moment, death, 2);
-        }
-    }
-}
-
-#[test]
-fn death_while_it_decodes_the_argument() {
-    let _watchdog = Watchdog::new("death_while_it_decodes_the_argument");
-    row(Moment::Decode);
-}
-
-#[test]
-fn death_while_it_runs_the_call() {
-    let _watchdog = Watchdog::new("death_while_it_runs_the_call");
-    row(Moment::Run);
-}
-
-#[test]
-fn death_while_it_encodes_the_return_value() {
-    let _watchdog = Watchdog::new("death_while_it_encodes_the_return_value");
-    row(Moment::Encode);
-}
-
-#[test]
-fn death_with_half_a_reply_in_the_pipe() {
-    let _watchdog = Watchdog::new("death_with_half_a_reply_in_the_pipe");
-    row(Moment::Reply);
-}
-
-// ---- Death before Hello ----------------------------------------------------------------------
-
-/// Runs in every process of this program before `init` does, and misbehaves where a pool's
-/// `env` tells it to: in its workers.
+/// Runs in every process of this program before `init` does; a pool's `env` tells it what to do.
 mod birth {
     use super::*;
 
     /// A file that gets a line for each worker that is started.
     pub(crate) const COUNT: &str = "CF_TEST_BIRTHS";
-    /// How to die: `exit`, `kill`, `abort`, `hang`.
-    pub(crate) const DIE: &str = "CF_TEST_BIRTH_DIE";
-    /// A file that allows one death: whoever creates it.
-    pub(crate) const ONCE: &str = "CF_TEST_BIRTH_ONCE";
     /// A gate to wait at, while the file `<gate>.shut` exists.
     pub(crate) const GATE: &str = "CF_TEST_BIRTH_GATE";
 
@@ -211,90 +69,11 @@ mod birth {
         {
             attend(&gate);
         }
-        let Ok(how) = std::env::var(DIE) else { return };
-        let may = |path| std::fs::OpenOptions::new().write(true).create_new(true).open(path).is_ok();
-        if !std::env::var(ONCE).map_or(true, may) {
-            return;
-        }
-        match how.as_str() {
-            "exit" => Death::ExitZero.die(),
-            "kill" => Death::Kill.die(),
-            "abort" => Death::Abort.die(),
-            "hang" => loop {
-                std::thread::park();
-            },
-            _ => {}
-        }
     }
 
     #[used]
     #[unsafe(link_section = ".init_array.00100")] // `init_tests!` uses `.init_array`, which comes after
     static BEFORE_INIT: extern "C" fn() = before_init;
-}
-
-#[test]
-fn workers_that_always_die_at_birth_break_the_pool() {
-    let _watchdog = Watchdog::new("workers_that_always_die_at_birth_break_the_pool");
-    for how in ["exit", "kill", "abort"] {
-        for workers in [1, 2] {
-            let dir = TempDir::new();
-            let births = dir.path("births");
-            let pool = ProcessPoolExecutor::builder()
-                .max_workers(workers)
-                .env(birth::COUNT, &births)
-                .env(birth::DIE, how)
-                .build()
-                .unwrap();
-            let futures: Vec<_> = (0..20).map(|n| pool.submit(double, n)).collect();
-            for future in futures {
-                let error = get(future).unwrap_err();
-                assert!(matches!(error, Error::Broken { cause: Some(_), .. }), "{how}: {error:?}");
-                assert!(error.to_string().contains("concurrent_futures::init();"), "{how}: {error}");
-            }
-            // A worker that failed to start may still be on its second attempt here.
-            pool.shutdown();
-            let born = lines_of(&births);
-            assert!((3..=3 * workers).contains(&born), "{how}: {born} processes for {workers} workers");
-            assert!(pool.worker_pids().is_empty());
-            let refused = get(pool.submit(double, 1)).unwrap_err();
-            assert!(matches!(refused, Error::Broken { .. }), "{how}: {refused:?}");
-        }
-    }
-}
-
-#[test]
-fn a_worker_that_dies_at_birth_once_is_not_noticed() {
-    let _watchdog = Watchdog::new("a_worker_that_dies_at_birth_once_is_not_noticed");
-    for how in ["exit", "kill", "abort"] {
-        let dir = TempDir::new();
-        let births = dir.path("births");
-        let pool = ProcessPoolExecutor::builder()
-            .max_workers(1)
-            .env(birth::COUNT, &births)
-            .env(birth::DIE, how)
-            .env(birth::ONCE, dir.path("once"))
-            .build()
-            .unwrap();
-        assert_works(&pool);
-        assert_eq!(lines_of(&births), 2, "{how}");
-    }
-}
-
-/// Takes as long as a worker is given to say Hello, some seconds.
-#[test]
-fn a_worker_that_hangs_at_birth_is_replaced() {
-    let _watchdog = Watchdog::new("a_worker_that_hangs_at_birth_is_replaced");
-    let dir = TempDir::new();
-    let births = dir.path("births");
-    let pool = ProcessPoolExecutor::builder()
-        .max_workers(1)
-        .env(birth::COUNT, &births)
-        .env(birth::DIE, "hang")
-        .env(birth::ONCE, dir.path("once"))
-        .build()
-        .unwrap();
-    assert_works(&pool);
-    assert_eq!(lines_of(&births), 2);
 }
 
 // ---- The initializer -------------------------------------------------------------------------

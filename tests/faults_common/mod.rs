@@ -201,15 +201,45 @@ pub(crate) fn send(pid: u32, signal: Signal) {
     rustix::process::kill_process(Pid::from_raw(pid as i32).unwrap(), signal).unwrap();
 }
 
-/// Name and parent of a process, and its state: `R`, `S`, `T` stopped, `Z` dead and not waited for.
-fn stat(pid: u32) -> Option<(char, u32)> {
+/// State, parent and time of birth of a process. States: `R`, `S`, `T` stopped, `Z` dead and not waited for.
+fn stat(pid: u32) -> Option<(char, u32, u64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+    let (state, parent) = (fields.next()?.chars().next()?, fields.next()?.parse().ok()?);
+    Some((state, parent, fields.nth(17)?.parse().ok()?))
+}
+
+/// One process and no other: its number may be given to another one after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    pub(crate) pid: u32,
+    born: u64,
+}
+
+impl Life {
+    /// This process notes itself in a file.
+    pub(crate) fn note(path: impl AsRef<Path>) {
+        let pid = std::process::id();
+        append_line(path, &format!("{pid} {}", stat(pid).unwrap().2));
+    }
+
+    pub(crate) fn noted(path: impl AsRef<Path>) -> Vec<Life> {
+        let life = |line: &str| {
+            let (pid, born) = line.split_once(' ')?;
+            Some(Life { pid: pid.parse().ok()?, born: born.parse().ok()? })
+        };
+        let lines = fs::read_to_string(path).unwrap_or_default();
+        lines.lines().map(|line| life(line).unwrap()).collect()
+    }
+
+    /// False also of one that is dead and waited for.
+    pub(crate) fn is_there(self) -> bool {
+        stat(self.pid).is_some_and(|(_, _, born)| born == self.born)
+    }
 }
 
 pub(crate) fn state(pid: u32) -> Option<char> {
-    stat(pid).map(|(state, _)| state)
+    stat(pid).map(|(state, ..)| state)
 }
 
 /// Stops a process, and waits until it stands still: one that is on its way out of a read might
@@ -233,7 +263,7 @@ pub(crate) fn until_dead(pid: u32) {
 pub(crate) fn children_of(parent: u32) -> Vec<u32> {
     let pids =
         fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|&pid| stat(pid).is_some_and(|(_, of)| of == parent)).collect()
+    pids.filter(|&pid| stat(pid).is_some_and(|(_, of, _)| of == parent)).collect()
 }
 
 /// Descriptors, threads and children of this process.
@@ -254,23 +284,23 @@ pub(crate) enum Death {
     BadWrite,
     Kill,
     StackOverflow,
+    /// Under the limit that the process has, or one that it sets itself.
+    OutOfMemory,
+    /// It does not end by itself.
+    Loop,
+    /// The process is stopped, and stops itself again if somebody lets it go on.
+    Stop,
 }
 
 impl Death {
-    pub(crate) const ALL: [Death; 8] = [
-        Death::Panic,
-        Death::PanicWithBomb,
-        Death::ExitZero,
-        Death::ExitThree,
-        Death::Abort,
-        Death::BadWrite,
-        Death::Kill,
-        Death::StackOverflow,
-    ];
+    /// The call ends by itself, with its worker.
+    pub(crate) fn is_sudden(self) -> bool {
+        !matches!(self, Death::Panic | Death::PanicWithBomb) && !self.needs_limit()
+    }
 
-    /// The worker survives it.
-    pub(crate) fn is_panic(self) -> bool {
-        matches!(self, Death::Panic | Death::PanicWithBomb)
+    /// It goes on until somebody ends it.
+    pub(crate) fn needs_limit(self) -> bool {
+        matches!(self, Death::Loop | Death::Stop)
     }
 
     pub(crate) fn die(self) -> ! {
@@ -284,18 +314,26 @@ impl Death {
             Death::BadWrite => bad_write(),
             Death::Kill => kill_oneself(),
             Death::StackOverflow => panic!("no stack is that deep: {}", deeper(0)),
+            Death::OutOfMemory => run_out_of_memory(),
+            Death::Loop => loop {
+                std::hint::spin_loop();
+            },
+            Death::Stop => loop {
+                send(std::process::id(), Signal::STOP);
+            },
         }
     }
 
-    /// Is this how it ends?
+    /// Is this how it ends, if nobody else ends it?
     pub(crate) fn explains(self, status: std::process::ExitStatus) -> bool {
         use std::os::unix::process::ExitStatusExt;
         let signal = status.signal();
         match self {
-            Death::Panic | Death::PanicWithBomb => false,
+            Death::Panic | Death::Loop | Death::Stop => false,
             Death::ExitZero => status.code() == Some(0),
             Death::ExitThree => status.code() == Some(3),
-            Death::Abort => signal == Some(libc::SIGABRT),
+            // The bomb in a thread of the user's: there the standard library gives up.
+            Death::Abort | Death::OutOfMemory | Death::PanicWithBomb => signal == Some(libc::SIGABRT),
             Death::BadWrite => signal == Some(libc::SIGSEGV),
             Death::Kill => signal == Some(libc::SIGKILL),
             // The standard library's handler, where it is in place, turns one into the other.
@@ -329,6 +367,20 @@ fn bad_write() -> ! {
 pub(crate) fn kill_oneself() -> ! {
     send(std::process::id(), Signal::KILL);
     unreachable!("killed")
+}
+
+/// Takes address space that it never touches, so it costs nobody anything.
+fn run_out_of_memory() -> ! {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Data);
+    if limit.current.is_none() {
+        setrlimit(Resource::Data, Rlimit { current: Some(256 << 20), ..limit }).unwrap();
+    }
+    let mut taken = Vec::new();
+    loop {
+        taken.push(Vec::<u8>::with_capacity(16 << 20));
+        std::hint::black_box(&taken);
+    }
 }
 
 #[allow(unconditional_recursion)]
@@ -451,7 +503,12 @@ pub(crate) struct Blob(pub(crate) Vec<u8>);
 
 impl Blob {
     pub(crate) fn new(length: usize) -> Self {
-        Blob((0..length).map(|n| (n ^ (n >> 8) ^ (n >> 16)) as u8).collect())
+        // The period is a prime: a page or a pipe too many or too few is seen.
+        const PERIOD: usize = 65_537;
+        let pattern: Vec<u8> = (0..PERIOD.min(length)).map(|n| (n ^ (n >> 8) ^ (n >> 16)) as u8).collect();
+        let mut bytes = pattern.repeat(length.div_ceil(PERIOD));
+        bytes.truncate(length);
+        Blob(bytes)
     }
 }
 
