@@ -117,7 +117,7 @@ impl<J: Job> Cell<J> {
     /// be none.
     pub(crate) fn put_back(&self, job: Option<J>, home: Home) -> bool {
         let mut state = self.state.lock();
-        let State::Running { stop, watchers, detached } = &mut *state else { return false };
+        let State::Running { stop, watchers, detached, .. } = &mut *state else { return false };
         if stop.as_ref().is_some_and(|stop| stop.is_stopped()) {
             return false;
         }
@@ -130,10 +130,10 @@ impl<J: Job> Cell<J> {
     pub(crate) fn start(&self, stop: Option<Arc<dyn Stop>>) -> Option<Option<J>> {
         let mut state = self.state.lock();
         match &mut *state {
-            State::Pending { job, watchers, detached, .. } => {
+            State::Pending { job, watchers, detached, home, .. } => {
                 let job = job.take();
-                let (watchers, detached) = (mem::take(watchers), *detached);
-                *state = State::Running { stop, watchers, detached };
+                let (watchers, detached, home) = (mem::take(watchers), *detached, *home);
+                *state = State::Running { stop, watchers, detached, home };
                 Some(job)
             }
             _ => None,
@@ -247,8 +247,8 @@ pub(crate) trait Watch: Send + Sync {
     /// Would this thread wait for itself: is it running the call, or a callback that looks at
     /// the value?
     fn waits_for_itself(&self, want: Want) -> bool;
-    /// Does the call wait in the queue of that pool?
-    fn is_queued_at(&self, home: Home) -> bool;
+    /// Is the call that pool's, and not over?
+    fn is_under_way_at(&self, home: Home) -> bool;
     /// Runs a call that waits in the queue of that pool in this thread. False if it does not, or
     /// is not here to be run, but encoded.
     fn run_from(&self, home: Home) -> bool;
@@ -334,8 +334,8 @@ impl<J: Job> Watch for Cell<J> {
         lent_here || is_running_here(self.id)
     }
 
-    fn is_queued_at(&self, at: Home) -> bool {
-        matches!(&*self.state.lock(), State::Pending { home, .. } if *home == at)
+    fn is_under_way_at(&self, at: Home) -> bool {
+        matches!(&*self.state.lock(), State::Pending { home, .. } | State::Running { home, .. } if *home == at)
     }
 
     fn run_from(&self, at: Home) -> bool {

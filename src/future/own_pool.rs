@@ -6,7 +6,8 @@
 //! | queued in its own pool, and here (threads)                | takes it and runs it there and then           |
 //! | the same, but there is a limit, or calls nest very deep   | sleeps; the pool lets another worker stand in |
 //! | queued in its own pool, encoded (processes)               | sleeps; the pool lets another worker stand in |
-//! | running, over, or of another pool                         | sleeps                                        |
+//! | running in its own pool                                   | the same: that call may wait in its turn      |
+//! | over, or of another pool                                  | sleeps                                        |
 //!
 //! The rule: it never runs a call that it does not wait for, which may need a lock that it holds.
 //! Not here: how a pool finds a stand-in (`pool/mod.rs`).
@@ -84,10 +85,10 @@ pub(super) fn help<'c>(mut cells: impl Iterator<Item = &'c dyn Watch>) -> bool {
 pub(super) struct StandIn(Option<Arc<dyn Employer>>);
 
 impl StandIn {
-    /// If this thread is about to sleep for `cells`, and one of them is queued in its own pool.
+    /// If this thread is about to sleep for `cells`, and one of them is a call of its own pool.
     pub(super) fn while_waiting_for<'c>(mut cells: impl Iterator<Item = &'c dyn Watch>) -> Self {
         let employer = my_home()
-            .filter(|home| cells.any(|cell| cell.is_queued_at(*home)))
+            .filter(|home| cells.any(|cell| cell.is_under_way_at(*home)))
             .and_then(|_| EMPLOYER.try_with(|employer| employer.borrow().clone()).ok()?);
         if let Some(employer) = &employer {
             Arc::clone(employer).step_out();

@@ -44,6 +44,8 @@ pub(crate) enum State<T, J> {
         stop: Option<Arc<dyn Stop>>,
         watchers: Watchers<T>,
         detached: bool,
+        /// The pool in which it was queued.
+        home: Home,
     },
     Done(Value<T>),
     Cancelled,

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use concurrent_futures::{
     Error, Executor, Future, MapOptions, ReturnWhen, ThreadPoolExecutor, as_completed, wait, wait_timeout,
@@ -84,6 +85,31 @@ fn t10_a_call_may_wait_with_a_limit() {
             own.submit(double, 4).result_timeout(LONG).unwrap()
         });
         assert_eq!(call.result().unwrap(), 8);
+    });
+}
+
+/// A wait may begin when the call runs already, which waits in its turn. So it is with a wait that asks again and
+/// again.
+#[test]
+fn t10_a_call_may_wait_for_a_running_call_that_waits() {
+    under_watchdog("running", || {
+        let pool = shared_pool(1);
+        let own = Arc::clone(&pool);
+        let call = pool.spawn(move || {
+            let gate = Gate::new();
+            let (waiter, own_of_child) = (gate.waiter(), Arc::clone(&own));
+            let child = own.spawn(move || {
+                waiter.wait();
+                // With a limit: so it does not run it itself.
+                own_of_child.submit(double, 4).result_timeout(LONG)
+            });
+            while !child.running() {
+                child.wait_timeout(Duration::from_millis(1));
+            }
+            gate.open();
+            child.result().unwrap()
+        });
+        assert_eq!(call.result().unwrap().unwrap(), 8);
     });
 }
 
