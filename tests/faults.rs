@@ -847,6 +847,25 @@ fn p19_kill_workers_also_ends_a_worker_that_is_being_started() {
     pool.shutdown();
 }
 
+/// The same for the first worker of a pool. That it could not start is no reason to call the pool broken.
+#[test]
+fn p19_a_forced_end_while_the_first_worker_is_being_started_breaks_nothing() {
+    let _watchdog = Watchdog::new("p19_a_forced_end_while_the_first_worker_is_being_started_breaks_nothing");
+    for end in [ProcessPoolExecutor::terminate_workers, ProcessPoolExecutor::kill_workers] {
+        let at_birth = Gate::new();
+        let pool = gated_pool(&at_birth);
+        shut(&at_birth);
+        let future = pool.submit(double, 1);
+        let newborn = at_birth.next();
+        open(&at_birth);
+        end(&pool);
+        drop(newborn);
+        assert!(matches!(get(future), Err(Error::Cancelled { .. })));
+        pool.shutdown();
+        assert!(matches!(get(pool.submit(double, 0)), Err(Error::ShutDown { .. })));
+    }
+}
+
 /// A call that runs (its worker had died before it read it) is killed while its next worker is
 /// being started: `kill` says yes, so it must not run.
 #[test]

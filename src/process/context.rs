@@ -271,7 +271,11 @@ impl Context for ProcessContext {
     fn initialize(&mut self) -> Result<(), Error> {
         // The worker may die while we write to it.
         sys::survive_sigpipe();
-        self.child().map(|_| ())
+        match self.child().map(|_| ()) {
+            // The user has ended the pool meanwhile. That breaks nothing: what is still queued is cancelled.
+            Err(_) if self.plan.was_ended() => Ok(()),
+            started => started,
+        }
     }
 
     fn run(&mut self, call: Call, seat: &Seat<'_, Call>) -> Result<(), Error> {

@@ -223,6 +223,11 @@ impl fmt::Debug for ProcessPoolExecutor {
 }
 
 impl Plan {
+    /// Were its workers ended by the user, and not by what broke the pool?
+    fn was_ended(&self) -> bool {
+        self.stopped.load(Ordering::Acquire) && self.deaths.verdict().is_none()
+    }
+
     fn new(name: String) -> Self {
         Plan {
             name,
