@@ -135,7 +135,8 @@ pub enum Error {
         reason: String,
     },
 
-    /// The argument or the return value arrived, but could not be read back.
+    /// The argument or the return value arrived, but could not be read back; or not within the
+    /// bounds that there are for [what travels](crate::Portable).
     #[error(
         "{task}: the {what} could not be decoded on the other side: {reason}; its `Serialize` and `Deserialize` must mirror each other, and formats that need `deserialize_any` (untagged, flatten) cannot travel"
     )]

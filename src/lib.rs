@@ -65,9 +65,10 @@
 //!
 //! # Reading the source
 //!
-//! `future/state.rs` → `future/cell.rs` → `task/mod.rs` → `task/jobs.rs` → `options.rs` → `map/mod.rs` → `pool/mod.rs` →
-//! `pool/worker.rs` → `pool/later.rs` → `future/own_pool.rs` → `thread/context.rs` → `wire/frame.rs` →
-//! `process/child.rs` → `process/context.rs` → `process/deaths.rs` → `process/entry.rs` → `process/terms.rs` → `portable/descriptor.rs`.
+//! `future/state.rs` → `future/cell.rs` → `task/mod.rs` → `task/jobs.rs` → `options.rs` → `map/mod.rs` →
+//! `pool/mod.rs` → `pool/worker.rs` → `pool/later.rs` → `future/own_pool.rs` → `thread/context.rs` →
+//! `wire/frame.rs` → `process/child.rs` → `process/context.rs` → `process/deaths.rs` →
+//! `process/entry.rs` → `process/terms.rs` → `portable/descriptor.rs` → `portable/decoder.rs`.
 //! Imports point down: `id` ← `error` ← `outcome` ← { `options`, `unread` } ← `future` ← `map` ← `task` ← `pool` ←
 //! { `thread`, `process` }; `wire` ← `portable` ← { `task`, `process` }.
 
@@ -77,6 +78,11 @@
 mod error;
 mod executor;
 mod future;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
+#[cfg(all(test, not(fuzzing), not(loom)))]
+mod fuzzing;
 mod id;
 mod map;
 mod options;
@@ -93,6 +99,9 @@ mod sync;
 pub mod task;
 mod thread;
 mod unread;
+#[cfg(all(test, not(loom)))]
+#[path = "../tests/common/watchdog.rs"]
+mod watchdog;
 mod wire;
 
 pub use error::{Error, Panic, RemoteError};

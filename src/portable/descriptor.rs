@@ -93,6 +93,12 @@ pub(crate) fn resolve(function: FunctionRef) -> Result<&'static Descriptor, Stri
     Ok(descriptor)
 }
 
+/// What a reference to it must name.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn types_of(descriptor: &Descriptor) -> u64 {
+    hash(descriptor.types)
+}
+
 /// What two processes must have in common before one follows a reference of the other.
 #[cfg(unix)]
 pub(crate) fn identity(executable: &std::path::Path) -> u128 {

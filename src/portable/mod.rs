@@ -18,6 +18,8 @@ use serde::de::DeserializeOwned;
 
 #[cfg(unix)]
 pub(crate) use descriptor::identity;
+#[cfg(any(test, fuzzing))]
+pub(crate) use descriptor::types_of;
 pub(crate) use descriptor::{of, resolve};
 
 use crate::id::TaskRef;
@@ -35,10 +37,10 @@ use crate::wire::message::{Failure, RemoteCause};
 /// `serde_json::Value`) end their call with [`Error::Encode`](crate::Error::Encode) or
 /// [`Error::Decode`](crate::Error::Decode). `Vec<u8>` travels byte by byte.
 ///
-/// What arrives is not trusted, so what it costs to read it is bounded, and beyond that the call ends
-/// with [`Error::Decode`](crate::Error::Decode): a value may be nested as deep as 1 MiB of stack
-/// allows (a list of boxes some thousand long, a tree of any use), and have a million elements that
-/// take no bytes (`Vec<()>`).
+/// What arrives is not trusted, so reading it has bounds, beyond which the call ends with
+/// [`Error::Decode`](crate::Error::Decode). A value may be nested as deep as 1 MiB of stack allows: a
+/// list of boxes can have some ten thousand of them, or one thousand in a debug build. And it may have
+/// no more elements than bytes and a million, which only a long `Vec<()>` has.
 pub trait Portable: Serialize + DeserializeOwned + Send + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Send + 'static> Portable for T {}

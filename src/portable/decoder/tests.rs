@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 
 use super::*;
+use crate::watchdog::Watchdog;
 
 /// A length of 2^64 - 1.
 const ENDLESS: [u8; 10] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
@@ -26,6 +27,7 @@ struct NothingOfItTravels {
 
 #[test]
 fn endless_lengths_are_refused_at_once() {
+    let _watchdog = Watchdog::new("endless_lengths_are_refused_at_once");
     for told in [
         refused::<Vec<()>>(&ENDLESS),
         refused::<Vec<NothingOfItTravels>>(&ENDLESS),
@@ -42,6 +44,7 @@ fn endless_lengths_are_refused_at_once() {
 /// Each of them for itself would be let in.
 #[test]
 fn many_long_sequences_of_nothing_count_together() {
+    let _watchdog = Watchdog::new("many_long_sequences_of_nothing_count_together");
     let long = vec![(); EMPTY];
     assert_eq!(decode::<Vec<()>>(&bytes_of(&long)).unwrap(), long);
     let many = bytes_of(&[&long[..], &long[..]]);
