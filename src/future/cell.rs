@@ -98,8 +98,8 @@ impl<J: Job> Cell<J> {
     }
 
     /// As `run`, but one attempt. `Some`: there is to be another at that moment, if the caller puts it back
-    /// into the queue of the pool `home`.
-    pub(crate) fn run_once(&self, home: Home, freed: &dyn Fn()) -> Option<Instant> {
+    /// into the queue.
+    pub(crate) fn run_once(&self, freed: &dyn Fn()) -> Option<Instant> {
         let Some(Some(job)) = self.start(None) else { return None };
         match job.attempt(self.task()) {
             Attempt::Over(outcome) => {
@@ -107,21 +107,20 @@ impl<J: Job> Cell<J> {
                 None
             }
             Attempt::Again(job, due) => {
-                self.put_back(Some(job), home);
+                self.put_back(Some(job));
                 Some(due)
             }
         }
     }
 
-    /// Running → Pending, for another attempt in the pool `home`. False if it was stopped: then there is to
-    /// be none.
-    pub(crate) fn put_back(&self, job: Option<J>, home: Home) -> bool {
+    /// Running → Pending, for another attempt. False if it was stopped: then there is to be none.
+    pub(crate) fn put_back(&self, job: Option<J>) -> bool {
         let mut state = self.state.lock();
-        let State::Running { stop, watchers, detached, .. } = &mut *state else { return false };
+        let State::Running { stop, watchers, detached, home } = &mut *state else { return false };
         if stop.as_ref().is_some_and(|stop| stop.is_stopped()) {
             return false;
         }
-        let (watchers, detached) = (mem::take(watchers), *detached);
+        let (watchers, detached, home) = (mem::take(watchers), *detached, *home);
         *state = State::Pending { job, watchers, detached, home, put_back: true };
         true
     }

@@ -59,13 +59,8 @@ pub(crate) fn is_employed_at(home: Home) -> bool {
     HOME.get() == home
 }
 
-/// The pool that this thread works for, if it works for one.
-pub(crate) fn home() -> Home {
-    HOME.get()
-}
-
 fn my_home() -> Option<Home> {
-    Some(home()).filter(|home| *home != Home::NONE)
+    Some(HOME.get()).filter(|home| *home != Home::NONE)
 }
 
 /// Runs one of `cells` here, the first that is queued in this thread's own pool. False: there is none.

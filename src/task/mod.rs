@@ -14,7 +14,6 @@ use std::time::Instant;
 use crate::error::Error;
 use crate::future::Future;
 use crate::future::cell::{Cell, Job, Watch};
-use crate::future::own_pool;
 use crate::future::state::Stop;
 use crate::id::Home;
 use crate::id::TaskRef;
@@ -81,7 +80,7 @@ impl<J: Job> Work for Cell<J> {
     }
 
     fn run_once(&self, freed: &dyn Fn()) -> Option<Instant> {
-        Cell::run_once(self, own_pool::home(), freed)
+        Cell::run_once(self, freed)
     }
 
     fn settle(&self, home: Home) {
@@ -93,7 +92,7 @@ impl<J: Job> Work for Cell<J> {
     }
 
     fn put_back(&self) -> bool {
-        Cell::put_back(self, None, own_pool::home())
+        Cell::put_back(self, None)
     }
 
     fn fail(&self, error: Error, freed: &dyn Fn()) {
