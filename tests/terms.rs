@@ -514,7 +514,7 @@ fn is_invited(program: &str) -> bool {
     let (mut ours, theirs) = UnixStream::pair().unwrap();
     let inode = rustix::fs::fstat(&theirs).unwrap().st_ino;
     let mut command = role_of(program, "not a worker");
-    command.env(VARIABLE, format!("1.{inode}")).stdin(OwnedFd::from(theirs));
+    command.env(VARIABLE, format!("1.{inode}.{}", std::process::id())).stdin(OwnedFd::from(theirs));
     if is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
@@ -580,7 +580,7 @@ fn depth() {
             assert_eq!(outcome.unwrap(), 42);
             let pool = one().build().unwrap();
             // SAFETY: no other thread of this process looks at the environment: the watchdog waits.
-            unsafe { std::env::set_var(VARIABLE, "4294967295.1") };
+            unsafe { std::env::set_var(VARIABLE, "4294967295.1.1") };
             let deep = |()| told(one().build().map(drop));
             assert!(get(pool.submit(deep, ())).unwrap().contains("nested"), "no deeper than that");
         }
@@ -597,14 +597,15 @@ fn the_variable_of_a_worker_alone_does_no_more_than_trip_the_limit_of_nesting() 
     let _watchdog =
         Watchdog::new("the_variable_of_a_worker_alone_does_no_more_than_trip_the_limit_of_nesting");
     for (value, expected) in [
-        ("1.1", "works"),
-        ("15.0", "works"),
-        ("16.1", "too deep"),
-        ("4294967295.18446744073709551615", "too deep"),
-        ("4294967296.1", "works"), // noise, as all that follows
-        ("-1.1", "works"),
+        ("1.1.1", "works"),
+        ("15.0.0", "works"),
+        ("16.1.1", "too deep"),
+        ("4294967295.18446744073709551615.4294967295", "too deep"),
+        ("4294967296.1.1", "works"), // noise, as all that follows
+        ("-1.1.1", "works"),
         ("", "works"),
         ("1", "works"),
+        ("16.1", "works"),
         ("\u{7f}.\u{1F980}", "works"),
     ] {
         applause(role("depth").env(VARIABLE, value).env("EXPECTED", expected).spawn().unwrap());

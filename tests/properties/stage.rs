@@ -103,10 +103,11 @@ pub(crate) fn play<E: Engine>(workers: usize, script: &[Step]) {
 
 /// Plays the script in a thread of its own, which is left behind if it hangs.
 pub(crate) fn attempt<E: Engine>(workers: usize, script: &[Step], rules: Rules) -> Result<(), String> {
-    /// A script takes milliseconds; the machine may be busy. Once one hangs, the others that are
-    /// tried in order to shrink it are likely to.
-    const LIMIT: Duration = Duration::from_secs(30);
-    const NEXT_LIMIT: Duration = Duration::from_secs(5);
+    /// A script takes milliseconds, but the model may have many orders of events to go through: seconds,
+    /// and on a busy machine more. Once one hangs, the others that are tried in order to shrink it are
+    /// likely to.
+    const LIMIT: Duration = Duration::from_secs(300);
+    const NEXT_LIMIT: Duration = Duration::from_secs(20);
     static HUNG: AtomicBool = AtomicBool::new(false);
 
     let (tell, told) = mpsc::channel();
