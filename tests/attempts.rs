@@ -17,6 +17,7 @@ use concurrent_futures::{
 };
 use faults_common::*;
 use rustix::process::Signal;
+use serde::{Deserialize, Serialize, Serializer};
 
 concurrent_futures::init_tests!();
 
@@ -298,6 +299,39 @@ fn a_thread_cannot_be_stopped_and_says_so() {
         assert!(matches!(error, Error::Unsupported { .. }), "{error}");
         assert!(error.to_string().contains("ProcessPoolExecutor"), "{error}");
     }
+}
+
+/// An argument that cannot be encoded, and panics when it is dropped.
+#[derive(Deserialize)]
+struct Bomb;
+
+impl Serialize for Bomb {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("no"))
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("an argument that panics when it is dropped");
+    }
+}
+
+#[test]
+fn an_argument_that_panics_when_it_is_dropped_harms_nobody() {
+    let _watchdog = Watchdog::new("an_argument_that_panics_when_it_is_dropped_harms_nobody");
+    let take = |bomb: Bomb| std::mem::forget(bomb);
+    let threads = ThreadPoolExecutor::new(1).unwrap();
+    let refused = get(threads.submit_with(take, Bomb, TaskOptions::new().timeout(LONG)));
+    assert!(matches!(refused, Err(Error::Unsupported { .. })), "{refused:?}");
+    let again = || tries(1).retry_if(|_| true);
+    let refused = get(threads.submit_with(take, Bomb, again()));
+    assert!(matches!(refused, Err(Error::Encode { .. })), "{refused:?}");
+    assert_eq!(get(threads.submit(double, 4)).unwrap(), 8);
+    let processes = pool(1);
+    let refused = get(processes.submit_with(take, Bomb, again().timeout(LONG)));
+    assert!(matches!(refused, Err(Error::Encode { .. })), "{refused:?}");
+    assert_eq!(get(processes.submit(double, 4)).unwrap(), 8);
 }
 
 // ---- Further attempts ------------------------------------------------------------------------

@@ -20,7 +20,7 @@ use crate::future::cell::{Attempt, Job};
 use crate::id::TaskRef;
 use crate::map::{Outcomes, first_error};
 use crate::options::{Attempts, TaskOptions};
-use crate::outcome::{self, catch_attempt};
+use crate::outcome::{self, catch_attempt, discard};
 use crate::portable::{self, Each, Entries, Function, Once, Portable, Raised, guarded};
 use crate::wire::message::{Failure, FunctionRef};
 
@@ -142,8 +142,13 @@ impl<Fun: Function<Argument: Portable>> Optioned<Fun> {
             Kept::Value(argument) if !self.attempts.options.retry_errors() => Ok((argument, Vec::new())),
             Kept::Value(argument) => {
                 let mut bytes = Vec::new();
-                guarded(task, || portable::encode(&argument, &mut bytes, "argument"))?;
-                Ok((argument, bytes))
+                match guarded(task, || portable::encode(&argument, &mut bytes, "argument")) {
+                    Ok(()) => Ok((argument, bytes)),
+                    Err(failure) => {
+                        discard(argument);
+                        Err(failure)
+                    }
+                }
             }
             Kept::Bytes(bytes) => Ok((guarded(task, || portable::decode(&bytes, "argument"))?, bytes)),
         }
@@ -166,6 +171,7 @@ impl<Fun: Function<Argument: Portable>> Job for Optioned<Fun> {
 
     fn attempt(mut self, task: TaskRef) -> Attempt<Self> {
         if self.attempts.options.limit().is_some() {
+            discard(self);
             return Attempt::Over(Err(Error::Unsupported {
                 what: "a time limit of a call that runs in this process is",
                 remedy: "a thread cannot be stopped from outside: use `ProcessPoolExecutor`, or wait with a limit",
