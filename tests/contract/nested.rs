@@ -113,6 +113,31 @@ fn t10_a_call_may_wait_for_a_running_call_that_waits() {
     });
 }
 
+/// Many that ask again and again whether what they wait for is over: each lets another work, and none works much.
+#[test]
+fn t10_calls_that_ask_again_and_again_get_on() {
+    fn ask(pool: &Arc<ThreadPoolExecutor>, deep: u32) -> u32 {
+        if deep == 0 {
+            return 1;
+        }
+        let submit = |_| {
+            let own = Arc::clone(pool);
+            pool.spawn(move || ask(&own, deep - 1))
+        };
+        let calls: Vec<_> = (0..3).map(submit).collect();
+        calls.iter().for_each(|call| while !call.wait_timeout(Duration::from_millis(1)) {});
+        calls.into_iter().map(|call| call.result().unwrap()).sum()
+    }
+
+    for workers in [1, 2] {
+        under_watchdog("asking", || {
+            let pool = shared_pool(workers);
+            let own = Arc::clone(&pool);
+            assert_eq!(pool.spawn(move || ask(&own, 4)).result().unwrap(), 81);
+        });
+    }
+}
+
 #[test]
 fn t10_calls_may_nest_deeply() {
     fn fibonacci(pool: &Arc<ThreadPoolExecutor>, n: u32) -> u32 {
