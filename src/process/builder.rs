@@ -174,7 +174,7 @@ impl ProcessPoolBuilder {
 
     /// At most so many tasks wait in the queue, with their arguments' bytes; those that run do not
     /// count. When it is full, `submit`, `map` and their like wait for room, before they encode the
-    /// argument, and [`submit_or_return`](Executor::submit_or_return) gives the call back. At
+    /// argument, and [`submit_or_return`](crate::Executor::submit_or_return) gives the call back. At
     /// least 1. Default: no bound.
     ///
     /// Who waits for room when the pool is shut down or breaks is woken, and refused. The pool's
@@ -190,7 +190,7 @@ impl ProcessPoolBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::NotInitialised`] without [`init`]; [`Error::InvalidArgument`] for a number that
+    /// [`Error::NotInitialised`] without [`init`](crate::init); [`Error::InvalidArgument`] for a number that
     /// is 0, a name or variable that cannot be passed on, or pools nested 16 deep; what kept the
     /// initializer's argument from being encoded; [`Error::Unsupported`] for
     /// `max_memory_per_child` elsewhere than on Linux.
