@@ -78,6 +78,7 @@
 //! | `a_task_put_back_and_break` | the same, a queue that breaks and is drained, one worker | none |
 //! | `a_task_put_back_and_a_push` | the same, a push, two workers | 3 |
 //! | `a_worker_that_gives_its_task_back` | `submit`, a worker that puts its task back and leaves, another | 2 |
+//! | `a_worker_that_waits_again_and_the_one_that_leaves` | a waiter, the worker hired in its place, which leaves as one too many | 3 |
 //! | `workers_that_cannot_start` | `submit`, two workers that are refused by the system | 4 |
 //! | `one_worker_that_starts_and_one_that_cannot` | `submit`, one such worker beside a good one | 3 |
 #![cfg(loom)]

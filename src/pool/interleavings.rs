@@ -13,6 +13,7 @@ use loom::thread;
 use super::queue::{Queue, Refusal, Seat, Turn};
 use super::{Context, Hiring, Item, Pool};
 use crate::error::Error;
+use crate::future::own_pool::Employer;
 use crate::future::{Future, Promise};
 use crate::id::TaskRef;
 
@@ -323,6 +324,72 @@ fn a_worker_that_gives_its_task_back() {
             future
         });
         let ending = futures.map(|future| future.result().unwrap());
+        pool.leave();
+        ending
+    });
+}
+
+/// A task that waits, as a thread does that waits for a call of its pool, for two others, one after the other.
+struct Nested {
+    promise: Promise<&'static str>,
+    waits_at: Option<Arc<Pool<Nests>>>,
+}
+
+impl Nested {
+    fn submit_to(pool: &Arc<Pool<Nests>>, waits_at: Option<Arc<Pool<Nests>>>) -> Future<&'static str> {
+        let (promise, future) = Promise::new();
+        pool.submit(Nested { promise, waits_at }, pool.place());
+        future
+    }
+}
+
+impl Item for Nested {
+    fn task(&self) -> TaskRef {
+        self.promise.task()
+    }
+
+    fn fail(self, _: Error) {
+        self.promise.fulfil("failed");
+    }
+
+    fn cancel(self) {
+        self.promise.fulfil("cancelled");
+    }
+}
+
+struct Nests;
+
+impl Context for Nests {
+    type Item = Nested;
+
+    fn initialize(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn run(&mut self, Nested { promise, waits_at }: Nested, seat: &Seat<'_, Nested>) -> Result<(), Error> {
+        if let Some(pool) = waits_at {
+            for _ in 0..2 {
+                let future = Nested::submit_to(&pool, None);
+                Arc::clone(&pool).step_out();
+                assert_eq!(future.result().unwrap(), "run");
+                pool.step_in();
+            }
+        }
+        seat.free();
+        promise.fulfil("run");
+        Ok(())
+    }
+
+    fn finalize(&mut self) {}
+}
+
+/// Who stood in leaves as one too many, and who waits again does not count on it.
+#[test]
+fn a_worker_that_waits_again_and_the_one_that_leaves() {
+    explore(Some(3), ["run"], || {
+        let hiring = Hiring { max_workers: 1, name_prefix: "worker".into(), ..Hiring::default() };
+        let pool = Pool::of(hiring, |_| Nests);
+        let ending = Nested::submit_to(&pool, Some(Arc::clone(&pool))).result().unwrap();
         pool.leave();
         ending
     });

@@ -56,8 +56,9 @@ pub(super) fn work<C: Context>(pool: &Arc<Pool<C>>, mut context: C) -> Result<Le
         }
         if pool.is_too_large() {
             shielded(|| context.finalize());
+            // Before it is counted out: whoever looks after that for somebody to stand in must not count on it.
+            seat.leave();
             if pool.shrink() {
-                seat.leave();
                 return Ok(Left::Retired);
             }
         }
