@@ -597,9 +597,12 @@ fn a_call_that_was_killed_is_not_tried_again() {
         other => panic!("{other:?}"),
     }
     let future = pool.submit_with(wait_at, gate.path(), tries(9));
-    gate.next();
+    let visitor = gate.next();
     pool.kill_workers();
-    assert!(matches!(get(future), Err(Error::WorkerDied { attempt: 1, .. })));
+    match get(future) {
+        Err(Error::WorkerDied { pid, attempt: 1, .. }) => assert_eq!(pid, visitor.pid),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -111,6 +111,7 @@ impl Gate {
 }
 
 /// One that waits at a gate. Dropped, it goes on.
+#[must_use = "it goes on at once"]
 pub(crate) struct Visitor {
     pub(crate) pid: u32,
     stream: UnixStream,
