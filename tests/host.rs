@@ -24,20 +24,14 @@ use rustix::process::Signal;
 
 concurrent_futures::init_tests!();
 
-#[test]
-fn role_entry() {
-    let Some(role) = my_role() else { return };
-    let _watchdog = Watchdog::new("a role");
-    match role.as_str() {
-        "looking away" => looking_away(),
-        "printing" => printing(),
-        "rude" => rude(),
-        "reading" => reading(),
-        "ordinary" => ordinary(),
-        "starting programs" => starting_programs(),
-        "quiet in pipelines" => quiet_in_pipelines(),
-        other => panic!("no role: {other}"),
-    }
+roles! {
+    "looking away" => looking_away(),
+    "printing" => printing(),
+    "rude" => rude(),
+    "reading" => reading(),
+    "ordinary" => ordinary(),
+    "starting programs" => starting_programs(),
+    "quiet in pipelines" => quiet_in_pipelines(),
 }
 
 fn pool(max_workers: usize) -> ProcessPoolExecutor {

@@ -27,16 +27,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 concurrent_futures::init_tests!();
 
-#[test]
-fn role_entry() {
-    let Some(role) = my_role() else { return };
-    let _watchdog = Watchdog::new("a role");
-    match role.as_str() {
-        "costs" => costs(),
-        "depth" => depth(),
-        "chunks" => chunks(),
-        other => panic!("no role: {other}"),
-    }
+roles! {
+    "costs" => costs(),
+    "depth" => depth(),
+    "chunks" => chunks(),
 }
 
 fn pool(max_workers: usize) -> ProcessPoolExecutor {

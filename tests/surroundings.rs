@@ -21,18 +21,12 @@ use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 
 concurrent_futures::init_tests!();
 
-#[test]
-fn role_entry() {
-    let Some(role) = my_role() else { return };
-    let _watchdog = Watchdog::new("a role");
-    match role.as_str() {
-        "replaced" => replaced(),
-        "without proc" => without_proc(),
-        "born without proc" => born_without_proc(),
-        "nobody to tell" => nobody_to_tell(),
-        "no room" => no_room(),
-        other => panic!("no role: {other}"),
-    }
+roles! {
+    "replaced" => replaced(),
+    "without proc" => without_proc(),
+    "born without proc" => born_without_proc(),
+    "nobody to tell" => nobody_to_tell(),
+    "no room" => no_room(),
 }
 
 fn pool(max_workers: usize) -> ProcessPoolExecutor {

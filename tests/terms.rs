@@ -30,30 +30,24 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 concurrent_futures::init_tests!();
 
-#[test]
-fn role_entry() {
-    let Some(role) = my_role() else { return };
-    let _watchdog = Watchdog::new("a role");
-    match role.as_str() {
-        "environment" => environment(),
-        "directory" => directory(),
-        "without a fork" => without_a_fork(),
-        "other users" => other_users(),
-        "a host with another user" => a_host_with_another_user(),
-        "an ordinary user" => an_ordinary_user(),
-        "in between" => in_between(),
-        "rights that stay" => rights_that_stay(),
-        "setuid" => setuid(),
-        "not a worker" => println!("{NOT_A_WORKER}"),
-        "depth" => depth(),
-        "memory" => memory(),
-        "less memory" => less_memory(),
-        "descriptors" => private_descriptors(),
-        "sockets" => sockets(),
-        "files" => files(),
-        "secret" => secret(),
-        other => panic!("no role: {other}"),
-    }
+roles! {
+    "environment" => environment(),
+    "directory" => directory(),
+    "without a fork" => without_a_fork(),
+    "other users" => other_users(),
+    "a host with another user" => a_host_with_another_user(),
+    "an ordinary user" => an_ordinary_user(),
+    "in between" => in_between(),
+    "rights that stay" => rights_that_stay(),
+    "setuid" => setuid(),
+    "not a worker" => println!("{NOT_A_WORKER}"),
+    "depth" => depth(),
+    "memory" => memory(),
+    "less memory" => less_memory(),
+    "descriptors" => private_descriptors(),
+    "sockets" => sockets(),
+    "files" => files(),
+    "secret" => secret(),
 }
 
 fn one() -> ProcessPoolBuilder {

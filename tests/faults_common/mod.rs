@@ -5,7 +5,7 @@
 //! Not here: any test. The rule: nothing sleeps to be in time. A task waits at a gate, a test
 //! waits for the visitor; only what `/proc` alone knows is polled.
 
-#![allow(dead_code, unsafe_code)] // each test file uses its part; signals and forks have no safe name
+#![allow(dead_code, unsafe_code, unused_imports, unused_macros)] // each test file uses its part; signals and forks have no safe name
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -535,10 +535,26 @@ impl<'de> Deserialize<'de> for Blob {
     }
 }
 
+/// The test that is no test, but plays the role for which this program was started, if it was for one.
+macro_rules! roles {
+    ($($name:literal => $play:expr),+ $(,)?) => {
+        #[test]
+        fn role_entry() {
+            let Some(role) = my_role() else { return };
+            let _watchdog = Watchdog::new("a role");
+            match role.as_str() {
+                $($name => $play,)+
+                other => panic!("no role: {other}"),
+            }
+        }
+    };
+}
+pub(crate) use roles;
+
 /// The variable that makes a copy of the test program a role.
 pub(crate) const ROLE: &str = "CF_TEST_ROLE";
 
-/// This program again, as an ordinary process that does one thing: `role_entry` of the test file.
+/// This program again, as an ordinary process that does one thing: one of the `roles` of the test file.
 pub(crate) fn role(name: &str) -> Command {
     role_of("/proc/self/exe", name)
 }
