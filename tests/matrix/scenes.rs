@@ -41,12 +41,10 @@ pub(crate) fn play(cell: Cell, tally: &Tally) {
     }
 }
 
-/// What came of a call, with the process that gave its value.
-fn pid_of(outcome: Result<(u32, Blob), Error>) -> Result<u32, Error> {
-    outcome.map(|(pid, blob)| {
-        assert!(blob == Blob::new(LARGE), "it is whole");
-        pid
-    })
+/// The process that gave a large value.
+fn pid_of((pid, blob): (u32, Blob)) -> u32 {
+    assert!(blob == Blob::new(LARGE), "it is whole");
+    pid
 }
 
 fn handshake(cell: Cell, tally: &Tally) {
@@ -82,9 +80,7 @@ fn in_a_call(cell: Cell, tally: &Tally, set_up: impl FnOnce(ProcessPoolBuilder) 
     judge_the_victim(&stage, victim);
     stage.have_values(before);
     stage.have_values(behind);
-    stage.release(others);
-    stage.is_full_again();
-    stage.close();
+    stage.recovers(others);
 }
 
 fn call_the_victim(stage: &Stage<'_>) -> Future<Answer> {
@@ -94,9 +90,7 @@ fn call_the_victim(stage: &Stage<'_>) -> Future<Answer> {
 
 #[track_caller]
 fn judge_the_victim(stage: &Stage<'_>, future: Future<Answer>) {
-    let id = future.id();
-    let outcome = stage.tally.end(future);
-    stage.judge("the_victim", id, outcome.map(|answer| answer.pid));
+    stage.judge_call("the_victim", future, |answer| answer.pid);
 }
 
 fn recycling_exit(cell: Cell, tally: &Tally) {
@@ -112,9 +106,7 @@ fn recycling_exit(cell: Cell, tally: &Tally) {
     stage.have_values(behind);
     stage.judge("plan_exit", id, value);
     assert!(!stage.victim().is_there());
-    stage.release(others);
-    stage.is_full_again();
-    stage.close();
+    stage.recovers(others);
 }
 
 fn grace(cell: Cell) -> Duration {
@@ -185,13 +177,9 @@ fn idle(cell: Cell, tally: &Tally) {
     }
     let victim = tally.hand_out(stage.pool.submit_with(pid_of_worker, (), stage.options(LARGE_LIMIT)));
     let behind = stage.bystanders();
-    let id = victim.id();
-    let outcome = tally.end(victim);
-    stage.judge("pid_of_worker", id, outcome);
+    stage.judge_call("pid_of_worker", victim, |pid| pid);
     stage.have_values(behind);
-    stage.release(others);
-    stage.is_full_again();
-    stage.close();
+    stage.recovers(others);
 }
 
 fn large_reply(cell: Cell, tally: &Tally) {
@@ -201,14 +189,10 @@ fn large_reply(cell: Cell, tally: &Tally) {
     let victim =
         tally.hand_out(stage.pool.submit_with(the_sender, stage.orders(), stage.options(LARGE_LIMIT)));
     let behind = stage.bystanders();
-    let id = victim.id();
-    let outcome = tally.end(victim);
-    stage.judge("the_sender", id, pid_of(outcome));
+    stage.judge_call("the_sender", victim, pid_of);
     stage.have_values(before);
     stage.have_values(behind);
-    stage.release(others);
-    stage.is_full_again();
-    stage.close();
+    stage.recovers(others);
 }
 
 fn large_call(cell: Cell, tally: &Tally) {
@@ -221,13 +205,9 @@ fn large_call(cell: Cell, tally: &Tally) {
     let options = stage.options(LARGE_LIMIT);
     let victim = tally.hand_out(stage.pool.submit_with(the_called, Blob::new(LARGE), options));
     let behind = stage.bystanders();
-    let id = victim.id();
-    let outcome = tally.end(victim);
-    stage.judge("the_called", id, outcome);
+    stage.judge_call("the_called", victim, |pid| pid);
     stage.have_values(behind);
-    stage.release(others);
-    stage.is_full_again();
-    stage.close();
+    stage.recovers(others);
 }
 
 fn other_sends(cell: Cell, tally: &Tally) {
@@ -247,8 +227,6 @@ fn other_sends(cell: Cell, tally: &Tally) {
     assert!(sender.running());
     let pid = at_halfway.pid;
     at_halfway.go_on();
-    assert_eq!(pid_of(tally.end(sender)).unwrap(), pid);
-    stage.release(others);
-    stage.is_full_again();
-    stage.close();
+    assert_eq!(tally.end(sender).map(pid_of).unwrap(), pid);
+    stage.recovers(others);
 }

@@ -203,6 +203,14 @@ impl<'a> Stage<'a> {
         !Life::noted(self.orders().note).is_empty()
     }
 
+    /// Waits for a call that meets the fault, and judges it. `pid`: the process that gave its value.
+    #[track_caller]
+    pub(crate) fn judge_call<T>(&self, name: &str, call: Future<T>, pid: impl FnOnce(T) -> u32) {
+        let id = call.id();
+        let outcome = self.tally.end(call);
+        self.judge(name, id, outcome.map(pid));
+    }
+
     /// Compares what came of the call that is looked at with what had to come: `outcome` is the process that
     /// gave the value, or the error.
     #[track_caller]
@@ -279,6 +287,14 @@ impl<'a> Stage<'a> {
     /// Those that ever worked for the pool.
     pub(crate) fn lives(&self) -> Vec<Life> {
         Life::noted(self.dir.path("lives"))
+    }
+
+    /// The others have noticed nothing, and whoever died was replaced.
+    #[track_caller]
+    pub(crate) fn recovers(self, others: Held) {
+        self.release(others);
+        self.is_full_again();
+        self.close();
     }
 
     /// The end: of the pool, and of each of its processes, dead ones that nobody waited for too.
