@@ -39,11 +39,7 @@ pub fn frames(data: &[u8]) {
     for (kind, id, payload) in &frames {
         assert_eq!(connection.receive().expect("a frame in pieces"), Some((*kind, *id)));
         assert_eq!(connection.payload(), payload);
-        let mut echo = Vec::new();
-        let start = frame::begin(&mut echo, *kind, *id);
-        echo.extend_from_slice(payload);
-        frame::end(&mut echo, start);
-        connection.send(&echo).expect("what was let in is let out");
+        connection.send(&frame::whole(*kind, *id, payload)).expect("what was let in is let out");
     }
     let ended = connection.receive();
     assert_eq!(format!("{ended:?}"), format!("{:?}", end.as_ref().map(|()| None::<Kind>)));

@@ -18,14 +18,6 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     }
 }
 
-fn encoded(kind: Kind, id: u64, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let start = frame::begin(&mut bytes, kind, id);
-    bytes.extend_from_slice(payload);
-    frame::end(&mut bytes, start);
-    bytes
-}
-
 fn announcing(length: u64, kind: u8) -> Vec<u8> {
     [&length.to_le_bytes()[..], &[kind], &[7; 8]].concat()
 }
@@ -67,9 +59,9 @@ fn frames() -> Vec<Vec<u8>> {
     let conversation = [
         hello().encode(),
         call(),
-        encoded(Kind::Returned, 5, b"value"),
+        frame::whole(Kind::Returned, 5, b"value"),
         failures()[0].encode(Kind::Failed, 6),
-        encoded(Kind::Bye, 0, b""),
+        frame::whole(Kind::Bye, 0, b""),
     ]
     .concat();
     let each = (1..=8).map(|kind| announcing(0, kind)).collect::<Vec<_>>().concat();

@@ -34,7 +34,7 @@ use crate::future::deadline_after;
 use crate::id::TaskRef;
 use crate::sync::{Mutex, Ordering};
 use crate::wire::connection::Connection;
-use crate::wire::frame::{Kind, WireError};
+use crate::wire::frame::{self, Kind, WireError};
 use crate::wire::message::{Failure, Hello, Terms};
 
 /// How long a worker may take from its start to its Hello, unless the user says. Milliseconds are usual.
@@ -250,10 +250,7 @@ impl Child {
 
     /// Ends it in good order: it flushes its output and runs its exit handlers.
     pub(super) fn leave(mut self) {
-        let mut bye = Vec::new();
-        let start = crate::wire::frame::begin(&mut bye, Kind::Bye, 0);
-        crate::wire::frame::end(&mut bye, start);
-        let _ = self.connection.send(&bye);
+        let _ = self.connection.send(&frame::whole(Kind::Bye, 0, &[]));
         // The pipes stay open meanwhile: their end would make it kill itself at once.
         self.bury();
     }

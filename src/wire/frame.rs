@@ -94,6 +94,15 @@ pub(crate) fn end(buffer: &mut [u8], start: usize) {
     buffer[start..start + 8].copy_from_slice(&length.to_le_bytes());
 }
 
+/// A whole frame, of a payload that is there already.
+pub(crate) fn whole(kind: Kind, id: u64, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let start = begin(&mut bytes, kind, id);
+    bytes.extend_from_slice(payload);
+    end(&mut bytes, start);
+    bytes
+}
+
 /// Reads one frame; `payload` is cleared and filled. `Ok(None)` is the end of the
 /// stream exactly between two frames.
 ///

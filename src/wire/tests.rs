@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
 
 use super::connection::in_memory::LIMIT;
-use super::frame::{self, Frame, Kind, WireError};
+use super::frame::{Frame, Kind, WireError};
 use super::message::Hello;
 
 mod any_input;
@@ -42,14 +42,6 @@ impl Read for Pieces {
         let room = size.min(into.len());
         self.bytes.read(&mut into[..room])
     }
-}
-
-fn encoded(kind: Kind, id: u64, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let start = frame::begin(&mut bytes, kind, id);
-    bytes.extend_from_slice(payload);
-    frame::end(&mut bytes, start);
-    bytes
 }
 
 fn announcing(length: u64, kind: u8) -> Vec<u8> {

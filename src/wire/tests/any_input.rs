@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::super::frame::{self, Frame, HEADER, Kind};
+use super::super::frame::{self, Frame, HEADER, Kind, whole};
 use super::super::message::{self, Failure, Hello, MAGIC, Terms, VERSION};
-use super::{KINDS, MIB, Pieces, announcing, encoded, read_all};
+use super::{KINDS, MIB, Pieces, announcing, read_all};
 
 fn any_frame() -> impl Strategy<Value = Frame> {
     let payload = prop::collection::vec(any::<u8>(), 0..200);
@@ -35,7 +35,7 @@ proptest! {
         frames in prop::collection::vec(any_frame(), 0..8),
         mut sizes in prop::collection::vec(0..40_usize, 0..10),
     ) {
-        let encode = |frame: &Frame| encoded(frame.kind, frame.id, &frame.payload);
+        let encode = |frame: &Frame| whole(frame.kind, frame.id, &frame.payload);
         let bytes: Vec<u8> = frames.iter().flat_map(encode).collect();
         sizes.push(1); // so that not all reads are interrupted
         prop_assert_eq!(read_all(&mut Pieces::new(&bytes, &sizes)).unwrap(), frames);

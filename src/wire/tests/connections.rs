@@ -3,16 +3,16 @@
 use std::io::{self, Write};
 
 use super::super::connection::{Connection, memory};
-use super::super::frame::{Kind, WireError};
+use super::super::frame::{Kind, WireError, whole};
 use super::super::message::Hello;
-use super::{MIB, announcing, encoded, hello};
+use super::{MIB, announcing, hello};
 
 #[test]
 fn two_ends_hear_each_other() {
     let (mut left, mut right) = memory();
     left.send(&hello().encode()).unwrap();
-    left.send(&encoded(Kind::Call, 1, b"ping")).unwrap();
-    right.send(&encoded(Kind::Returned, 1, b"pong")).unwrap();
+    left.send(&whole(Kind::Call, 1, b"ping")).unwrap();
+    right.send(&whole(Kind::Returned, 1, b"pong")).unwrap();
 
     assert_eq!(right.receive().unwrap(), Some((Kind::Hello, 0)));
     assert_eq!(Hello::decode(right.payload()).unwrap(), hello());
@@ -25,10 +25,10 @@ fn two_ends_hear_each_other() {
 #[test]
 fn the_last_words_of_the_other_end_are_heard() {
     let (mut left, mut right) = memory();
-    right.send(&encoded(Kind::Refusal, 0, b"why")).unwrap();
+    right.send(&whole(Kind::Refusal, 0, b"why")).unwrap();
     drop(right);
     for _ in 0..2 {
-        let sent = left.send(&encoded(Kind::Bye, 0, b""));
+        let sent = left.send(&whole(Kind::Bye, 0, b""));
         assert!(matches!(sent, Err(WireError::Closed)));
     }
     assert_eq!(left.receive().unwrap(), Some((Kind::Refusal, 0)));
@@ -43,10 +43,10 @@ fn the_last_words_of_the_other_end_are_heard() {
 fn a_reader_out_of_step_stays_closed() {
     let (mut left, mut right) = memory();
     left.writer_mut().write_all(&announcing(3, 99)).unwrap();
-    left.send(&encoded(Kind::Call, 1, b"fine")).unwrap();
+    left.send(&whole(Kind::Call, 1, b"fine")).unwrap();
     assert!(matches!(right.receive(), Err(WireError::UnknownKind(99))));
     assert!(matches!(right.receive(), Err(WireError::Closed)));
-    assert!(right.send(&encoded(Kind::Bye, 0, b"")).is_ok());
+    assert!(right.send(&whole(Kind::Bye, 0, b"")).is_ok());
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn a_writer_out_of_step_stays_closed() {
         }
     }
     let mut connection = Connection::new(io::empty(), Hiccup::default(), 100);
-    let bye = encoded(Kind::Bye, 0, b"");
+    let bye = whole(Kind::Bye, 0, b"");
     assert!(matches!(connection.send(&bye), Err(WireError::Io(_))));
     assert!(matches!(connection.send(&bye), Err(WireError::Closed)));
     assert_eq!(connection.writer().0, bye[..3]);
@@ -78,10 +78,10 @@ fn a_writer_out_of_step_stays_closed() {
 #[test]
 fn a_frame_above_the_limit_is_not_sent_and_does_no_harm() {
     let mut connection = Connection::new(io::empty(), Vec::new(), 4);
-    let refused = connection.send(&encoded(Kind::Call, 1, b"12345"));
+    let refused = connection.send(&whole(Kind::Call, 1, b"12345"));
     assert!(matches!(refused, Err(WireError::TooLong { length: 5, limit: 4 })));
-    connection.send(&encoded(Kind::Call, 1, b"1234")).unwrap();
-    assert_eq!(*connection.writer(), encoded(Kind::Call, 1, b"1234"));
+    connection.send(&whole(Kind::Call, 1, b"1234")).unwrap();
+    assert_eq!(*connection.writer(), whole(Kind::Call, 1, b"1234"));
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_frame_that_was_not_ended_is_a_mistake_of_ours() {
 fn the_memory_of_a_large_frame_is_given_back() {
     let (mut left, mut right) = memory();
     for length in [10, 4 * MIB, 10] {
-        left.send(&encoded(Kind::Call, 1, &vec![1; length])).unwrap();
+        left.send(&whole(Kind::Call, 1, &vec![1; length])).unwrap();
         right.receive().unwrap();
         assert_eq!(right.payload(), vec![1; length]);
         assert!(right.payload_capacity() >= length);
@@ -113,12 +113,12 @@ fn a_worker_in_a_thread_answers_until_the_end() {
     std::thread::scope(|scope| {
         scope.spawn(move || {
             while let Some((_, id)) = worker.receive().unwrap() {
-                let reply = encoded(Kind::Returned, id, worker.payload());
+                let reply = whole(Kind::Returned, id, worker.payload());
                 worker.send(&reply).unwrap();
             }
         });
         for id in 0..100 {
-            host.send(&encoded(Kind::Call, id, &id.to_le_bytes())).unwrap();
+            host.send(&whole(Kind::Call, id, &id.to_le_bytes())).unwrap();
             assert_eq!(host.receive().unwrap(), Some((Kind::Returned, id)));
             assert_eq!(host.payload(), id.to_le_bytes());
         }

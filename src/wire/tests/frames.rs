@@ -2,19 +2,19 @@
 
 use std::io::{self, ErrorKind, Read};
 
-use super::super::frame::{self, Frame, HEADER, Kind, WireError};
-use super::{KINDS, LIMIT, MIB, Pieces, announcing, encoded, read_all};
+use super::super::frame::{self, Frame, HEADER, Kind, WireError, whole};
+use super::{KINDS, LIMIT, MIB, Pieces, announcing, read_all};
 
 #[test]
 fn a_frame_has_the_layout_of_the_diagram() {
-    let bytes = encoded(Kind::Call, 0x0102_0304_0506_0708, b"xyz");
+    let bytes = whole(Kind::Call, 0x0102_0304_0506_0708, b"xyz");
     assert_eq!(bytes, b"\x03\0\0\0\0\0\0\0\x04\x08\x07\x06\x05\x04\x03\x02\x01xyz");
     assert_eq!(bytes.len(), HEADER + 3);
 }
 
 #[test]
 fn a_frame_can_start_behind_other_bytes() {
-    let mut bytes = encoded(Kind::Hello, 1, b"one");
+    let mut bytes = whole(Kind::Hello, 1, b"one");
     let start = frame::begin(&mut bytes, Kind::Bye, 2);
     frame::end(&mut bytes, start);
     let frames = read_all(&mut &bytes[..]).unwrap();
@@ -36,7 +36,7 @@ fn every_byte_is_its_kind_or_unknown() {
 
 #[test]
 fn the_end_of_the_stream_is_truncation_except_between_frames() {
-    let bytes = encoded(Kind::Returned, 3, b"some payload");
+    let bytes = whole(Kind::Returned, 3, b"some payload");
     assert!(matches!(Frame::read(&mut &bytes[..0], LIMIT), Ok(None)));
     for cut in 1..bytes.len() {
         match Frame::read(&mut &bytes[..cut], LIMIT) {
@@ -53,7 +53,7 @@ fn the_end_of_the_stream_is_truncation_except_between_frames() {
 
 #[test]
 fn bytes_may_come_one_at_a_time_and_interrupted() {
-    let bytes = [encoded(Kind::Call, 9, &[5; 300]), encoded(Kind::Bye, 0, b"")].concat();
+    let bytes = [whole(Kind::Call, 9, &[5; 300]), whole(Kind::Bye, 0, b"")].concat();
     for sizes in [&[1][..], &[0, 1], &[0, 0, 0, 7]] {
         let frames = read_all(&mut Pieces::new(&bytes, sizes)).unwrap();
         assert_eq!(frames.len(), 2);
@@ -73,7 +73,7 @@ fn other_errors_of_the_reader_are_passed_on() {
     assert!(matches!(read(ErrorKind::PermissionDenied), Err(WireError::Io(_))));
     assert!(matches!(read(ErrorKind::ConnectionReset), Err(WireError::Closed)));
 
-    let bytes = encoded(Kind::Call, 1, b"payload");
+    let bytes = whole(Kind::Call, 1, b"payload");
     let mut inside = bytes[..HEADER + 2].chain(Failing(ErrorKind::Other));
     assert!(matches!(Frame::read(&mut inside, LIMIT), Err(WireError::Io(_))));
 }
@@ -91,7 +91,7 @@ fn a_length_above_the_limit_is_refused_before_the_payload_is_read() {
 
 #[test]
 fn the_limit_itself_is_allowed() {
-    let bytes = encoded(Kind::Call, 1, &[1; 100]);
+    let bytes = whole(Kind::Call, 1, &[1; 100]);
     assert!(Frame::read(&mut &bytes[..], 100).is_ok());
     assert!(matches!(Frame::read(&mut &bytes[..], 99), Err(WireError::TooLong { length: 100, limit: 99 })));
 }
@@ -120,7 +120,7 @@ fn memory_follows_what_arrives_not_what_is_announced() {
 #[test]
 fn an_honest_length_takes_exactly_its_memory() {
     for length in [1, 31, 32, 33, MIB - 1, MIB, MIB + 1, 5 * MIB] {
-        let bytes = encoded(Kind::Call, 1, &vec![3; length]);
+        let bytes = whole(Kind::Call, 1, &vec![3; length]);
         let frame = Frame::read(&mut &bytes[..], LIMIT).unwrap().unwrap();
         assert_eq!(frame.payload, vec![3; length]);
         assert_eq!(frame.payload.capacity(), length);
