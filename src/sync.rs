@@ -11,15 +11,14 @@ mod model;
 
 #[cfg(loom)]
 pub(crate) use model::{
-    AtomicBool, AtomicIsize, AtomicUsize, Condvar, LocalKey, Mutex, OnceLock, RwLock, channel, thread,
-    thread_local,
+    AtomicBool, AtomicUsize, Condvar, LocalKey, Mutex, MutexGuard, OnceLock, channel, thread, thread_local,
 };
 #[cfg(not(loom))]
 pub(crate) use {
     crossbeam_channel as channel,
-    parking_lot::{Condvar, Mutex, RwLock},
+    parking_lot::{Condvar, Mutex, MutexGuard},
     std::sync::OnceLock,
-    std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize},
+    std::sync::atomic::{AtomicBool, AtomicUsize},
     std::{thread, thread_local},
 };
 

@@ -1,4 +1,4 @@
-//! Models of the queue, and of pools whose workers do not start. The table of all models stands in
+//! Models of the floor, and of pools whose workers do not start. The table of all models stands in
 //! `tests/interleavings.rs`.
 
 #[path = "../../tests/common/explore.rs"]
@@ -10,7 +10,7 @@ use std::time::Instant;
 use explore::{ALL, Count, explore};
 use loom::thread;
 
-use super::queue::{Queue, Refusal, Seat, Turn};
+use super::floor::{Floor, Refusal, Seat, Turn};
 use super::{Context, Hiring, Item, Pool};
 use crate::error::Error;
 use crate::future::own_pool::Employer;
@@ -21,19 +21,21 @@ fn broken() -> Error {
     Error::broken("a model", None)
 }
 
-/// Hires nobody.
-fn nobody() {}
+/// Of a pool that hires nobody.
+fn floor<I>() -> Arc<Floor<I>> {
+    Arc::new(Floor::new(0, None))
+}
 
 #[test]
 fn push_and_close() {
     explore(ALL, ["accepted", "refused"], || {
-        let queue = Arc::new(Queue::new(None));
+        let floor = floor();
         let pusher = thread::spawn({
-            let queue = Arc::clone(&queue);
-            move || queue.push(7, nobody)
+            let floor = Arc::clone(&floor);
+            move || floor.push(7)
         });
-        queue.close();
-        let left = queue.drain();
+        floor.close();
+        let left = floor.drain();
         match pusher.join().unwrap() {
             Ok(_) => {
                 assert_eq!(left, [7], "what was let in before the close is there after it");
@@ -52,16 +54,16 @@ fn push_and_close() {
 #[test]
 fn push_and_close_and_a_worker() {
     explore(ALL, ["accepted", "refused"], || {
-        let queue = Arc::new(Queue::new(None));
+        let floor = floor();
         let worker = thread::spawn({
-            let queue = Arc::clone(&queue);
-            move || work(&queue)
+            let floor = Arc::clone(&floor);
+            move || work(&floor)
         });
         let pusher = thread::spawn({
-            let queue = Arc::clone(&queue);
-            move || queue.push(7, nobody).is_ok()
+            let floor = Arc::clone(&floor);
+            move || floor.push(7).is_ok()
         });
-        queue.close();
+        floor.close();
         let accepted = pusher.join().unwrap();
         let got = worker.join().unwrap();
         assert_eq!(got.len(), usize::from(accepted), "let in and received, or refused");
@@ -72,20 +74,19 @@ fn push_and_close_and_a_worker() {
 fn next<I>(seat: &Seat<'_, I>) -> Option<I> {
     match seat.next(None) {
         Turn::Task(item) | Turn::Due(item) => Some(item),
-        Turn::Over => None,
-        Turn::Idle => unreachable!("it waits for ever"),
+        Turn::Leave => None,
     }
 }
 
-/// All that a worker gets from `queue`, to its end.
-fn work<I>(queue: &Queue<I>) -> Vec<I> {
-    let seat = Seat::at(queue);
+/// All that a worker gets from `floor`, to its end.
+fn work<I>(floor: &Floor<I>) -> Vec<I> {
+    let seat = Seat::taken(floor);
     std::iter::from_fn(|| next(&seat)).collect()
 }
 
-/// All that a worker gets from `queue`, to its end; the first attempt of a task (even numbers) is put back.
-fn work_twice(queue: &Queue<i32>) -> Vec<i32> {
-    let seat = Seat::at(queue);
+/// All that a worker gets from `floor`, to its end; the first attempt of a task (even numbers) is put back.
+fn work_twice(floor: &Floor<i32>) -> Vec<i32> {
+    let seat = Seat::taken(floor);
     let mut got = Vec::new();
     while let Some(item) = next(&seat) {
         got.push(item);
@@ -99,13 +100,13 @@ fn work_twice(queue: &Queue<i32>) -> Vec<i32> {
 #[test]
 fn a_task_put_back_and_close_and_two_workers() {
     explore(Some(3), [(0, 2), (1, 1), (2, 0)], || {
-        let queue = Arc::new(Queue::new(None));
-        assert!(queue.push(6, nobody).is_ok());
+        let floor = floor();
+        assert!(floor.push(6).is_ok());
         let workers = [(); 2].map(|()| {
-            let queue = Arc::clone(&queue);
-            thread::spawn(move || work_twice(&queue))
+            let floor = Arc::clone(&floor);
+            thread::spawn(move || work_twice(&floor))
         });
-        queue.close();
+        floor.close();
         let got = workers.map(|worker| worker.join().unwrap());
         let mut all = got.concat();
         all.sort_unstable();
@@ -117,14 +118,14 @@ fn a_task_put_back_and_close_and_two_workers() {
 #[test]
 fn a_task_put_back_and_break() {
     explore(ALL, ["both attempts", "drained before", "drained between"], || {
-        let queue = Arc::new(Queue::new(None));
-        assert!(queue.push(6, nobody).is_ok());
+        let floor = floor();
+        assert!(floor.push(6).is_ok());
         let worker = thread::spawn({
-            let queue = Arc::clone(&queue);
-            move || work_twice(&queue)
+            let floor = Arc::clone(&floor);
+            move || work_twice(&floor)
         });
-        queue.close_broken(&broken());
-        let drained = queue.drain();
+        floor.close_broken(&broken());
+        let drained = floor.drain();
         match (&worker.join().unwrap()[..], &drained[..]) {
             ([6, 7], []) => "both attempts",
             ([6], [7]) => "drained between",
@@ -137,14 +138,14 @@ fn a_task_put_back_and_break() {
 #[test]
 fn a_task_put_back_and_a_push() {
     explore(Some(3), [(0, 3), (1, 2), (2, 1), (3, 0)], || {
-        let queue = Arc::new(Queue::new(None));
-        assert!(queue.push(6, nobody).is_ok());
+        let floor = floor();
+        assert!(floor.push(6).is_ok());
         let workers = [(); 2].map(|()| {
-            let queue = Arc::clone(&queue);
-            thread::spawn(move || work_twice(&queue))
+            let floor = Arc::clone(&floor);
+            thread::spawn(move || work_twice(&floor))
         });
-        assert!(queue.push(1, nobody).is_ok());
-        queue.close();
+        assert!(floor.push(1).is_ok());
+        floor.close();
         let got = workers.map(|worker| worker.join().unwrap());
         let mut all = got.concat();
         all.sort_unstable();
@@ -156,13 +157,15 @@ fn a_task_put_back_and_a_push() {
 #[test]
 fn two_pushes_and_one_idle_worker() {
     explore(ALL, [0, 1], || {
-        let queue = Arc::new(Queue::new(None));
+        let floor = Arc::new(Floor::new(2, None));
         let hired = Count::default();
-        let seat = Seat::at(&queue);
-        seat.free();
+        let seat = Seat::taken(&floor);
         let pushers = [1, 2].map(|item| {
-            let (queue, hired) = (Arc::clone(&queue), hired.clone());
-            thread::spawn(move || assert!(queue.push(item, || hired.add()).is_ok()))
+            let (floor, hired) = (Arc::clone(&floor), hired.clone());
+            thread::spawn(move || match floor.push(item) {
+                Ok(vacancy) => vacancy.iter().for_each(|_| hired.add()),
+                Err(_) => unreachable!("it is open"),
+            })
         });
         let mut got = [next(&seat).unwrap(), next(&seat).unwrap()];
         for pusher in pushers {
@@ -177,17 +180,17 @@ fn two_pushes_and_one_idle_worker() {
 #[test]
 fn break_and_push_and_a_worker() {
     explore(ALL, ["drained", "received", "refused"], || {
-        let queue = Arc::new(Queue::new(None));
+        let floor = floor();
         let worker = thread::spawn({
-            let queue = Arc::clone(&queue);
-            move || work(&queue)
+            let floor = Arc::clone(&floor);
+            move || work(&floor)
         });
         let pusher = thread::spawn({
-            let queue = Arc::clone(&queue);
-            move || queue.push(7, nobody)
+            let floor = Arc::clone(&floor);
+            move || floor.push(7)
         });
-        queue.close_broken(&broken());
-        let drained = queue.drain();
+        floor.close_broken(&broken());
+        let drained = floor.drain();
         let pushed = pusher.join().unwrap();
         let received = worker.join().unwrap();
         match (pushed, &drained[..], &received[..]) {
@@ -204,14 +207,14 @@ fn break_and_push_and_a_worker() {
 #[test]
 fn close_and_break() {
     explore(ALL, ["broken"], || {
-        let queue = Arc::new(Queue::<i32>::new(None));
+        let floor = floor::<i32>();
         let closer = thread::spawn({
-            let queue = Arc::clone(&queue);
-            move || queue.close()
+            let floor = Arc::clone(&floor);
+            move || floor.close()
         });
-        queue.close_broken(&broken());
+        floor.close_broken(&broken());
         closer.join().unwrap();
-        match queue.why_closed() {
+        match floor.why_closed() {
             Some(Refusal::Broken(_)) => "broken",
             _ => "forgotten",
         }
@@ -315,8 +318,7 @@ fn refused(workers: usize) -> Arc<Pool<Refused>> {
 /// What a worker gives back, the other does; and where there is no other, it fails.
 #[test]
 fn a_worker_that_gives_its_task_back() {
-    let both = [["failed", "failed"], ["failed", "run"], ["run", "failed"], ["run", "run"]];
-    explore(Some(2), both, || {
+    explore(Some(2), [["failed", "failed"], ["run", "run"]], || {
         let pool = refused(1);
         let futures = [(); 2].map(|()| {
             let (promise, future) = Promise::new();

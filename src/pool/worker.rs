@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::queue::{Seat, Turn};
+use super::floor::{Seat, Turn};
 use super::{Item, Pool};
 use crate::error::Error;
 use crate::outcome::shielded;
@@ -22,47 +22,35 @@ pub(crate) trait Context: 'static {
     fn finalize(&mut self);
 }
 
-/// Why a worker left in good order.
-pub(super) enum Left {
-    /// The queue is closed and empty.
-    Over,
-    /// It was counted out: it had nothing to do, or was one too many.
-    Retired,
-}
-
-/// The life of a worker.
-pub(super) fn work<C: Context>(pool: &Arc<Pool<C>>, mut context: C) -> Result<Left, Error> {
+/// The life of a worker, until it is counted out. An error means that it still is to be.
+pub(super) fn work<C: Context>(
+    pool: &Arc<Pool<C>>,
+    mut context: C,
+    seat: &Seat<'_, C::Item>,
+) -> Result<(), Error> {
     context.initialize()?;
-    let seat = Seat::at(&pool.queue);
-    let outcome = loop {
-        // It is finalized while it is still counted: who has been counted out leaves nothing behind.
+    loop {
         let item = match seat.next(pool.hiring.idle_timeout) {
             Turn::Task(item) => item,
             Turn::Due(item) => {
                 pool.cover();
                 item
             }
-            Turn::Idle => {
+            Turn::Leave => {
+                // While it is still counted: who has been counted out leaves nothing behind.
                 shielded(|| context.finalize());
-                if pool.retire() {
-                    return Ok(Left::Retired);
+                if seat.retire() {
+                    return Ok(());
                 }
                 continue;
             }
-            Turn::Over => break Ok(Left::Over),
         };
-        if let Err(error) = context.run(item, &seat) {
-            break Err(error);
-        }
-        if pool.is_too_large() {
+        let outcome = context.run(item, seat);
+        if outcome.is_err() || pool.floor.is_too_large() {
             shielded(|| context.finalize());
-            // Before it is counted out: whoever looks after that for somebody to stand in must not count on it.
-            seat.leave();
-            if pool.shrink() {
-                return Ok(Left::Retired);
+            if outcome.is_err() || seat.shrink() {
+                return outcome;
             }
         }
-    };
-    shielded(|| context.finalize());
-    outcome
+    }
 }

@@ -14,7 +14,7 @@ use std::ops::{Deref, DerefMut};
 use std::time::Instant;
 
 use loom::sync::atomic::Ordering;
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicUsize};
 
 /// One thread at a time. As parking_lot's: there is no poison.
 #[derive(Default)]
@@ -94,22 +94,6 @@ impl Condvar {
 
     pub(crate) fn notify_all(&self) {
         self.0.notify_all();
-    }
-}
-
-pub(crate) struct RwLock<T>(loom::sync::RwLock<T>);
-
-impl<T> RwLock<T> {
-    pub(crate) fn new(value: T) -> Self {
-        RwLock(loom::sync::RwLock::new(value))
-    }
-
-    pub(crate) fn read(&self) -> loom::sync::RwLockReadGuard<'_, T> {
-        self.0.read().unwrap_or_else(|_| unreachable!("loom's locks do not poison"))
-    }
-
-    pub(crate) fn write(&self) -> loom::sync::RwLockWriteGuard<'_, T> {
-        self.0.write().unwrap_or_else(|_| unreachable!("loom's locks do not poison"))
     }
 }
 

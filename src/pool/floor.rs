@@ -1,0 +1,557 @@
+//! The floor of a pool: the tasks that are queued and the workers there are, under one lock.
+//!
+//! ```text
+//!                 free, next              nothing comes
+//!     busy ─────────────────────▶ awake ────────────────▶ parked
+//!      ▲                          │  ▲                      │
+//!      └────── takes a task ──────┘  └──────── rung ────────┘
+//! ```
+//!
+//! | worker | means                                                                                         |
+//! |--------|-----------------------------------------------------------------------------------------------|
+//! | busy   | has a task; one of those that wait for a call of this very pool is also *away*                |
+//! | awake  | has none and comes for one: it looks, was rung, is being hired, or is as good as done (`free`) |
+//! | parked | sleeps until its bell is rung                                                                 |
+//!
+//! The rule: whenever the lock is given back, each task that is queued has an awake worker of its own, or no
+//! worker is parked; and if there may be more workers, somebody is about to hire one. So a task waits only for
+//! workers that are busy, and nobody is woken for a task that one who is awake will take.
+//!
+//! The door is open, then shut (closed or broken); what comes later is refused. A worker may put a task back,
+//! to be run at a later moment (`later.rs`), also when the door is shut: workers leave only when there is none
+//! of these either. One of the parked, the keeper, sleeps no longer than to the next of these moments.
+//!
+//! Not here: how a worker is hired, and what it does with a task (`mod.rs`, `worker.rs`).
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::later::Later;
+use super::room::Room;
+use crate::error::Error;
+use crate::future::deadline_after;
+use crate::id::TaskRef;
+use crate::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, Parker, thread};
+
+pub(super) struct Floor<I> {
+    state: Mutex<State<I>>,
+    max_workers: usize,
+    /// Absent if the queue has no bound.
+    room: Option<Room>,
+    someone_left: Condvar,
+    /// Tasks in the queue, to be seen without the lock. Those who look again and again do not slow down those
+    /// who take it.
+    queued: Apart<AtomicUsize>,
+    /// Workers that are not away, the same.
+    at_work: Apart<AtomicUsize>,
+}
+
+/// In cache lines of its own: two, because processors fetch them in pairs.
+#[repr(align(128))]
+struct Apart<T>(T);
+
+struct State<I> {
+    door: Door,
+    queue: VecDeque<I>,
+    later: Later<I>,
+    crew: Crew,
+    /// Those of the crew that have no task and come for one.
+    awake: usize,
+    /// Those that sleep. The last to come is the first to be rung: its caches are warm, and those that are not
+    /// needed can leave.
+    parked: Vec<Arc<Parker>>,
+}
+
+enum Door {
+    Open,
+    Shut(Refusal),
+}
+
+/// Why a task is not let in.
+#[derive(Clone)]
+pub(super) enum Refusal {
+    Closed,
+    Broken(Error),
+}
+
+impl Refusal {
+    pub(super) fn of(self, task: TaskRef) -> Error {
+        match self {
+            Refusal::Closed => Error::ShutDown { task },
+            Refusal::Broken(error) => error,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Crew {
+    /// Workers that have not left, and those that are being hired.
+    present: usize,
+    /// Those of them that wait for a call of this very pool: others may work meanwhile.
+    away: usize,
+    /// Workers ever hired; the number in a thread's name.
+    ever: usize,
+}
+
+impl Crew {
+    fn at_work(&self) -> usize {
+        self.present - self.away
+    }
+}
+
+/// There is work for one more worker: whoever is told hires it, and says if that failed.
+#[derive(Debug)]
+#[must_use = "it is counted as coming"]
+pub(super) struct Vacancy {
+    pub(super) number: usize,
+}
+
+/// Who is to do something about a task that nobody comes for.
+enum Call {
+    Ring(Arc<Parker>),
+    Hire(Vacancy),
+    /// All are busy, or enough are awake.
+    Nobody,
+}
+
+impl<I> State<I> {
+    fn is_shut(&self) -> bool {
+        matches!(self.door, Door::Shut(_))
+    }
+
+    /// Shut, and there is nothing left to do.
+    fn is_over(&self) -> bool {
+        self.is_shut() && self.queue.is_empty() && self.later.is_empty()
+    }
+
+    /// Keeps the rule: finds a worker for a task that none comes for, and counts it as awake.
+    fn call(&mut self, max_workers: usize) -> Call {
+        if self.queue.len() <= self.awake {
+            return Call::Nobody;
+        }
+        if let Some(bell) = self.parked.pop() {
+            self.awake += 1;
+            return Call::Ring(bell);
+        }
+        if self.crew.at_work() >= max_workers {
+            return Call::Nobody;
+        }
+        let number = self.crew.ever;
+        self.crew.ever += 1;
+        self.crew.present += 1;
+        self.awake += 1;
+        Call::Hire(Vacancy { number })
+    }
+
+    /// If tasks that were put back have no keeper, and nobody who is awake will become it, a parked worker
+    /// comes to look.
+    fn call_a_keeper(&mut self) -> Option<Arc<Parker>> {
+        let is_needed = self.later.is_unkept() && self.awake <= self.queue.len();
+        let bell = if is_needed { self.parked.pop() } else { None };
+        self.awake += usize::from(bell.is_some());
+        bell
+    }
+
+    /// Everybody comes to look.
+    fn call_all(&mut self) -> Vec<Arc<Parker>> {
+        self.awake += self.parked.len();
+        std::mem::take(&mut self.parked)
+    }
+
+    /// Takes a worker off the list of those that sleep. False: it is not on it, so it was rung.
+    fn unpark(&mut self, bell: &Arc<Parker>) -> bool {
+        // The last to come are the first to leave.
+        let at = self.parked.iter().rposition(|parked| Arc::ptr_eq(parked, bell));
+        at.map(|at| self.parked.remove(at)).is_some()
+    }
+}
+
+fn ring(bells: impl IntoIterator<Item = Arc<Parker>>) {
+    bells.into_iter().for_each(|bell| bell.wake());
+}
+
+impl<I> Floor<I> {
+    pub(super) fn new(max_workers: usize, bound: Option<usize>) -> Self {
+        let state = State {
+            door: Door::Open,
+            queue: VecDeque::new(),
+            later: Later::new(),
+            crew: Crew::default(),
+            awake: 0,
+            parked: Vec::new(),
+        };
+        Floor {
+            state: Mutex::new(state),
+            max_workers,
+            room: bound.map(Room::new),
+            someone_left: Condvar::new(),
+            queued: Apart(AtomicUsize::new(0)),
+            at_work: Apart(AtomicUsize::new(0)),
+        }
+    }
+
+    pub(super) fn room(&self) -> Option<&Room> {
+        self.room.as_ref()
+    }
+
+    /// Gives the lock back, after a change of what can be seen without it.
+    fn leave(&self, state: MutexGuard<'_, State<I>>) {
+        self.queued.0.store(state.queue.len(), Ordering::Relaxed);
+        self.at_work.0.store(state.crew.at_work(), Ordering::Relaxed);
+        drop(state);
+    }
+
+    /// Gives the lock back, and rings. A worker that is to be hired is for the caller.
+    fn leave_and_ring(&self, state: MutexGuard<'_, State<I>>, call: Call) -> Option<Vacancy> {
+        self.leave(state);
+        match call {
+            Call::Ring(bell) => {
+                bell.wake();
+                None
+            }
+            Call::Hire(vacancy) => Some(vacancy),
+            Call::Nobody => None,
+        }
+    }
+
+    /// Adds a task.
+    pub(super) fn push(&self, item: I) -> Result<Option<Vacancy>, (I, Refusal)> {
+        let mut state = self.state.lock();
+        if let Door::Shut(refusal) = &state.door {
+            let refusal = refusal.clone();
+            drop(state);
+            return Err((item, refusal));
+        }
+        state.queue.push_back(item);
+        let call = state.call(self.max_workers);
+        Ok(self.leave_and_ring(state, call))
+    }
+
+    /// Somebody who was counted on is not coming: is another needed?
+    pub(super) fn cover(&self) -> Option<Vacancy> {
+        let mut state = self.state.lock();
+        let call = state.call(self.max_workers);
+        self.leave_and_ring(state, call)
+    }
+
+    /// A worker is about to sleep until another has done something: until `step_in`, one more may work.
+    pub(super) fn step_out(&self) -> Option<Vacancy> {
+        let mut state = self.state.lock();
+        state.crew.away += 1;
+        let call = state.call(self.max_workers);
+        self.leave_and_ring(state, call)
+    }
+
+    pub(super) fn step_in(&self) {
+        let mut state = self.state.lock();
+        state.crew.away -= 1;
+        self.leave(state);
+    }
+
+    /// Are there more workers than there may be, because one has come back for which another stood in?
+    pub(super) fn is_too_large(&self) -> bool {
+        self.at_work.0.load(Ordering::Relaxed) > self.max_workers
+    }
+
+    /// Do tasks wait that nobody works for? Those who are away may be waiting for them.
+    pub(super) fn is_forsaken(&self) -> bool {
+        let state = self.state.lock();
+        state.crew.at_work() == 0 && !(state.queue.is_empty() && state.later.is_empty())
+    }
+
+    pub(super) fn close(&self) {
+        self.shut(|door| match door {
+            Door::Open => Some(Refusal::Closed),
+            Door::Shut(_) => None,
+        });
+    }
+
+    /// Also a queue that is closed can break: what is left in it will not be run.
+    pub(super) fn close_broken(&self, error: &Error) {
+        self.shut(|door| match door {
+            Door::Shut(Refusal::Broken(_)) => None,
+            _ => Some(Refusal::Broken(error.clone())),
+        });
+    }
+
+    fn shut(&self, why: impl FnOnce(&Door) -> Option<Refusal>) {
+        let mut state = self.state.lock();
+        if let Some(refusal) = why(&state.door) {
+            state.door = Door::Shut(refusal);
+        }
+        let bells = state.call_all();
+        drop(state);
+        ring(bells);
+        self.room.iter().for_each(Room::open);
+    }
+
+    pub(super) fn why_closed(&self) -> Option<Refusal> {
+        match &self.state.lock().door {
+            Door::Open => None,
+            Door::Shut(refusal) => Some(refusal.clone()),
+        }
+    }
+
+    /// Takes out what is queued right now; of a closed queue, all there will ever be.
+    pub(super) fn drain(&self) -> Vec<I> {
+        let mut state = self.state.lock();
+        let mut items = Vec::from(std::mem::take(&mut state.queue));
+        items.extend(state.later.drain());
+        // Who waited for a moment need not any more.
+        let bells = state.call_all();
+        self.leave(state);
+        ring(bells);
+        items
+    }
+
+    /// How many workers there are, and how many tasks wait.
+    pub(super) fn census(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.crew.present, state.queue.len() + state.later.len())
+    }
+
+    /// Waits until every worker has left; false if `deadline` came first.
+    pub(super) fn wait_for_the_last(&self, deadline: Option<Instant>) -> bool {
+        let mut state = self.state.lock();
+        while state.crew.present > 0 {
+            match deadline {
+                None => self.someone_left.wait(&mut state),
+                Some(deadline) => {
+                    if self.someone_left.wait_until(&mut state, deadline).timed_out() {
+                        return state.crew.present == 0;
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// A worker that was to be hired is not coming.
+    pub(super) fn not_hired(&self, _: Vacancy) {
+        let mut state = self.state.lock();
+        state.awake -= 1;
+        self.count_out(state);
+    }
+
+    /// A worker that is not counted as awake or parked leaves. If somebody counted on it, another comes; where
+    /// it was refused, none is hired in its place.
+    fn count_out(&self, mut state: MutexGuard<'_, State<I>>) {
+        state.crew.present -= 1;
+        let call = state.call(0);
+        let _ = self.leave_and_ring(state, call);
+        self.someone_left.notify_all();
+    }
+
+    /// Looks for a task for a moment, without the lock.
+    fn look(&self) -> bool {
+        // In a model a look more is only a state more.
+        if cfg!(loom) {
+            return false;
+        }
+        let is_there = || self.queued.0.load(Ordering::Relaxed) > 0;
+        for _ in 0..LOOKS {
+            if is_there() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        // On few cores whoever has a task for us may need this one.
+        for _ in 0..YIELDS {
+            if is_there() {
+                return true;
+            }
+            thread::yield_now();
+        }
+        false
+    }
+}
+
+/// How often a worker looks for a task before it sleeps: a wake-up costs microseconds, a tiny task less.
+const LOOKS: u32 = 100;
+
+/// How often it lets others go first, after that.
+const YIELDS: u32 = 10;
+
+/// What a worker gets that waits at the queue.
+pub(super) enum Turn<I> {
+    Task(I),
+    /// One that had been put back. Whoever counted on this worker has to be told.
+    Due(I),
+    /// Nothing came for as long as it would wait, or nothing will come. It is still counted until it retires.
+    Leave,
+}
+
+/// Where a worker stands, as far as it knows itself: one that is parked may have been rung.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stand {
+    Busy,
+    Awake,
+    Parked,
+}
+
+/// A worker's place on the floor, from when it is hired until it is counted out.
+pub(crate) struct Seat<'a, I> {
+    floor: &'a Floor<I>,
+    bell: Arc<Parker>,
+    stand: Cell<Stand>,
+}
+
+impl<'a, I> Seat<'a, I> {
+    /// Of one that was counted as coming.
+    pub(super) fn at(floor: &'a Floor<I>) -> Self {
+        Seat { floor, bell: Arc::default(), stand: Cell::new(Stand::Awake) }
+    }
+
+    /// Of one that nobody hired.
+    #[cfg(all(test, loom))]
+    pub(super) fn taken(floor: &'a Floor<I>) -> Self {
+        let mut state = floor.state.lock();
+        state.crew.present += 1;
+        state.awake += 1;
+        floor.leave(state);
+        Seat::at(floor)
+    }
+
+    /// Says that this worker is as good as awake. A task may say so before it wakes its waiters: the task they
+    /// submit next then finds this worker, and no other is rung or hired.
+    pub(crate) fn free(&self) {
+        let floor = self.floor;
+        // Where tasks wait and nobody can be hired, nobody needs to know.
+        let is_needed = floor.queued.0.load(Ordering::Relaxed) == 0
+            || floor.at_work.0.load(Ordering::Relaxed) < floor.max_workers;
+        if is_needed && self.stand.get() == Stand::Busy {
+            self.stand.set(Stand::Awake);
+            floor.state.lock().awake += 1;
+        }
+    }
+
+    /// Takes back a task of this worker, to be run again at that moment.
+    pub(crate) fn put_back(&self, item: I, due: Instant) {
+        let mut state = self.floor.state.lock();
+        state.later.add(item, due);
+        let bell = state.call_a_keeper();
+        drop(state);
+        ring(bell);
+    }
+
+    /// Waits for a task, for ever or for as long as `patience`.
+    pub(super) fn next(&self, patience: Option<Duration>) -> Turn<I> {
+        let floor = self.floor;
+        let mut may_look = true;
+        let mut state = floor.state.lock();
+        loop {
+            self.awake(&mut state);
+            let (item, was_put_back) = match state.later.take_due() {
+                Some(item) => (Some(item), true),
+                None => (state.queue.pop_front(), false),
+            };
+            if let Some(item) = item {
+                state.awake -= 1;
+                self.stand.set(Stand::Busy);
+                // Those that wait for the last task that was put back are waiting for the end.
+                let all = state.is_shut() && was_put_back && state.later.is_empty();
+                let bells = if all { state.call_all() } else { Vec::new() };
+                let keeper = state.call_a_keeper();
+                floor.leave(state);
+                ring(bells);
+                ring(keeper);
+                if was_put_back {
+                    return Turn::Due(item);
+                }
+                floor.room.iter().for_each(Room::leave);
+                return Turn::Task(item);
+            }
+            if state.is_over() {
+                return Turn::Leave;
+            }
+            if may_look {
+                drop(state);
+                may_look = floor.look();
+                state = floor.state.lock();
+                continue;
+            }
+            state.awake -= 1;
+            state.parked.push(Arc::clone(&self.bell));
+            self.stand.set(Stand::Parked);
+            let kept = state.later.keep();
+            drop(state);
+            let in_time = self.bell.park(kept.or_else(|| patience.and_then(deadline_after)));
+            state = floor.state.lock();
+            if let Some(until) = kept {
+                state.later.leave_post(until);
+            } else if !in_time && state.parked.iter().any(|bell| Arc::ptr_eq(bell, &self.bell)) {
+                drop(state);
+                // Whoever comes back at once would do so for ever: in a model, another has to go on first.
+                #[cfg(loom)]
+                loom::thread::yield_now();
+                return Turn::Leave;
+            }
+            may_look = true;
+        }
+    }
+
+    /// However it stood, it is awake now.
+    fn awake(&self, state: &mut State<I>) {
+        let is_new = match self.stand.replace(Stand::Awake) {
+            Stand::Busy => true,
+            Stand::Awake => false,
+            // If it was rung, whoever did that has counted it.
+            Stand::Parked => state.unpark(&self.bell),
+        };
+        state.awake += usize::from(is_new);
+    }
+
+    /// Counts out a worker whose turn was to leave; false if a task has come that needs it.
+    pub(super) fn retire(&self) -> bool {
+        let mut state = self.floor.state.lock();
+        let is_let_go = match self.stand.get() {
+            Stand::Parked => state.unpark(&self.bell),
+            Stand::Awake if state.is_over() => {
+                state.awake -= 1;
+                true
+            }
+            Stand::Awake | Stand::Busy => false,
+        };
+        if is_let_go {
+            self.floor.count_out(state);
+        }
+        is_let_go
+    }
+
+    /// Counts out a worker that has ended its task; false if it is not one too many.
+    pub(super) fn shrink(&self) -> bool {
+        let mut state = self.floor.state.lock();
+        let is_too_large = state.crew.at_work() > self.floor.max_workers;
+        if is_too_large {
+            self.stand_up(&mut state);
+            self.floor.count_out(state);
+        }
+        is_too_large
+    }
+
+    /// Counts out a worker that cannot go on, if others can; false if it is the last.
+    pub(super) fn leave_to_others(&self) -> bool {
+        let mut state = self.floor.state.lock();
+        let others_work = state.crew.at_work() > 1;
+        if others_work {
+            self.stand_up(&mut state);
+            self.floor.count_out(state);
+        }
+        others_work
+    }
+
+    /// Counts out a worker that cannot go on, whatever becomes of the tasks.
+    pub(super) fn leave(&self) {
+        let mut state = self.floor.state.lock();
+        self.stand_up(&mut state);
+        self.floor.count_out(state);
+    }
+
+    /// However it stood, nobody is to count on it any more.
+    fn stand_up(&self, state: &mut State<I>) {
+        self.awake(state);
+        state.awake -= 1;
+    }
+}
