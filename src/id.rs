@@ -1,5 +1,6 @@
 //! What names a call: the number of its future, the name of its function, the number of its pool.
 
+use std::cell::Cell;
 use std::fmt;
 
 use crate::sync::Ordering;
@@ -10,9 +11,21 @@ use crate::sync::statics::{AtomicU32, AtomicU64};
 pub struct FutureId(u64);
 
 impl FutureId {
+    /// Each thread takes a block of numbers at a time, so that those who submit at the same time do not wait for
+    /// each other.
     pub(crate) fn next() -> Self {
+        const BLOCK: u64 = 256;
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        FutureId(NEXT.fetch_add(1, Ordering::Relaxed))
+        std::thread_local! {
+            static MINE: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+        }
+        let (mut next, mut end) = MINE.get();
+        if next == end {
+            next = NEXT.fetch_add(BLOCK, Ordering::Relaxed);
+            end = next + BLOCK;
+        }
+        MINE.set((next + 1, end));
+        FutureId(next)
     }
 
     /// The number itself.
@@ -53,6 +66,10 @@ pub(crate) struct Home(u32);
 impl Home {
     /// Of calls that are in no pool.
     pub(crate) const NONE: Home = Home(0);
+
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
 
     pub(crate) fn next() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);

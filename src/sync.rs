@@ -11,18 +11,39 @@ mod model;
 
 #[cfg(loom)]
 pub(crate) use model::{
-    AtomicBool, AtomicUsize, Condvar, LocalKey, Mutex, MutexGuard, OnceLock, channel, thread, thread_local,
+    AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Condvar, LocalKey, Mutex, MutexGuard, OnceLock, UnsafeCell,
+    channel, thread, thread_local,
 };
 #[cfg(not(loom))]
 pub(crate) use {
     crossbeam_channel as channel,
     parking_lot::{Condvar, Mutex, MutexGuard},
     std::sync::OnceLock,
-    std::sync::atomic::{AtomicBool, AtomicUsize},
+    std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize},
     std::{thread, thread_local},
 };
 
 pub(crate) use std::sync::atomic::Ordering;
+
+/// As std's, in the shape of the model's, which sees who looks and who writes.
+#[cfg(not(loom))]
+#[repr(transparent)]
+pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+#[cfg(not(loom))]
+impl<T> UnsafeCell<T> {
+    pub(crate) fn new(value: T) -> Self {
+        UnsafeCell(std::cell::UnsafeCell::new(value))
+    }
+
+    pub(crate) fn with<R>(&self, look: impl FnOnce(*const T) -> R) -> R {
+        look(self.0.get())
+    }
+
+    pub(crate) fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
+        write(self.0.get())
+    }
+}
 
 /// Atomics for statics.
 pub(crate) mod statics {

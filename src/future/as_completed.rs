@@ -7,8 +7,8 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::block::{arrival, deadline_after};
-use super::cell::Want;
 use super::own_pool::{StandIn, help};
+use super::state::Want;
 use super::wait::AsFuture;
 use super::watch::Watcher;
 use crate::error::Error;

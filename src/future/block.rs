@@ -4,8 +4,9 @@ use std::iter;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::cell::{Want, Watch};
+use super::cell::Watch;
 use super::own_pool::{StandIn, help};
+use super::state::Want;
 use super::watch::Watcher;
 use crate::error::Error;
 use crate::sync::channel::Receiver;
@@ -15,8 +16,12 @@ thread_local! {
     static PARKER: Arc<Parker> = Arc::default();
 }
 
-/// Looks before sleeping, at once and again while others go first: a wake-up costs microseconds, a tiny call less.
+/// How often it looks before it sleeps: a wake-up costs microseconds, a tiny call less.
 const LOOKS: u32 = 100;
+
+/// How long it then lets others go first and looks again, before it sleeps: on few cores the one we wait for may
+/// need this one. Not counted, because on a crowded machine each time may cost milliseconds.
+const GRACE: Duration = Duration::from_micros(20);
 
 /// Waits until `cell` has what is wanted; false if `deadline` passed first, or if this thread
 /// would wait for itself, which is for ever.
@@ -27,32 +32,28 @@ pub(super) fn block(cell: &dyn Watch, want: Want, deadline: Option<Instant>) -> 
             return true;
         }
     }
-    let too_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
     // In a model a look more is only a state more.
     let looks = if cfg!(loom) { 0 } else { LOOKS };
-    let look = |pause: fn()| {
-        (0..looks).find_map(|look| {
-            if cell.has(want) {
-                return Some(true);
-            }
-            if look % 16 == 0 && too_late() {
-                return Some(false);
-            }
-            pause();
-            None
-        })
-    };
-    if let Some(has) = look(std::hint::spin_loop) {
-        return has;
+    for _ in 0..looks {
+        if cell.has(want) {
+            return true;
+        }
+        std::hint::spin_loop();
+    }
+    if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        return cell.has(want);
     }
     if cell.waits_for_itself(want) {
         return false;
     }
     // Before it stands still for the first time: where many wait again and again, none of them would be found away.
     let _stand_in = StandIn::while_waiting_for(iter::once(cell));
-    // On few cores the one we wait for may need this one.
-    if let Some(has) = look(thread::yield_now) {
-        return has;
+    let start = Instant::now();
+    while !cfg!(loom) && start.elapsed() < GRACE {
+        if cell.has(want) {
+            return true;
+        }
+        thread::yield_now();
     }
     // A thread that is ending has given its parker back.
     let parker = PARKER.try_with(Arc::clone).unwrap_or_default();

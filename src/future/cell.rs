@@ -1,29 +1,33 @@
-//! The cell that a future and a task share: the state under its lock, and the one function
-//! that resolves.
+//! The cell that a future and a task share: the slot, who is to be told of its end, and the one function that
+//! resolves.
 //!
-//! Not here: what the states mean (`state.rs`), how a thread waits (`wait.rs`).
+//! Not here: what the states mean (`state.rs`), how a job or a value comes into the slot and out (`slot.rs`), how
+//! a thread waits (`block.rs`).
+//!
+//! Most calls end unheard: nobody waits yet, and the end is one exchange of the slot's word. Where the word is
+//! flagged, whoever ends the call takes the lock, under which everybody who wants to be told has set the flag.
+//!
 //! The rule: user code (jobs, values, callbacks, wakers, destructors) never runs, and is never
 //! dropped, while the lock is held.
 
 use std::fmt;
-use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::state::{Phase, State, Stop, Value};
+use super::slot::{Loan, Slot, Started};
+use super::state::{Flag, Freed, Phase, State, Stop, Want};
 use super::watch::{Callback, Watcher, Watchers};
 use crate::error::Error;
-use crate::id::Home;
-use crate::id::{FutureId, TaskRef};
+use crate::id::{Home, TaskRef};
 use crate::outcome::{discard, is_running_here, shielded};
 use crate::sync::{Mutex, thread};
 use crate::unread;
 
 /// One allocation per task: its number, its job while it waits, its outcome after.
 pub(crate) struct Cell<J: Job> {
-    id: FutureId,
-    state: Mutex<State<J::Output, J>>,
+    slot: Slot<J, J::Output>,
+    watchers: Mutex<Watchers<J::Output>>,
 }
 
 /// What a task will do, kept in its cell while it waits: a function with its arguments.
@@ -60,30 +64,23 @@ pub(crate) enum Attempt<J: Job> {
 impl<J: Job> Cell<J> {
     /// `home` is the pool in which it is going to be queued, if that is known.
     pub(crate) fn new(job: Option<J>, home: Home) -> Self {
-        let watchers = Watchers::default();
-        let state = State::Pending { job, watchers, detached: false, home, put_back: false };
-        Cell { id: FutureId::next(), state: Mutex::new(state) }
+        Cell { slot: Slot::new(job, home), watchers: Mutex::new(Watchers::default()) }
     }
 
     /// It is going to be queued there.
-    pub(crate) fn settle(&self, at: Home) {
-        if let State::Pending { home, .. } = &mut *self.state.lock() {
-            *home = at;
-        }
+    pub(crate) fn settle(&self, home: Home) {
+        self.slot.settle(home);
     }
 
-    /// Takes the job without starting it (to encode it).
+    /// Takes the job (to encode it).
     pub(crate) fn take_job(&self) -> Option<J> {
-        match &mut *self.state.lock() {
-            State::Pending { job, .. } => job.take(),
-            _ => None,
-        }
+        self.slot.take_job()
     }
 
     /// Runs the job here, unless it is not here, or over, or runs already: to its end, so this thread
-    /// waits for further attempts. `freed` is as in `resolve`.
-    pub(crate) fn run(&self, freed: &dyn Fn()) -> bool {
-        let Some(Some(mut job)) = self.start(None) else { return false };
+    /// waits for further attempts.
+    pub(crate) fn run(&self, freed: &dyn Freed) -> bool {
+        let Some((mut job, started)) = self.slot.start() else { return false };
         let outcome = loop {
             match job.attempt(self.task()) {
                 Attempt::Over(outcome) => break outcome,
@@ -93,110 +90,126 @@ impl<J: Job> Cell<J> {
                 }
             }
         };
-        self.resolve(outcome, freed);
+        self.resolve(started, outcome, freed);
         true
     }
 
     /// As `run`, but one attempt. `Some`: there is to be another at that moment, if the caller puts it back
     /// into the queue.
-    pub(crate) fn run_once(&self, freed: &dyn Fn()) -> Option<Instant> {
-        let Some(Some(job)) = self.start(None) else { return None };
+    pub(crate) fn run_once(&self, freed: &dyn Freed) -> Option<Instant> {
+        let (job, started) = self.slot.start()?;
         match job.attempt(self.task()) {
             Attempt::Over(outcome) => {
-                self.resolve(outcome, freed);
+                self.resolve(started, outcome, freed);
                 None
             }
             Attempt::Again(job, due) => {
-                self.put_back(Some(job));
+                self.slot.put_back(started, Some(job));
                 Some(due)
             }
         }
     }
 
-    /// Running → Pending, for another attempt. False if it was stopped: then there is to be none.
-    pub(crate) fn put_back(&self, job: Option<J>) -> bool {
-        let mut state = self.state.lock();
-        let State::Running { stop, watchers, detached, home } = &mut *state else { return false };
-        if stop.as_ref().is_some_and(|stop| stop.is_stopped()) {
-            return false;
-        }
-        let (watchers, detached, home) = (mem::take(watchers), *detached, *home);
-        *state = State::Pending { job, watchers, detached, home, put_back: true };
-        true
+    /// Starts a call that is made elsewhere. `stop` is how to stop it. `None`: nothing to start any more.
+    pub(crate) fn begin(&self, stop: Option<Arc<dyn Stop>>) -> Option<Started> {
+        let Some(stop) = stop else { return self.slot.begin() };
+        let mut watchers = self.watchers.lock();
+        let started = self.slot.begin()?;
+        self.slot.mark(Flag::Heard, |_| true);
+        watchers.set_stop(Some(stop));
+        Some(started)
     }
 
-    /// Pending → Running, with the job, if it is here. `None`: nothing to run any more.
-    pub(crate) fn start(&self, stop: Option<Arc<dyn Stop>>) -> Option<Option<J>> {
-        let mut state = self.state.lock();
-        match &mut *state {
-            State::Pending { job, watchers, detached, home, .. } => {
-                let job = job.take();
-                let (watchers, detached, home) = (mem::take(watchers), *detached, *home);
-                *state = State::Running { stop, watchers, detached, home };
-                Some(job)
-            }
-            _ => None,
+    /// Running elsewhere → pending, for another attempt. It comes back if it was stopped: then there is to be none.
+    pub(crate) fn put_back(&self, started: Started) -> Result<(), Started> {
+        let mut watchers = self.watchers.lock();
+        if watchers.stop().is_some_and(|stop| stop.is_stopped()) {
+            return Err(started);
+        }
+        watchers.set_stop(None);
+        self.slot.put_back(started, None);
+        Ok(())
+    }
+
+    /// Ends a call that nobody has started. Without effect on all others.
+    pub(crate) fn fail(&self, error: Error) {
+        if let Some((job, started)) = self.slot.start() {
+            self.resolve(started, Err(error), &());
+            discard(job);
+        } else if let Some(started) = self.slot.begin() {
+            self.resolve(started, Err(error), &());
+        } else {
+            discard(error);
         }
     }
 
     /// The one resolving function: sets the outcome, wakes the waiters, runs the callbacks.
-    /// A future that is over keeps its first outcome.
     ///
-    /// `freed` is called before anyone is woken, if no code of the user will keep this thread busy
-    /// afterwards: whoever wakes and submits again finds the worker idle already.
-    pub(crate) fn resolve(&self, outcome: Result<J::Output, Error>, freed: &dyn Fn()) {
-        let mut state = self.state.lock();
-        let (mut watchers, detached) = match &mut *state {
-            State::Pending { watchers, detached, .. } | State::Running { watchers, detached, .. } => {
-                (mem::take(watchers), *detached)
-            }
-            State::Done(_) | State::Cancelled => {
-                drop(state);
-                return discard(outcome);
-            }
-        };
-        let callbacks = watchers.take_callbacks();
-        let unseen = callbacks.is_empty();
-        let (value, shown) = match outcome {
-            outcome if unseen && detached => (Value::Taken, Some(outcome)),
-            outcome if unseen => (kept(outcome.map_err(Box::new), false), None),
-            Ok(value) => (lent(detached), Some(Ok(value))),
-            Err(error) => (kept(Err(Box::new(error.clone())), true), Some(Err(error))),
-        };
-        let before = mem::replace(&mut *state, State::Done(value));
-        if shown.is_none() && !watchers.has_waker() {
-            freed();
+    /// `freed` is told before anyone is woken, if no code of the user will keep this thread busy afterwards.
+    pub(crate) fn resolve(&self, started: Started, outcome: Result<J::Output, Error>, freed: &dyn Freed) {
+        let outcome = outcome.map_err(Box::new);
+        if freed.is_wanted() {
+            // It must not be told and then find a callback.
+            return self.resolve_heard(started, outcome, freed);
         }
-        drop(state);
-        watchers.wake();
-        discard(before);
-        match shown {
-            Some(outcome) if unseen => {
-                unread::report(J::error_in(&outcome));
-                discard(outcome);
-            }
-            Some(Ok(value)) => self.lend(value, callbacks),
-            Some(Err(error)) => call_all(callbacks, Err(&error)),
-            None => {}
+        if let Err((started, outcome)) =
+            self.slot.resolve(started, outcome, &[Flag::Heard, Flag::Detached], false)
+        {
+            self.resolve_heard(started, outcome, freed);
         }
     }
 
-    /// Shows the value to callbacks, also to those that are added meanwhile; then puts it back.
-    /// The state is `Lent` to this thread when this is called.
-    fn lend(&self, value: J::Output, mut callbacks: Vec<Callback<J::Output>>) {
+    /// The same where somebody is to be told, or nobody wants to know.
+    #[cold]
+    fn resolve_heard(&self, started: Started, outcome: Result<J::Output, Box<Error>>, freed: &dyn Freed) {
+        // Under the lock the flags stand still.
+        let mut guard = self.watchers.lock();
+        let mut watchers = guard.take();
+        let callbacks = watchers.take_callbacks();
+        let unseen = callbacks.is_empty();
+        let detached = self.slot.word().is(Flag::Detached);
+        if unseen && !detached && !watchers.has_waker() {
+            freed.free();
+        }
+        if unseen && detached {
+            self.slot.forget(started);
+            drop(guard);
+            watchers.wake();
+            let outcome = outcome.map_err(|error| *error);
+            unread::report(J::error_in(&outcome));
+            return discard(outcome);
+        }
+        let (loan, value, error) = match outcome {
+            Ok(value) if !unseen => {
+                guard.set_lent_to(thread::current().id());
+                (Some(self.slot.lend_first(started)), Some(value), None)
+            }
+            outcome => {
+                let error = outcome.as_ref().err().filter(|_| !unseen).map(|error| (**error).clone());
+                let _ = self.slot.resolve(started, outcome, &[], !unseen);
+                (None, None, error)
+            }
+        };
+        drop(guard);
+        watchers.wake();
+        if let (Some(loan), Some(value)) = (loan, value) {
+            self.show(loan, value, callbacks);
+        } else if let Some(error) = error {
+            call_all(callbacks, Err(&error));
+        }
+    }
+
+    /// Shows a value that was lent to this thread to callbacks, also to those that are added meanwhile; then gives
+    /// it back.
+    fn show(&self, loan: Loan, value: J::Output, mut callbacks: Vec<Callback<J::Output>>) {
         loop {
             call_all(callbacks, Ok(&value));
-            let mut state = self.state.lock();
-            let State::Done(Value::Lent { watchers, detached, .. }) = &mut *state else {
-                unreachable!("a lent value comes back once")
-            };
-            callbacks = watchers.take_callbacks();
+            let mut guard = self.watchers.lock();
+            callbacks = guard.take_callbacks();
             if callbacks.is_empty() {
-                let (watchers, detached) = (mem::take(watchers), *detached);
-                let (value, unwanted) =
-                    if detached { (Value::Taken, Some(value)) } else { (kept(Ok(value), true), None) };
-                *state = State::Done(value);
-                drop(state);
+                let watchers = guard.take();
+                let unwanted = self.slot.give_back(loan, value);
+                drop(guard);
                 watchers.wake();
                 return discard(unwanted);
             }
@@ -206,29 +219,21 @@ impl<J: Job> Cell<J> {
     fn cancelled(&self) -> Error {
         Error::Cancelled { task: self.task() }
     }
-}
 
-fn kept<T>(outcome: Result<T, Box<Error>>, told: bool) -> Value<T> {
-    Value::Kept { outcome, told }
-}
-
-fn lent<T>(detached: bool) -> Value<T> {
-    Value::Lent { to: thread::current().id(), watchers: Watchers::default(), detached }
+    /// A copy of the error, for somebody who reads it, or not.
+    fn error_for(&self, reader: bool) -> Option<Error> {
+        let error = self.slot.error()?;
+        if reader {
+            self.slot.mark(Flag::Told, |word| !word.is(Flag::Told));
+        }
+        Some(error.clone())
+    }
 }
 
 fn call_all<T>(callbacks: Vec<Callback<T>>, outcome: Result<&T, &Error>) {
     for callback in callbacks {
         shielded(|| callback(outcome));
     }
-}
-
-/// What a waiter wants to wait for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Want {
-    /// That the future is over.
-    End,
-    /// That its value can be taken: callbacks registered before may still be looking at it.
-    Value,
 }
 
 /// A future, whatever its value is.
@@ -272,137 +277,123 @@ pub(crate) trait Shared<T>: Watch {
 
 impl<J: Job> Watch for Cell<J> {
     fn task(&self) -> TaskRef {
-        TaskRef { name: J::name(), id: self.id }
+        TaskRef { name: J::name(), id: self.slot.id() }
     }
 
     fn phase(&self) -> Phase {
-        self.state.lock().phase()
+        self.slot.word().phase()
     }
 
     fn failed(&self) -> bool {
-        matches!(&*self.state.lock(), State::Done(Value::Kept { outcome: Err(_), .. }))
+        self.slot.word().state() == State::Error
     }
 
     fn error(&self, read: bool) -> Option<Error> {
-        match &mut *self.state.lock() {
-            State::Done(Value::Kept { outcome: Err(error), told }) => {
-                *told |= read;
-                Some((**error).clone())
-            }
-            State::Cancelled => Some(self.cancelled()),
-            _ => None,
-        }
+        let is_cancelled = self.phase() == Phase::Cancelled;
+        if is_cancelled { Some(self.cancelled()) } else { self.error_for(read) }
     }
 
     fn cancel(&self) -> bool {
-        let mut state = self.state.lock();
-        match &mut *state {
-            State::Pending { watchers, .. } => {
-                let mut watchers = mem::take(watchers);
-                let before = mem::replace(&mut *state, State::Cancelled);
-                drop(state);
-                let callbacks = watchers.take_callbacks();
-                watchers.wake();
-                call_all(callbacks, Err(&self.cancelled()));
-                discard(before);
+        match self.slot.cancel() {
+            Ok((job, word)) => {
+                if word.is(Flag::Heard) {
+                    let mut watchers = self.watchers.lock().take();
+                    let callbacks = watchers.take_callbacks();
+                    watchers.wake();
+                    call_all(callbacks, Err(&self.cancelled()));
+                }
+                discard(job);
                 true
             }
-            State::Cancelled => true,
-            State::Running { .. } | State::Done(_) => false,
+            Err(word) => word.phase() == Phase::Cancelled,
         }
     }
 
     fn kill(&self) -> bool {
-        if let State::Running { stop, .. } = &*self.state.lock() {
-            return stop.as_ref().is_some_and(|stop| stop.stop());
+        {
+            // Whoever ends a call that can be stopped needs this lock first.
+            let watchers = self.watchers.lock();
+            if self.phase() == Phase::Running {
+                return watchers.stop().is_some_and(|stop| stop.stop());
+            }
         }
         self.cancel()
     }
 
     fn has(&self, want: Want) -> bool {
-        match &*self.state.lock() {
-            State::Pending { .. } | State::Running { .. } => false,
-            State::Done(Value::Lent { .. }) => want == Want::End,
-            State::Done(_) | State::Cancelled => true,
-        }
+        self.slot.word().has(want)
     }
 
     fn waits_for_itself(&self, want: Want) -> bool {
-        let lent_here = want == Want::Value
-            && matches!(&*self.state.lock(), State::Done(Value::Lent { to, .. }) if *to == thread::current().id());
-        lent_here || is_running_here(self.id)
+        let is_lent_here = || {
+            let watchers = self.watchers.lock();
+            self.slot.word().state() == State::Lent && watchers.lent_to() == Some(thread::current().id())
+        };
+        (want == Want::Value && is_lent_here()) || is_running_here(self.slot.id())
     }
 
-    fn is_under_way_at(&self, at: Home) -> bool {
-        matches!(&*self.state.lock(), State::Pending { home, .. } | State::Running { home, .. } if *home == at)
+    fn is_under_way_at(&self, home: Home) -> bool {
+        self.slot.is_queued_at(home) && !self.phase().is_over()
     }
 
-    fn run_from(&self, at: Home) -> bool {
+    fn run_from(&self, home: Home) -> bool {
         // Not one that was put back: its time has not come, or another has it in hand.
-        let is_here = matches!(
-            &*self.state.lock(),
-            State::Pending { job: Some(_), home, put_back: false, .. } if *home == at
-        );
-        is_here && self.run(&|| ())
+        let word = self.slot.word();
+        let is_here =
+            self.slot.is_queued_at(home) && word.state() == State::Pending && !word.is(Flag::PutBack);
+        is_here && self.run(&())
     }
 
     fn watch(&self, watcher: &Watcher, want: Want) -> bool {
-        let mut state = self.state.lock();
-        let watchers = match want {
-            Want::End => state.watchers(),
-            Want::Value => state.value_watchers(),
-        };
-        watchers.map(|watchers| watchers.add(watcher.clone())).is_some()
+        let mut watchers = self.watchers.lock();
+        let is_to_come = self.slot.hear(want);
+        if is_to_come {
+            watchers.add(watcher.clone());
+        }
+        is_to_come
     }
 
     fn unwatch(&self, watcher: &Watcher) {
-        if let Some(watchers) = self.state.lock().value_watchers() {
-            watchers.remove(watcher);
-        }
+        self.watchers.lock().remove(watcher);
     }
 }
 
 impl<J: Job> Shared<J::Output> for Cell<J> {
     fn detach(&self) {
-        let mut state = self.state.lock();
-        match &mut *state {
-            State::Pending { detached, .. }
-            | State::Running { detached, .. }
-            | State::Done(Value::Lent { detached, .. }) => *detached = true,
-            State::Done(value @ Value::Kept { .. }) => {
-                let value = mem::replace(value, Value::Taken);
-                drop(state);
-                if let Value::Kept { outcome, told } = value {
-                    let outcome = outcome.map_err(|error| *error);
-                    if !told {
-                        unread::report(J::error_in(&outcome));
-                    }
-                    drop(outcome);
-                }
+        if !self.has(Want::Value) {
+            let _watchers = self.watchers.lock();
+            if self.slot.mark(Flag::Detached, |word| !word.has(Want::Value)) {
+                return;
             }
-            State::Done(Value::Taken) | State::Cancelled => {}
+        }
+        let told = self.slot.word().is(Flag::Told);
+        if let Some(value) = self.slot.take_value() {
+            let outcome = Ok(value);
+            if !told {
+                unread::report(J::error_in(&outcome));
+            }
+            drop(outcome);
+        } else if !told {
+            unread::report(self.slot.error());
         }
     }
 
     fn take(&self) -> Option<Result<J::Output, Error>> {
-        let mut state = self.state.lock();
-        match &mut *state {
-            State::Cancelled => Some(Err(self.cancelled())),
-            State::Done(Value::Kept { outcome: Err(error), told }) => {
-                *told = true;
-                Some(Err((**error).clone()))
-            }
-            State::Done(Value::Taken) => Some(Err(Error::invalid(
-                format!("the result of {} has been taken before", self.task()),
-                "keep it, or make the future `shared()`",
-            ))),
-            State::Done(value @ Value::Kept { outcome: Ok(_), .. }) => {
-                match mem::replace(value, Value::Taken) {
-                    Value::Kept { outcome: Ok(value), .. } => Some(Ok(value)),
-                    _ => unreachable!("matched above"),
-                }
-            }
-            _ => None,
+        loop {
+            return match self.slot.word().state() {
+                State::Pending | State::Sent | State::Running | State::Lent => None,
+                State::Cancelled => Some(Err(self.cancelled())),
+                State::Error => self.error_for(true).map(Err),
+                State::Taken => Some(Err(Error::invalid(
+                    format!("the result of {} has been taken before", self.task()),
+                    "keep it, or make the future `shared()`",
+                ))),
+                State::Value => match self.slot.take_value() {
+                    Some(value) => Some(Ok(value)),
+                    // Lent a moment ago.
+                    None => continue,
+                },
+            };
         }
     }
 
@@ -412,49 +403,55 @@ impl<J: Job> Shared<J::Output> for Cell<J> {
                 return Poll::Ready(outcome);
             }
             let waker = context.waker().clone();
-            let mut state = self.state.lock();
+            let mut watchers = self.watchers.lock();
             // Resolved since `take` looked: look again.
-            let Some(watchers) = state.value_watchers() else { continue };
+            if !self.slot.hear(Want::Value) {
+                continue;
+            }
             let unused = watchers.set_waker(waker);
-            drop(state);
+            drop(watchers);
             discard(unused);
             return Poll::Pending;
         }
     }
 
     fn at_end(&self, callback: Callback<J::Output>) -> Result<(), Callback<J::Output>> {
-        let mut state = self.state.lock();
-        let Some(watchers) = state.value_watchers() else { return Err(callback) };
+        let mut watchers = self.watchers.lock();
+        if !self.slot.hear(Want::Value) {
+            return Err(callback);
+        }
         watchers.add_callback(callback);
         Ok(())
     }
 
     fn on_done(&self, callback: Callback<J::Output>) -> Result<(), Callback<J::Output>> {
-        // Not `at_end` first: between two locks another callback may be lent the value.
-        let mut state = self.state.lock();
-        if let Some(watchers) = state.value_watchers() {
-            watchers.add_callback(callback);
-            return Ok(());
-        }
-        let error = match &mut *state {
-            State::Cancelled => self.cancelled(),
-            State::Done(Value::Kept { outcome: Err(error), told }) => {
-                *told = true;
-                (**error).clone()
-            }
-            State::Done(kept @ Value::Kept { outcome: Ok(_), .. }) => {
-                let Value::Kept { outcome: Ok(value), .. } = mem::replace(kept, lent(false)) else {
-                    unreachable!("matched above")
-                };
-                drop(state);
-                self.lend(value, vec![callback]);
+        loop {
+            // Not `at_end` first: between two locks another callback may be lent the value.
+            let mut watchers = self.watchers.lock();
+            if self.slot.hear(Want::Value) {
+                watchers.add_callback(callback);
                 return Ok(());
             }
-            _ => return Err(callback),
-        };
-        drop(state);
-        call_all(vec![callback], Err(&error));
-        Ok(())
+            let error = match self.slot.word().state() {
+                State::Cancelled => self.cancelled(),
+                State::Taken => return Err(callback),
+                State::Value => {
+                    // Taken a moment ago, unless we get it.
+                    let Some((value, loan)) = self.slot.lend() else { continue };
+                    watchers.set_lent_to(thread::current().id());
+                    drop(watchers);
+                    self.show(loan, value, vec![callback]);
+                    return Ok(());
+                }
+                _ => match self.error_for(true) {
+                    Some(error) => error,
+                    None => continue,
+                },
+            };
+            drop(watchers);
+            call_all(vec![callback], Err(&error));
+            return Ok(());
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::block::{block, deadline_after, late, waits_for_itself};
-use super::cell::{Shared, Want, Watch, describe};
-use super::state::Phase;
+use super::cell::{Shared, Watch, describe};
+use super::state::{Phase, Want};
 use crate::error::Error;
 use crate::id::FutureId;
 

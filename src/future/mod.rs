@@ -1,8 +1,8 @@
 //! [`Future`], the caller's handle on a call, and all that waits for it.
 //!
 //! Not here: pools. A future knows no executor; a [`Promise`] resolves it, whoever holds that.
-//! Reading order: `state.rs` (the table), `cell.rs` (the lock and the one resolving function),
-//! `block.rs` (how a thread waits), then the public faces.
+//! Reading order: `state.rs` (the table), `slot.rs` (where job and outcome are), `cell.rs` (the one resolving
+//! function), `block.rs` (how a thread waits), then the public faces.
 
 mod as_completed;
 mod block;
@@ -11,6 +11,7 @@ mod handle;
 pub(crate) mod own_pool;
 mod promise;
 mod shared;
+mod slot;
 pub(crate) mod state;
 mod wait;
 mod watch;
@@ -20,5 +21,6 @@ pub(crate) use block::deadline_after;
 pub use handle::Future;
 pub use promise::Promise;
 pub use shared::SharedFuture;
+pub(crate) use slot::Started;
 pub(crate) use wait::Watched;
 pub use wait::{AsFuture, ReturnWhen, Waited, wait, wait_timeout};

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use super::cell::describe;
 use super::cell::{Cell, Job, Watch};
 use super::handle::Future;
+use super::slot::Started;
 use crate::error::Error;
 use crate::id::Home;
 use crate::id::TaskRef;
 use crate::outcome::discard;
+use crate::sync::Mutex;
 
 /// The right, and the duty, to end a [`Future`]. Dropping it breaks the future: it ends with
 /// [`Error::Broken`], and nobody waits for ever.
@@ -40,6 +42,7 @@ use crate::outcome::discard;
 pub struct Promise<T: Send + 'static> {
     /// Absent once the duty is done.
     cell: Option<Arc<Cell<ByHand<T>>>>,
+    started: Mutex<Option<Started>>,
 }
 
 /// The job of a promise: there is none that we could do.
@@ -62,13 +65,18 @@ impl<T: Send + 'static> Promise<T> {
     #[allow(clippy::new_ret_no_self, reason = "the two ends of one thing, as a channel's")]
     pub fn new() -> (Promise<T>, Future<T>) {
         let cell = Arc::new(Cell::new(None, Home::NONE));
-        (Promise { cell: Some(Arc::clone(&cell)) }, Future::new(cell))
+        (Promise { cell: Some(Arc::clone(&cell)), started: Mutex::new(None) }, Future::new(cell))
     }
 
     /// Pending → running: from here on the future cannot be cancelled. False if it has been
     /// cancelled (then there is nothing left to do), or was started before.
     pub fn start(&self) -> bool {
-        self.cell().start(None).is_some()
+        let mut started = self.started.lock();
+        let is_first = started.is_none();
+        if is_first {
+            *started = self.cell().begin(None);
+        }
+        is_first && started.is_some()
     }
 
     /// Ends the future with a value. Without effect if it was cancelled.
@@ -88,11 +96,18 @@ impl<T: Send + 'static> Promise<T> {
     }
 
     fn end(mut self, outcome: Result<T, Error>) {
-        if let Some(cell) = self.cell.take() {
-            cell.resolve(outcome, &|| ());
-            // An error that callbacks were told of may be dropped with it, and is the user's.
-            discard(cell);
+        self.end_with(|_| outcome);
+    }
+
+    fn end_with(&mut self, outcome: impl FnOnce(TaskRef) -> Result<T, Error>) {
+        let Some(cell) = self.cell.take() else { return };
+        let outcome = outcome(cell.task());
+        match self.started.get_mut().take().or_else(|| cell.begin(None)) {
+            Some(started) => cell.resolve(started, outcome, &()),
+            None => discard(outcome),
         }
+        // An error that callbacks were told of may be dropped with it, and is the user's.
+        discard(cell);
     }
 
     fn cell(&self) -> &Arc<Cell<ByHand<T>>> {
@@ -104,11 +119,9 @@ impl<T: Send + 'static> Promise<T> {
 
 impl<T: Send + 'static> Drop for Promise<T> {
     fn drop(&mut self) {
-        if let Some(cell) = self.cell.take() {
-            let reason = format!("the promise of {} was dropped without an outcome", cell.task());
-            cell.resolve(Err(Error::broken(reason, None)), &|| ());
-            discard(cell);
-        }
+        self.end_with(|task| {
+            Err(Error::broken(format!("the promise of {task} was dropped without an outcome"), None))
+        });
     }
 }
 

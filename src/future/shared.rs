@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::block::{block, deadline_after, late, waits_for_itself};
-use super::cell::{Want, Watch, describe};
+use super::cell::{Watch, describe};
 use super::handle::Future;
+use super::state::Want;
 use crate::error::Error;
 use crate::id::FutureId;
 use crate::sync::OnceLock;

@@ -7,10 +7,11 @@ use std::iter;
 use std::time::Duration;
 
 use super::block::{arrival, deadline_after};
-use super::cell::{Want, Watch};
+use super::cell::Watch;
 use super::handle::Future;
 use super::own_pool::{StandIn, help};
 use super::shared::SharedFuture;
+use super::state::Want;
 use super::watch::Watcher;
 use crate::sync::channel;
 

@@ -1,14 +1,16 @@
 //! Who must hear that a future is over: blocked threads, mailboxes of `wait` and
-//! `as_completed`, one async waker, callbacks.
+//! `as_completed`, one async waker, callbacks. And who can stop the call.
 //!
 //! The rule: they are collected under the future's lock and woken or run outside it.
 
 use std::sync::Arc;
 use std::task::Waker;
 
+use super::state::Stop;
 use crate::error::Error;
 use crate::sync::Parker;
 use crate::sync::channel::Sender;
+use crate::sync::thread::ThreadId;
 
 /// What `add_done_callback` was given.
 pub(crate) type Callback<T> = Box<dyn FnOnce(Result<&T, &Error>) + Send>;
@@ -40,13 +42,17 @@ impl Watcher {
     }
 }
 
-/// All who wait for one future. One word while there is nobody, which is the usual case.
+/// All who are to be told of one future, and what goes with that. One word while there is nobody, which is the usual case.
 pub(crate) struct Watchers<T>(Option<Box<Lists<T>>>);
 
 struct Lists<T> {
     watchers: Vec<Watcher>,
     waker: Option<Waker>,
     callbacks: Vec<Callback<T>>,
+    /// How to stop the call that runs, where an engine can.
+    stop: Option<Arc<dyn Stop>>,
+    /// The thread whose callbacks look at the value.
+    lent_to: Option<ThreadId>,
 }
 
 impl<T> Default for Watchers<T> {
@@ -58,7 +64,13 @@ impl<T> Default for Watchers<T> {
 impl<T> Watchers<T> {
     fn lists(&mut self) -> &mut Lists<T> {
         self.0.get_or_insert_with(|| {
-            Box::new(Lists { watchers: Vec::new(), waker: None, callbacks: Vec::new() })
+            Box::new(Lists {
+                watchers: Vec::new(),
+                waker: None,
+                callbacks: Vec::new(),
+                stop: None,
+                lent_to: None,
+            })
         })
     }
 
@@ -88,6 +100,29 @@ impl<T> Watchers<T> {
 
     pub(crate) fn take_callbacks(&mut self) -> Vec<Callback<T>> {
         self.0.as_mut().map(|lists| std::mem::take(&mut lists.callbacks)).unwrap_or_default()
+    }
+
+    pub(crate) fn set_stop(&mut self, stop: Option<Arc<dyn Stop>>) {
+        if stop.is_some() || self.0.is_some() {
+            self.lists().stop = stop;
+        }
+    }
+
+    pub(crate) fn stop(&self) -> Option<&dyn Stop> {
+        self.0.as_ref()?.stop.as_deref()
+    }
+
+    pub(crate) fn set_lent_to(&mut self, thread: ThreadId) {
+        self.lists().lent_to = Some(thread);
+    }
+
+    pub(crate) fn lent_to(&self) -> Option<ThreadId> {
+        self.0.as_ref()?.lent_to
+    }
+
+    /// All of them, leaving nobody.
+    pub(crate) fn take(&mut self) -> Self {
+        std::mem::take(self)
     }
 
     /// Wakes everyone. Callbacks must have been taken before.

@@ -32,6 +32,7 @@ use super::later::Later;
 use super::room::Room;
 use crate::error::Error;
 use crate::future::deadline_after;
+use crate::future::state::Freed;
 use crate::id::TaskRef;
 use crate::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, Parker, thread};
 
@@ -358,7 +359,8 @@ impl<I> Floor<I> {
             std::hint::spin_loop();
         }
         // On few cores whoever has a task for us may need this one.
-        for _ in 0..YIELDS {
+        let start = Instant::now();
+        while start.elapsed() < GRACE {
             if is_there() {
                 return true;
             }
@@ -371,8 +373,9 @@ impl<I> Floor<I> {
 /// How often a worker looks for a task before it sleeps: a wake-up costs microseconds, a tiny task less.
 const LOOKS: u32 = 100;
 
-/// How often it lets others go first, after that.
-const YIELDS: u32 = 10;
+/// How long it then lets others go first, and looks again. Not counted: on a crowded machine each time may cost
+/// milliseconds.
+const GRACE: Duration = Duration::from_micros(20);
 
 /// What a worker gets that waits at the queue.
 pub(super) enum Turn<I> {
@@ -412,19 +415,6 @@ impl<'a, I> Seat<'a, I> {
         state.awake += 1;
         floor.leave(state);
         Seat::at(floor)
-    }
-
-    /// Says that this worker is as good as awake. A task may say so before it wakes its waiters: the task they
-    /// submit next then finds this worker, and no other is rung or hired.
-    pub(crate) fn free(&self) {
-        let floor = self.floor;
-        // Where tasks wait and nobody can be hired, nobody needs to know.
-        let is_needed = floor.queued.0.load(Ordering::Relaxed) == 0
-            || floor.at_work.0.load(Ordering::Relaxed) < floor.max_workers;
-        if is_needed && self.stand.get() == Stand::Busy {
-            self.stand.set(Stand::Awake);
-            floor.state.lock().awake += 1;
-        }
     }
 
     /// Takes back a task of this worker, to be run again at that moment.
@@ -553,5 +543,23 @@ impl<'a, I> Seat<'a, I> {
     fn stand_up(&self, state: &mut State<I>) {
         self.awake(state);
         state.awake -= 1;
+    }
+}
+
+/// One that is as good as idle is awake.
+impl<I> Freed for Seat<'_, I> {
+    fn is_wanted(&self) -> bool {
+        let floor = self.floor;
+        // Where tasks wait and nobody can be hired, nobody needs to know.
+        self.stand.get() == Stand::Busy
+            && (floor.queued.0.load(Ordering::Relaxed) == 0
+                || floor.at_work.0.load(Ordering::Relaxed) < floor.max_workers)
+    }
+
+    fn free(&self) {
+        if self.is_wanted() {
+            self.stand.set(Stand::Awake);
+            self.floor.state.lock().awake += 1;
+        }
     }
 }

@@ -14,6 +14,7 @@ use super::floor::{Floor, Refusal, Seat, Turn};
 use super::{Context, Hiring, Item, Pool};
 use crate::error::Error;
 use crate::future::own_pool::Employer;
+use crate::future::state::Freed;
 use crate::future::{Future, Promise};
 use crate::id::TaskRef;
 

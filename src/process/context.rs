@@ -25,38 +25,53 @@ use crate::options::Attempts;
 use crate::outcome;
 use crate::pool::{Context, Item, Seat};
 use crate::sync::Ordering;
-use crate::task::{PortableWork, WorkItem};
+use crate::task::{Begun, PortableWork, WorkItem};
 use crate::wire::message::set_attempt;
 
-/// A call and its frame.
+/// A call and its frame, queued.
 pub(crate) struct Call {
     pub(super) item: WorkItem<dyn PortableWork>,
+    pub(super) letter: Letter,
+}
+
+/// What is sent.
+pub(crate) struct Letter {
     pub(super) frame: Vec<u8>,
     /// If it has options.
     pub(super) attempts: Option<Box<Attempts>>,
 }
 
-impl Call {
+impl Letter {
     fn attempt(&self) -> u32 {
         self.attempts.as_ref().map_or(1, |attempts| attempts.number())
     }
+}
 
+/// A call that was started.
+struct Started {
+    call: Begun<dyn PortableWork>,
+    letter: Letter,
+}
+
+impl Started {
     /// Ends it with what came of its present attempt, or puts it back for another one.
     fn fail_or_put_back(mut self, error: Error, seat: &Seat<'_, Call>) {
-        let task = self.item.task();
-        let again = match &mut self.attempts {
+        let task = self.call.task();
+        let again = match &mut self.letter.attempts {
             Some(attempts) => attempts.failed(task, error.clone()),
             None => Err(error.clone()),
         };
         match again {
-            // If somebody stopped it meanwhile, it has ended with this attempt.
-            Ok(_) if !self.item.put_back() => self.item.fail(error, &|| seat.free()),
-            Ok(due) => {
-                let number = self.attempt();
-                set_attempt(&mut self.frame, number);
-                seat.put_back(self, due);
-            }
-            Err(error) => self.item.fail(error, &|| seat.free()),
+            Ok(due) => match self.call.put_back() {
+                Ok(item) => {
+                    let number = self.letter.attempt();
+                    set_attempt(&mut self.letter.frame, number);
+                    seat.put_back(Call { item, letter: self.letter }, due);
+                }
+                // Somebody stopped it meanwhile: it ends with this attempt.
+                Err(call) => call.fail(error, seat),
+            },
+            Err(error) => self.call.fail(error, seat),
         }
     }
 }
@@ -67,7 +82,7 @@ impl Item for Call {
     }
 
     fn fail(self, error: Error) {
-        self.item.fail(error, &|| ());
+        self.item.fail(error);
     }
 
     fn cancel(self) {
@@ -148,53 +163,44 @@ impl ProcessContext {
     /// Gives the call to a child, and to others as long as it is not taken; ends it, or puts it back. An error
     /// means that there will be no child any more.
     fn serve(&mut self, call: Call, seat: &Seat<'_, Call>) -> Result<(), Error> {
-        let (task, attempt) = (call.item.task(), call.attempt());
-        let (plan, slot) = (Arc::clone(&self.plan), Arc::clone(&self.slot));
-        let limit =
-            call.attempts.as_ref().and_then(|attempts| attempts.options.limit()).or(plan.task_timeout);
+        self.slot.begin_call();
+        if let Err(error) = self.child() {
+            return self.not_started(call, error, seat);
+        }
+        let Call { item, letter } = call;
+        let Some(call) = item.begin(self.stop.clone()) else { return Ok(()) };
+        let started = Started { call, letter };
+        let (task, attempt) = (started.call.task(), started.letter.attempt());
+        let limit = started.letter.attempts.as_ref().and_then(|attempts| attempts.options.limit());
+        let limit = limit.or(self.plan.task_timeout);
         let mut moved = 0;
-        // What came of the child that it was given to before.
-        let mut last = None;
-        slot.begin_call();
         loop {
-            let stop = Arc::clone(&self.stop);
-            let child = match self.child() {
-                Ok(child) => child,
-                Err(error) => return self.give_up(call, last, error, seat),
+            let Some(child) = &mut self.child else {
+                unreachable!("there is one at the start of each round")
             };
-            if last.is_none() && !call.item.begin(stop) {
-                return Ok(());
-            }
-            // Killed while its next worker was being started.
-            if let Some(death) = last.take()
-                && slot.call_was_killed()
-            {
-                call.item.fail(death, &|| seat.free());
-                return Ok(());
-            }
-            let (error, took_call) = match child.call(&call.frame, task.id.get(), limit) {
+            let (error, took_call) = match child.call(&started.letter.frame, task.id.get(), limit) {
                 Reply::Returned => {
                     // The reply is decoded in this thread; the child is idle, and so are we soon.
-                    call.item.complete(child.connection.payload(), &|| seat.free());
+                    started.call.complete(child.connection.payload(), seat);
                     child.connection.clear();
                     return Ok(());
                 }
                 Reply::Failed(failure) => {
-                    call.fail_or_put_back(outcome::arrived(task, failure), seat);
+                    started.fail_or_put_back(outcome::arrived(task, failure), seat);
                     return Ok(());
                 }
                 Reply::Nonsense(error) => {
                     self.child = None;
                     let reason = format!("the worker process answered nonsense and was replaced: {error}");
-                    call.item.fail(Error::Decode { task, what: "return value", reason }, &|| seat.free());
+                    started.call.fail(Error::Decode { task, what: "return value", reason }, seat);
                     return Ok(());
                 }
                 Reply::Dead { sent } => {
-                    let death = child.post_mortem(task, attempt, &plan);
+                    let death = child.post_mortem(task, attempt, &self.plan);
                     let took_call = sent && child.took_call();
                     self.child = None;
                     if let Err(verdict) = self.judge(&death) {
-                        call.item.fail(death, &|| ());
+                        started.call.fail(death, &());
                         return Err(verdict);
                     }
                     (death, took_call)
@@ -208,60 +214,77 @@ impl ProcessContext {
                     (overran(task, pid, limit), took_call)
                 }
             };
-            if let Some(verdict) = plan.deaths.verdict() {
-                call.item.fail(verdict.clone(), &|| ());
+            if let Some(verdict) = self.plan.deaths.verdict() {
+                started.call.fail(verdict.clone(), &());
                 return Err(verdict.clone());
             }
-            if slot.call_was_killed() {
-                call.item.fail(error, &|| seat.free());
+            if self.slot.call_was_killed() {
+                started.call.fail(error, seat);
                 return Ok(());
             }
             // Each got as far as Hello; were all killed from outside, it must end somewhere.
             if took_call || moved == ATTEMPTS {
-                call.fail_or_put_back(error, seat);
+                started.fail_or_put_back(error, seat);
                 return Ok(());
             }
             moved += 1;
-            last = Some(error);
+            if let Err(refusal) = self.child() {
+                return self.not_moved(started, error, refusal, seat);
+            }
+            // Killed while its next worker was being started.
+            if self.slot.call_was_killed() {
+                started.call.fail(error, seat);
+                return Ok(());
+            }
         }
     }
 
-    /// There is no child for `call`. `last`: what came of the one that it was given to before.
-    fn give_up(
-        &self,
-        call: Call,
-        last: Option<Error>,
-        error: Error,
-        seat: &Seat<'_, Call>,
-    ) -> Result<(), Error> {
-        let is_over = self.plan.stopped.load(Ordering::Acquire);
+    /// There is no child for a call that has not been started.
+    fn not_started(&self, call: Call, refusal: Error, seat: &Seat<'_, Call>) -> Result<(), Error> {
         if let Some(verdict) = self.plan.deaths.verdict() {
-            call.item.fail(verdict.clone(), &|| ());
+            call.item.fail(verdict.clone());
             return Err(verdict.clone());
         }
-        match last {
-            // Killed while its next worker was being started; the pool may go on.
-            Some(last) if is_over || self.slot.call_was_killed() => call.item.fail(last, &|| seat.free()),
-            None if is_over => call.item.cancel(),
-            // What the system refuses to this worker, others may have.
-            Some(last) if matches!(error, Error::Spawn { .. }) => {
-                if call.item.put_back() {
-                    seat.put_back(call, Instant::now());
-                } else {
-                    call.item.fail(last, &|| ());
-                }
-                return Err(error);
-            }
-            None if matches!(error, Error::Spawn { .. }) => {
-                seat.put_back(call, Instant::now());
-                return Err(error);
-            }
-            _ => {
-                call.item.fail(error.clone(), &|| ());
-                return Err(error);
-            }
+        if self.plan.stopped.load(Ordering::Acquire) {
+            call.item.cancel();
+            return Ok(());
         }
-        Ok(())
+        // What the system refuses to this worker, others may have.
+        if matches!(refusal, Error::Spawn { .. }) {
+            seat.put_back(call, Instant::now());
+        } else {
+            call.item.fail(refusal.clone());
+        }
+        Err(refusal)
+    }
+
+    /// The same for one that was given to a child before. `last`: what came of that.
+    fn not_moved(
+        &self,
+        started: Started,
+        last: Error,
+        refusal: Error,
+        seat: &Seat<'_, Call>,
+    ) -> Result<(), Error> {
+        if let Some(verdict) = self.plan.deaths.verdict() {
+            started.call.fail(verdict.clone(), &());
+            return Err(verdict.clone());
+        }
+        // Killed while its next worker was being started; the pool may go on.
+        if self.plan.stopped.load(Ordering::Acquire) || self.slot.call_was_killed() {
+            started.call.fail(last, seat);
+            return Ok(());
+        }
+        if matches!(refusal, Error::Spawn { .. }) {
+            let letter = started.letter;
+            match started.call.put_back() {
+                Ok(item) => seat.put_back(Call { item, letter }, Instant::now()),
+                Err(call) => call.fail(last, &()),
+            }
+        } else {
+            started.call.fail(refusal.clone(), &());
+        }
+        Err(refusal)
     }
 }
 

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use builder::ProcessPoolBuilder;
-use context::{Call, ProcessContext};
+use context::{Call, Letter, ProcessContext};
 use deaths::Deaths;
 pub use deaths::WorkerDeath;
 pub use entry::init;
@@ -169,8 +169,8 @@ impl ProcessPoolExecutor {
             Ok(attempts)
         });
         match encoded {
-            Ok(attempts) => self.pool.submit(Call { item, frame, attempts }, place),
-            Err(error) => item.fail(error, &|| ()),
+            Ok(attempts) => self.pool.submit(Call { item, letter: Letter { frame, attempts } }, place),
+            Err(error) => item.fail(error),
         }
     }
 }

@@ -13,8 +13,9 @@ use std::time::Instant;
 
 use crate::error::Error;
 use crate::future::Future;
+use crate::future::Started;
 use crate::future::cell::{Cell, Job, Watch};
-use crate::future::state::Stop;
+use crate::future::state::{Freed, Stop};
 use crate::id::Home;
 use crate::id::TaskRef;
 use crate::options::Attempts;
@@ -51,19 +52,22 @@ pub(crate) trait PortableJob: Job {
     fn decode(reply: &[u8], task: TaskRef) -> Result<Self::Output, Failure>;
 }
 
-/// A cell as workers see it. `freed` is as in `Cell::resolve`.
+/// A cell as workers see it.
 pub(crate) trait Work: Watch {
     /// It is going to be queued there.
     fn settle(&self, home: Home);
     /// Runs the call here, unless it has been cancelled.
-    fn run(&self, freed: &dyn Fn());
+    fn run(&self, freed: &dyn Freed);
     /// As `run`, but one attempt, in a worker of a pool. `Some`: there is to be another at that moment.
-    fn run_once(&self, freed: &dyn Fn()) -> Option<Instant>;
-    /// Pending → running, elsewhere. False: cancelled, there is nothing to do.
-    fn begin(&self, stop: Arc<dyn Stop>) -> bool;
-    /// Running, elsewhere → pending, for another attempt. False: there is to be none, it was stopped.
-    fn put_back(&self) -> bool;
-    fn fail(&self, error: Error, freed: &dyn Fn());
+    fn run_once(&self, freed: &dyn Freed) -> Option<Instant>;
+    /// Ends a call that nobody has started.
+    fn fail(&self, error: Error);
+    /// Pending → running, elsewhere. `None`: cancelled, there is nothing to do.
+    fn begin(&self, stop: Arc<dyn Stop>) -> Option<Started>;
+    /// Running, elsewhere → pending, for another attempt. It comes back if there is to be none: it was stopped.
+    fn put_back(&self, started: Started) -> Result<(), Started>;
+    /// Ends a call that was made elsewhere, without a value.
+    fn break_off(&self, started: Started, error: Error, freed: &dyn Freed);
 }
 
 /// The same for calls that can be made in another process.
@@ -71,32 +75,36 @@ pub(crate) trait PortableWork: Work {
     /// Appends the frame of the call. The argument is dropped: from here on the bytes stand for it.
     fn encode(&self, frame: &mut Vec<u8>) -> Result<Option<Box<Attempts>>, Error>;
     /// Ends the future with what the worker returned.
-    fn complete(&self, reply: &[u8], freed: &dyn Fn());
+    fn complete(&self, started: Started, reply: &[u8], freed: &dyn Freed);
 }
 
 impl<J: Job> Work for Cell<J> {
-    fn run(&self, freed: &dyn Fn()) {
-        Cell::run(self, freed);
-    }
-
-    fn run_once(&self, freed: &dyn Fn()) -> Option<Instant> {
-        Cell::run_once(self, freed)
-    }
-
     fn settle(&self, home: Home) {
         Cell::settle(self, home);
     }
 
-    fn begin(&self, stop: Arc<dyn Stop>) -> bool {
-        self.start(Some(stop)).is_some()
+    fn run(&self, freed: &dyn Freed) {
+        Cell::run(self, freed);
     }
 
-    fn put_back(&self) -> bool {
-        Cell::put_back(self, None)
+    fn run_once(&self, freed: &dyn Freed) -> Option<Instant> {
+        Cell::run_once(self, freed)
     }
 
-    fn fail(&self, error: Error, freed: &dyn Fn()) {
-        self.resolve(Err(error), freed);
+    fn fail(&self, error: Error) {
+        Cell::fail(self, error);
+    }
+
+    fn begin(&self, stop: Arc<dyn Stop>) -> Option<Started> {
+        Cell::begin(self, Some(stop))
+    }
+
+    fn put_back(&self, started: Started) -> Result<(), Started> {
+        Cell::put_back(self, started)
+    }
+
+    fn break_off(&self, started: Started, error: Error, freed: &dyn Freed) {
+        self.resolve(started, Err(error), freed);
     }
 }
 
@@ -113,10 +121,10 @@ impl<J: PortableJob> PortableWork for Cell<J> {
         encoded.map(|()| attempts).map_err(|failure| outcome::arrived(task, failure))
     }
 
-    fn complete(&self, reply: &[u8], freed: &dyn Fn()) {
+    fn complete(&self, started: Started, reply: &[u8], freed: &dyn Freed) {
         let task = self.task();
         let outcome = guarded(task, || J::decode(reply, task));
-        self.resolve(outcome.map_err(|failure| outcome::arrived(task, failure)), freed);
+        self.resolve(started, outcome.map_err(|failure| outcome::arrived(task, failure)), freed);
     }
 }
 
@@ -128,8 +136,8 @@ impl<W: ?Sized + Work> WorkItem<W> {
         self.work().task()
     }
 
-    pub(crate) fn run(self, freed: &dyn Fn()) {
-        self.end(|work| work.run(freed));
+    pub(crate) fn run(self) {
+        self.end(|work| work.run(&()));
     }
 
     pub(crate) fn cancel(self) {
@@ -138,12 +146,19 @@ impl<W: ?Sized + Work> WorkItem<W> {
         });
     }
 
-    pub(crate) fn fail(self, error: Error, freed: &dyn Fn()) {
-        self.end(|work| work.fail(error, freed));
+    pub(crate) fn fail(self, error: Error) {
+        self.end(|work| work.fail(error));
     }
 
-    pub(crate) fn begin(&self, stop: Arc<dyn Stop>) -> bool {
-        self.work().begin(stop)
+    /// Starts a call that is made elsewhere. `None`: it was cancelled.
+    pub(crate) fn begin(mut self, stop: Arc<dyn Stop>) -> Option<Begun<W>> {
+        let work = self.take();
+        let started = work.begin(stop);
+        if started.is_none() {
+            discard(work);
+            return None;
+        }
+        Some(Begun { work, started })
     }
 
     fn work(&self) -> &W {
@@ -164,7 +179,7 @@ impl<W: ?Sized + Work> WorkItem<W> {
 
 impl WorkItem<dyn Work> {
     /// As `run`, but one attempt. It comes back if there is to be another, at that moment.
-    pub(crate) fn run_once(self, freed: &dyn Fn()) -> Option<(Self, Instant)> {
+    pub(crate) fn run_once(self, freed: &dyn Freed) -> Option<(Self, Instant)> {
         let again = self.work().run_once(freed);
         match again {
             Some(due) => Some((self, due)),
@@ -177,24 +192,66 @@ impl WorkItem<dyn Work> {
 }
 
 impl WorkItem<dyn PortableWork> {
-    pub(crate) fn put_back(&self) -> bool {
-        self.work().put_back()
-    }
-
     pub(crate) fn encode(&self, frame: &mut Vec<u8>) -> Result<Option<Box<Attempts>>, Error> {
         self.work().encode(frame)
     }
+}
 
-    pub(crate) fn complete(self, reply: &[u8], freed: &dyn Fn()) {
-        self.end(|work| work.complete(reply, freed));
+/// The right, and the duty, to end a call that was started, and is made elsewhere.
+pub(crate) struct Begun<W: ?Sized + Work> {
+    work: Arc<W>,
+    /// Absent once the duty is done.
+    started: Option<Started>,
+}
+
+impl<W: ?Sized + Work> Begun<W> {
+    pub(crate) fn task(&self) -> TaskRef {
+        self.work.task()
     }
+
+    pub(crate) fn fail(mut self, error: Error, freed: &dyn Freed) {
+        self.end(|work, started| work.break_off(started, error, freed));
+    }
+
+    /// For another attempt. It comes back if there is to be none: it was stopped.
+    pub(crate) fn put_back(mut self) -> Result<WorkItem<W>, Self> {
+        let Some(started) = self.started.take() else { unreachable!("only methods that consume it take it") };
+        match self.work.put_back(started) {
+            Ok(()) => Ok(WorkItem(Some(Arc::clone(&self.work)))),
+            Err(started) => {
+                self.started = Some(started);
+                Err(self)
+            }
+        }
+    }
+
+    fn end(&mut self, how: impl FnOnce(&W, Started)) {
+        if let Some(started) = self.started.take() {
+            how(&self.work, started);
+        }
+    }
+}
+
+impl Begun<dyn PortableWork> {
+    pub(crate) fn complete(mut self, reply: &[u8], freed: &dyn Freed) {
+        self.end(|work, started| work.complete(started, reply, freed));
+    }
+}
+
+impl<W: ?Sized + Work> Drop for Begun<W> {
+    fn drop(&mut self) {
+        self.end(|work, started| work.break_off(started, dropped(work.task()), &()));
+    }
+}
+
+fn dropped(task: TaskRef) -> Error {
+    Error::broken(format!("{task} was dropped by its executor before it ended"), None)
 }
 
 impl<W: ?Sized + Work> Drop for WorkItem<W> {
     fn drop(&mut self) {
         if let Some(work) = self.0.take() {
-            let reason = format!("{} was dropped by its executor before it ended", work.task());
-            work.fail(Error::broken(reason, None), &|| ());
+            work.fail(dropped(work.task()));
             discard(work);
         }
     }
@@ -256,12 +313,12 @@ impl Task {
 
     /// Runs the call in this thread, unless it has been cancelled; a panic of it is caught.
     pub fn run(self) {
-        self.0.run(&|| ());
+        self.0.run();
     }
 
     /// Ends the future with `error`.
     pub fn fail(self, error: Error) {
-        self.0.fail(error, &|| ());
+        self.0.fail(error);
     }
 
     /// Cancels the call.

@@ -33,7 +33,7 @@ impl Context for ThreadContext {
     }
 
     fn run(&mut self, item: Self::Item, seat: &Seat<'_, Self::Item>) -> Result<(), Error> {
-        if let Some((item, due)) = item.run_once(&|| seat.free()) {
+        if let Some((item, due)) = item.run_once(seat) {
             seat.put_back(item, due);
         }
         Ok(())
@@ -48,7 +48,7 @@ impl Item for WorkItem<dyn Work> {
     }
 
     fn fail(self, error: Error) {
-        WorkItem::fail(self, error, &|| ());
+        WorkItem::fail(self, error);
     }
 
     fn cancel(self) {
