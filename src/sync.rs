@@ -3,23 +3,23 @@
 //!
 //! Not here: what stands for them in a model (`sync/model.rs`).
 //! The rule: what threads share, and what each has to itself, comes through here in all that a
-//! model runs (`future`, `pool`, `thread`, `outcome`, `task`). Two things need not: `Arc`, whose
-//! count is not what can go wrong, and statics, which outlive a model.
+//! model runs (`future`, `pool`, `thread`, `outcome`, `task`). Three things need not: `Arc`, whose
+//! count is not what can go wrong; statics, which outlive a model; and hints, which may be wrong.
 
 #[cfg(loom)]
 mod model;
 
 #[cfg(loom)]
 pub(crate) use model::{
-    AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Condvar, LocalKey, Mutex, MutexGuard, OnceLock, UnsafeCell,
-    channel, thread, thread_local,
+    AtomicBool, AtomicU8, AtomicUsize, Condvar, LocalKey, Mutex, MutexGuard, OnceLock, UnsafeCell, channel,
+    thread, thread_local,
 };
 #[cfg(not(loom))]
 pub(crate) use {
     crossbeam_channel as channel,
     parking_lot::{Condvar, Mutex, MutexGuard},
     std::sync::OnceLock,
-    std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize},
+    std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize},
     std::{thread, thread_local},
 };
 
@@ -45,7 +45,7 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-/// Atomics for statics.
+/// Atomics for statics, and for hints: numbers on which nothing depends but speed.
 pub(crate) mod statics {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 }

@@ -23,9 +23,9 @@
 //! | `fulfil_and_drop_of_the_future` | `fulfil`, detaching | none |
 //! | `fulfil_with_a_callback_and_drop_of_the_future` | a callback that looks at the value, detaching | none |
 //! | `result_timeout_and_fulfil` | `fulfil`, a waiter that gives up, unwatches and asks again | none |
-//! | `result_timeout_and_fulfil_with_a_callback` | the same while callbacks look at the value | none |
-//! | `a_wake_up_that_comes_too_late_disturbs_no_other_wait` | `fulfil`, two waits of one thread and its one parker | none |
-//! | `two_readers_of_a_shared_future` | `fulfil`, two waiters, the move of the value to where both see it | 4 |
+//! | `result_timeout_and_fulfil_with_a_callback` | the same while callbacks look at the value | 4 |
+//! | `a_wake_up_that_comes_too_late_disturbs_no_other_wait` | `fulfil`, two waits of one thread and its one parker | 4 |
+//! | `two_readers_of_a_shared_future` | `fulfil`, two waiters, the move of the value to where both see it | 3 |
 //! | `a_reader_and_a_callback_of_a_shared_future` | `fulfil`, a reader, a callback that is added | 3 |
 //! | `fulfil_and_add_done_callback` | `fulfil`, a callback that is added, a waiter | none |
 //! | `cancel_and_add_done_callback` | `cancel`, a callback that is added | none |
@@ -54,7 +54,7 @@
 //! | `a_call_that_waits_for_one_that_is_put_back` | a waiter that makes all attempts itself, another worker | 2 |
 //! | `shutdown_that_cancels_and_the_worker_that_takes_it` | the drain of the queue, the worker that takes from it | none |
 //! | `submit_and_shutdown_that_cancels` | `submit`, the close and the drain, the worker that is hired, or not | none |
-//! | `shutdown_that_cancels_and_await` | the drain of the queue, a worker, an async task | none |
+//! | `shutdown_that_cancels_and_await` | the drain of the queue, a worker, an async task | 4 |
 //! | `two_shutdowns` | two `shutdown`, the last worker out | none |
 //! | `shutdown_timeout_and_the_last_worker` | a `shutdown` that gives up, the last worker out | none |
 //! | `shutdown_by_a_worker` | a call that shuts its own pool down, `submit` | none |
@@ -277,7 +277,7 @@ fn result_timeout_and_fulfil() {
 
 #[test]
 fn a_wake_up_that_comes_too_late_disturbs_no_other_wait() {
-    explore(ALL, [true, false], || {
+    explore(Some(4), [true, false], || {
         let (first_promise, first) = Promise::new();
         let (second_promise, second) = Promise::new();
         let worker = thread::spawn(move || {
@@ -294,7 +294,7 @@ fn a_wake_up_that_comes_too_late_disturbs_no_other_wait() {
 
 #[test]
 fn two_readers_of_a_shared_future() {
-    explore(Some(4), ["value"], || {
+    explore(Some(3), ["value"], || {
         let (promise, future) = Promise::new();
         let future = future.shared();
         let worker = fulfil(promise, Box::new(7));
@@ -433,7 +433,7 @@ fn callbacks_of_two_threads_while_the_value_is_lent() {
 
 #[test]
 fn result_timeout_and_fulfil_with_a_callback() {
-    explore(ALL, ["value", "timed out"], || {
+    explore(Some(4), ["value", "timed out"], || {
         let (promise, mut future) = Promise::new();
         let called = Count::default();
         future.add_done_callback({
@@ -502,7 +502,7 @@ fn submit_and_shutdown_that_cancels() {
 
 #[test]
 fn shutdown_that_cancels_and_await() {
-    explore(ALL, ["value", "cancelled"], || {
+    explore(Some(4), ["value", "cancelled"], || {
         let pool = Arc::new(pool(1));
         let future = pool.spawn(|| 7);
         let closer = thread::spawn({
@@ -826,23 +826,19 @@ fn a_call_that_waits_for_one_that_is_put_back() {
 
 #[test]
 fn shutdown_that_cancels_and_the_worker_that_takes_it() {
-    explore(
-        ALL,
-        [["cancelled", "cancelled"], ["cancelled", "value"], ["value", "cancelled"], ["value", "value"]],
-        || {
-            let pool = pool(1);
-            let ran = Count::default();
-            let futures = [1, 2].map(|_| {
-                let ran = ran.clone();
-                pool.spawn(move || ran.add())
-            });
-            pool.shutdown_with(Shutdown { wait: true, cancel_futures: true });
-            assert!(futures.iter().all(Future::done));
-            let ending = futures.map(|future| kind(&future.result()));
-            assert_eq!(ran.get(), ending.iter().filter(|kind| **kind == "value").count());
-            ending
-        },
-    );
+    explore(ALL, [["cancelled", "cancelled"], ["value", "cancelled"], ["value", "value"]], || {
+        let pool = pool(1);
+        let ran = Count::default();
+        let futures = [1, 2].map(|_| {
+            let ran = ran.clone();
+            pool.spawn(move || ran.add())
+        });
+        pool.shutdown_with(Shutdown { wait: true, cancel_futures: true });
+        assert!(futures.iter().all(Future::done));
+        let ending = futures.map(|future| kind(&future.result()));
+        assert_eq!(ran.get(), ending.iter().filter(|kind| **kind == "value").count());
+        ending
+    });
 }
 
 #[test]
@@ -896,6 +892,8 @@ fn the_last_to_drop_the_pool_may_be_its_worker() {
         let pool = Arc::new(pool(1));
         let inside = Arc::clone(&pool);
         let future = pool.spawn(move || Arc::into_inner(inside).is_some());
+        // The model knows nothing of an `Arc`: without this nobody would come before us.
+        thread::yield_now();
         drop(pool);
         future.result().unwrap()
     });

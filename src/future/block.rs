@@ -46,8 +46,9 @@ pub(super) fn block(cell: &dyn Watch, want: Want, deadline: Option<Instant>) -> 
     if cell.waits_for_itself(want) {
         return false;
     }
-    // Before it stands still for the first time: where many wait again and again, none of them would be found away.
-    let _stand_in = StandIn::while_waiting_for(iter::once(cell));
+    // With a limit, before it stands still for the first time: where many wait again and again for less than a
+    // moment, none of them would be found away.
+    let mut stand_in = deadline.map(|_| StandIn::while_waiting_for(iter::once(cell)));
     let start = Instant::now();
     while !cfg!(loom) && start.elapsed() < GRACE {
         if cell.has(want) {
@@ -55,6 +56,7 @@ pub(super) fn block(cell: &dyn Watch, want: Want, deadline: Option<Instant>) -> 
         }
         thread::yield_now();
     }
+    stand_in.get_or_insert_with(|| StandIn::while_waiting_for(iter::once(cell)));
     // A thread that is ending has given its parker back.
     let parker = PARKER.try_with(Arc::clone).unwrap_or_default();
     let watcher = Watcher::Thread(Arc::clone(&parker));

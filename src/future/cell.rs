@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use super::own_pool::retract;
 use super::slot::{Loan, Slot, Started};
 use super::state::{Flag, Freed, Phase, State, Stop, Want};
 use super::watch::{Callback, Watcher, Watchers};
@@ -79,8 +80,13 @@ impl<J: Job> Cell<J> {
 
     /// Runs the job here, unless it is not here, or over, or runs already: to its end, so this thread
     /// waits for further attempts.
-    pub(crate) fn run(&self, freed: &dyn Freed) -> bool {
-        let Some((mut job, started)) = self.slot.start() else { return false };
+    pub(crate) fn run(&self, freed: &dyn Freed) {
+        if let Some((job, started)) = self.slot.start() {
+            self.run_to_the_end(job, started, freed);
+        }
+    }
+
+    fn run_to_the_end(&self, mut job: J, started: Started, freed: &dyn Freed) {
         let outcome = loop {
             match job.attempt(self.task()) {
                 Attempt::Over(outcome) => break outcome,
@@ -91,7 +97,6 @@ impl<J: Job> Cell<J> {
             }
         };
         self.resolve(started, outcome, freed);
-        true
     }
 
     /// As `run`, but one attempt. `Some`: there is to be another at that moment, if the caller puts it back
@@ -341,7 +346,10 @@ impl<J: Job> Watch for Cell<J> {
         let word = self.slot.word();
         let is_here =
             self.slot.is_queued_at(home) && word.state() == State::Pending && !word.is(Flag::PutBack);
-        is_here && self.run(&())
+        let Some((job, started)) = is_here.then(|| self.slot.start()).flatten() else { return false };
+        retract(self.slot.id());
+        self.run_to_the_end(job, started, &());
+        true
     }
 
     fn watch(&self, watcher: &Watcher, want: Want) -> bool {

@@ -16,7 +16,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::cell::Watch;
-use crate::id::Home;
+use crate::id::{FutureId, Home};
 use crate::sync::thread_local;
 
 /// A pool, as one of its workers sees it.
@@ -25,6 +25,9 @@ pub(crate) trait Employer: Send + Sync {
     /// may work.
     fn step_out(self: Arc<Self>);
     fn step_in(&self);
+    /// A worker runs a call itself for which it waits. If that is the last in the queue, as it is where calls
+    /// submit others and wait for them, it need not stay there.
+    fn retract(&self, call: FutureId);
 }
 
 thread_local! {
@@ -74,6 +77,15 @@ pub(super) fn help<'c>(mut cells: impl Iterator<Item = &'c dyn Watch>) -> bool {
     let helped = cells.any(|cell| cell.run_from(home));
     DEPTH.set(depth);
     helped
+}
+
+/// Takes the mark that a call leaves in the queue out of it, if that is easy.
+pub(super) fn retract(call: FutureId) {
+    let _ = EMPLOYER.try_with(|employer| {
+        if let Some(employer) = &*employer.borrow() {
+            employer.retract(call);
+        }
+    });
 }
 
 /// While it lives, another worker may stand in for this one.

@@ -24,11 +24,12 @@ use std::mem::ManuallyDrop;
 use super::state::{Flag, State, Want, Word};
 use crate::error::Error;
 use crate::id::{FutureId, Home};
-use crate::sync::{AtomicU8, AtomicU32, Ordering, UnsafeCell};
+use crate::sync::statics::AtomicU32;
+use crate::sync::{AtomicU8, Ordering, UnsafeCell};
 
 pub(super) struct Slot<J, T> {
     id: FutureId,
-    /// The pool in which it is queued. Here, because here is room for it.
+    /// The pool in which it is queued; set before anybody else sees the slot. Here, because here is room for it.
     home: AtomicU32,
     word: AtomicU8,
     body: UnsafeCell<Body<J, T>>,
@@ -267,15 +268,16 @@ impl<J, T> Slot<J, T> {
 
 impl<J, T> Drop for Slot<J, T> {
     fn drop(&mut self) {
-        let state = self.word().state();
+        // Only where something is there: who took out what was there may have done so after the word last changed,
+        // and that is known to whoever drops the slot from the count of those that have it alone.
+        let end: fn(&mut Body<J, T>) = match self.word().state() {
+            // SAFETY: the state says so. (As in the next two.)
+            State::Pending => |body| unsafe { ManuallyDrop::drop(&mut body.job) },
+            State::Value => |body| unsafe { ManuallyDrop::drop(&mut body.value) },
+            State::Error => |body| unsafe { ManuallyDrop::drop(&mut body.error) },
+            State::Sent | State::Running | State::Lent | State::Taken | State::Cancelled => return,
+        };
         // SAFETY: nobody else has it any more, so nothing is on its way in or out. What is there is dropped once.
-        unsafe {
-            self.body.with_mut(|body| match state {
-                State::Pending => ManuallyDrop::drop(&mut (*body).job),
-                State::Value => ManuallyDrop::drop(&mut (*body).value),
-                State::Error => ManuallyDrop::drop(&mut (*body).error),
-                State::Sent | State::Running | State::Lent | State::Taken | State::Cancelled => {}
-            });
-        }
+        self.body.with_mut(|body| end(unsafe { &mut *body }));
     }
 }

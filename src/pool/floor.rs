@@ -34,16 +34,17 @@ use crate::error::Error;
 use crate::future::deadline_after;
 use crate::future::state::Freed;
 use crate::id::TaskRef;
-use crate::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, Parker, thread};
+use crate::sync::statics::AtomicUsize;
+use crate::sync::{Condvar, Mutex, MutexGuard, Ordering, Parker, thread};
 
 pub(super) struct Floor<I> {
-    state: Mutex<State<I>>,
+    state: Apart<Mutex<State<I>>>,
     max_workers: usize,
     /// Absent if the queue has no bound.
     room: Option<Room>,
     someone_left: Condvar,
-    /// Tasks in the queue, to be seen without the lock. Those who look again and again do not slow down those
-    /// who take it.
+    /// Tasks in the queue, to be seen without the lock: a hint. Those who look again and again do not slow down
+    /// those who take it.
     queued: Apart<AtomicUsize>,
     /// Workers that are not away, the same.
     at_work: Apart<AtomicUsize>,
@@ -184,7 +185,7 @@ impl<I> Floor<I> {
             parked: Vec::new(),
         };
         Floor {
-            state: Mutex::new(state),
+            state: Apart(Mutex::new(state)),
             max_workers,
             room: bound.map(Room::new),
             someone_left: Condvar::new(),
@@ -200,7 +201,11 @@ impl<I> Floor<I> {
     /// Gives the lock back, after a change of what can be seen without it.
     fn leave(&self, state: MutexGuard<'_, State<I>>) {
         self.queued.0.store(state.queue.len(), Ordering::Relaxed);
-        self.at_work.0.store(state.crew.at_work(), Ordering::Relaxed);
+        let at_work = state.crew.at_work();
+        // It seldom changes, and all look at it.
+        if self.at_work.0.load(Ordering::Relaxed) != at_work {
+            self.at_work.0.store(at_work, Ordering::Relaxed);
+        }
         drop(state);
     }
 
@@ -219,7 +224,7 @@ impl<I> Floor<I> {
 
     /// Adds a task.
     pub(super) fn push(&self, item: I) -> Result<Option<Vacancy>, (I, Refusal)> {
-        let mut state = self.state.lock();
+        let mut state = self.state.0.lock();
         if let Door::Shut(refusal) = &state.door {
             let refusal = refusal.clone();
             drop(state);
@@ -230,23 +235,34 @@ impl<I> Floor<I> {
         Ok(self.leave_and_ring(state, call))
     }
 
+    /// Takes out the last task, if it `is` the one.
+    pub(super) fn take_back(&self, is: impl FnOnce(&I) -> bool) -> Option<I> {
+        let mut state = self.state.0.lock();
+        let item = if state.queue.back().is_some_and(is) { state.queue.pop_back() } else { None };
+        self.leave(state);
+        if item.is_some() {
+            self.room.iter().for_each(Room::leave);
+        }
+        item
+    }
+
     /// Somebody who was counted on is not coming: is another needed?
     pub(super) fn cover(&self) -> Option<Vacancy> {
-        let mut state = self.state.lock();
+        let mut state = self.state.0.lock();
         let call = state.call(self.max_workers);
         self.leave_and_ring(state, call)
     }
 
     /// A worker is about to sleep until another has done something: until `step_in`, one more may work.
     pub(super) fn step_out(&self) -> Option<Vacancy> {
-        let mut state = self.state.lock();
+        let mut state = self.state.0.lock();
         state.crew.away += 1;
         let call = state.call(self.max_workers);
         self.leave_and_ring(state, call)
     }
 
     pub(super) fn step_in(&self) {
-        let mut state = self.state.lock();
+        let mut state = self.state.0.lock();
         state.crew.away -= 1;
         self.leave(state);
     }
@@ -258,7 +274,7 @@ impl<I> Floor<I> {
 
     /// Do tasks wait that nobody works for? Those who are away may be waiting for them.
     pub(super) fn is_forsaken(&self) -> bool {
-        let state = self.state.lock();
+        let state = self.state.0.lock();
         state.crew.at_work() == 0 && !(state.queue.is_empty() && state.later.is_empty())
     }
 
@@ -278,7 +294,7 @@ impl<I> Floor<I> {
     }
 
     fn shut(&self, why: impl FnOnce(&Door) -> Option<Refusal>) {
-        let mut state = self.state.lock();
+        let mut state = self.state.0.lock();
         if let Some(refusal) = why(&state.door) {
             state.door = Door::Shut(refusal);
         }
@@ -289,7 +305,7 @@ impl<I> Floor<I> {
     }
 
     pub(super) fn why_closed(&self) -> Option<Refusal> {
-        match &self.state.lock().door {
+        match &self.state.0.lock().door {
             Door::Open => None,
             Door::Shut(refusal) => Some(refusal.clone()),
         }
@@ -297,7 +313,7 @@ impl<I> Floor<I> {
 
     /// Takes out what is queued right now; of a closed queue, all there will ever be.
     pub(super) fn drain(&self) -> Vec<I> {
-        let mut state = self.state.lock();
+        let mut state = self.state.0.lock();
         let mut items = Vec::from(std::mem::take(&mut state.queue));
         items.extend(state.later.drain());
         // Who waited for a moment need not any more.
@@ -309,13 +325,13 @@ impl<I> Floor<I> {
 
     /// How many workers there are, and how many tasks wait.
     pub(super) fn census(&self) -> (usize, usize) {
-        let state = self.state.lock();
+        let state = self.state.0.lock();
         (state.crew.present, state.queue.len() + state.later.len())
     }
 
     /// Waits until every worker has left; false if `deadline` came first.
     pub(super) fn wait_for_the_last(&self, deadline: Option<Instant>) -> bool {
-        let mut state = self.state.lock();
+        let mut state = self.state.0.lock();
         while state.crew.present > 0 {
             match deadline {
                 None => self.someone_left.wait(&mut state),
@@ -331,7 +347,7 @@ impl<I> Floor<I> {
 
     /// A worker that was to be hired is not coming.
     pub(super) fn not_hired(&self, _: Vacancy) {
-        let mut state = self.state.lock();
+        let mut state = self.state.0.lock();
         state.awake -= 1;
         self.count_out(state);
     }
@@ -399,18 +415,20 @@ pub(crate) struct Seat<'a, I> {
     floor: &'a Floor<I>,
     bell: Arc<Parker>,
     stand: Cell<Stand>,
+    /// There were others in the queue when it took its task.
+    saw_more: Cell<bool>,
 }
 
 impl<'a, I> Seat<'a, I> {
     /// Of one that was counted as coming.
     pub(super) fn at(floor: &'a Floor<I>) -> Self {
-        Seat { floor, bell: Arc::default(), stand: Cell::new(Stand::Awake) }
+        Seat { floor, bell: Arc::default(), stand: Cell::new(Stand::Awake), saw_more: Cell::new(false) }
     }
 
     /// Of one that nobody hired.
     #[cfg(all(test, loom))]
     pub(super) fn taken(floor: &'a Floor<I>) -> Self {
-        let mut state = floor.state.lock();
+        let mut state = floor.state.0.lock();
         state.crew.present += 1;
         state.awake += 1;
         floor.leave(state);
@@ -419,7 +437,7 @@ impl<'a, I> Seat<'a, I> {
 
     /// Takes back a task of this worker, to be run again at that moment.
     pub(crate) fn put_back(&self, item: I, due: Instant) {
-        let mut state = self.floor.state.lock();
+        let mut state = self.floor.state.0.lock();
         state.later.add(item, due);
         let bell = state.call_a_keeper();
         drop(state);
@@ -430,7 +448,7 @@ impl<'a, I> Seat<'a, I> {
     pub(super) fn next(&self, patience: Option<Duration>) -> Turn<I> {
         let floor = self.floor;
         let mut may_look = true;
-        let mut state = floor.state.lock();
+        let mut state = floor.state.0.lock();
         loop {
             self.awake(&mut state);
             let (item, was_put_back) = match state.later.take_due() {
@@ -440,6 +458,13 @@ impl<'a, I> Seat<'a, I> {
             if let Some(item) = item {
                 state.awake -= 1;
                 self.stand.set(Stand::Busy);
+                self.saw_more.set(!state.queue.is_empty());
+                if !was_put_back && !state.later.is_unkept() {
+                    // The usual way, and the shortest.
+                    floor.leave(state);
+                    floor.room.iter().for_each(Room::leave);
+                    return Turn::Task(item);
+                }
                 // Those that wait for the last task that was put back are waiting for the end.
                 let all = state.is_shut() && was_put_back && state.later.is_empty();
                 let bells = if all { state.call_all() } else { Vec::new() };
@@ -459,7 +484,7 @@ impl<'a, I> Seat<'a, I> {
             if may_look {
                 drop(state);
                 may_look = floor.look();
-                state = floor.state.lock();
+                state = floor.state.0.lock();
                 continue;
             }
             state.awake -= 1;
@@ -468,7 +493,7 @@ impl<'a, I> Seat<'a, I> {
             let kept = state.later.keep();
             drop(state);
             let in_time = self.bell.park(kept.or_else(|| patience.and_then(deadline_after)));
-            state = floor.state.lock();
+            state = floor.state.0.lock();
             if let Some(until) = kept {
                 state.later.leave_post(until);
             } else if !in_time && state.parked.iter().any(|bell| Arc::ptr_eq(bell, &self.bell)) {
@@ -495,7 +520,7 @@ impl<'a, I> Seat<'a, I> {
 
     /// Counts out a worker whose turn was to leave; false if a task has come that needs it.
     pub(super) fn retire(&self) -> bool {
-        let mut state = self.floor.state.lock();
+        let mut state = self.floor.state.0.lock();
         let is_let_go = match self.stand.get() {
             Stand::Parked => state.unpark(&self.bell),
             Stand::Awake if state.is_over() => {
@@ -512,7 +537,7 @@ impl<'a, I> Seat<'a, I> {
 
     /// Counts out a worker that has ended its task; false if it is not one too many.
     pub(super) fn shrink(&self) -> bool {
-        let mut state = self.floor.state.lock();
+        let mut state = self.floor.state.0.lock();
         let is_too_large = state.crew.at_work() > self.floor.max_workers;
         if is_too_large {
             self.stand_up(&mut state);
@@ -523,7 +548,7 @@ impl<'a, I> Seat<'a, I> {
 
     /// Counts out a worker that cannot go on, if others can; false if it is the last.
     pub(super) fn leave_to_others(&self) -> bool {
-        let mut state = self.floor.state.lock();
+        let mut state = self.floor.state.0.lock();
         let others_work = state.crew.at_work() > 1;
         if others_work {
             self.stand_up(&mut state);
@@ -534,7 +559,7 @@ impl<'a, I> Seat<'a, I> {
 
     /// Counts out a worker that cannot go on, whatever becomes of the tasks.
     pub(super) fn leave(&self) {
-        let mut state = self.floor.state.lock();
+        let mut state = self.floor.state.0.lock();
         self.stand_up(&mut state);
         self.floor.count_out(state);
     }
@@ -550,16 +575,16 @@ impl<'a, I> Seat<'a, I> {
 impl<I> Freed for Seat<'_, I> {
     fn is_wanted(&self) -> bool {
         let floor = self.floor;
-        // Where tasks wait and nobody can be hired, nobody needs to know.
+        // Where tasks wait and nobody can be hired, nobody needs to know. That they still wait is likely, and
+        // to look costs more than to be wrong: one that nobody knew of finds the next task all the same.
         self.stand.get() == Stand::Busy
-            && (floor.queued.0.load(Ordering::Relaxed) == 0
-                || floor.at_work.0.load(Ordering::Relaxed) < floor.max_workers)
+            && !(self.saw_more.get() && floor.at_work.0.load(Ordering::Relaxed) >= floor.max_workers)
     }
 
     fn free(&self) {
         if self.is_wanted() {
             self.stand.set(Stand::Awake);
-            self.floor.state.lock().awake += 1;
+            self.floor.state.0.lock().awake += 1;
         }
     }
 }

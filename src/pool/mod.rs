@@ -8,9 +8,9 @@
 //!     └──── break ──────────┴──▶ broken (all that was queued fails) ──▶ over
 //! ```
 //!
-//! Not here: what a worker does with a task (`Context`, one for each engine).
-//! The rule: a task in the queue has a worker that will come for it, or the queue is emptied. So
-//! a worker that wants to leave an open queue counts itself out first, and only then is free to.
+//! Not here: who waits for whom at the queue (`floor.rs`); what a worker does with a task (`Context`, one for each
+//! engine). The rule: a task in the queue has a worker that will come for it, or the queue is emptied. So a worker
+//! that wants to leave an open queue counts itself out first, and only then is free to.
 
 mod floor;
 #[cfg(all(test, loom))]
@@ -34,8 +34,7 @@ use crate::error::Error;
 use crate::executor::Shutdown;
 use crate::future::deadline_after;
 use crate::future::own_pool::{Employer, employed, is_employed_at};
-use crate::id::Home;
-use crate::id::TaskRef;
+use crate::id::{FutureId, Home, TaskRef};
 use crate::sync::Mutex;
 use crate::sync::thread::{self, JoinHandle};
 
@@ -271,6 +270,12 @@ impl<C: Context> Employer for Pool<C> {
 
     fn step_in(&self) {
         self.floor.step_in();
+    }
+
+    fn retract(&self, call: FutureId) {
+        let item = self.floor.take_back(|item| item.task().id == call);
+        // Without effect on a call that runs.
+        item.into_iter().for_each(Item::cancel);
     }
 }
 

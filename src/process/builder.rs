@@ -165,7 +165,8 @@ impl ProcessPoolBuilder {
     }
 
     /// A worker that has had nothing to do for so long ends; when tasks come, others are started,
-    /// and make the initializer's call too. Idle workers take turns. With a time of zero a worker
+    /// and make the initializer's call too. The last to become idle is the first to
+    /// be used. With a time of zero a worker
     /// ends if there is no task for it at once. Default: workers stay until the pool is shut down.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.idle_timeout = Some(limit);

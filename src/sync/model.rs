@@ -15,7 +15,7 @@ use std::time::Instant;
 
 pub(crate) use loom::cell::UnsafeCell;
 use loom::sync::atomic::Ordering;
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
 
 /// One thread at a time. As parking_lot's: there is no poison.
 #[derive(Default)]

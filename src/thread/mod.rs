@@ -321,7 +321,8 @@ impl ThreadPoolBuilder {
     }
 
     /// A thread that has had nothing to do for so long ends; when tasks come, others are started,
-    /// and run the initializer too. Idle threads take turns. With a time of zero a thread ends if
+    /// and run the initializer too. The last to become idle is the first
+    /// to be used. With a time of zero a thread ends if
     /// there is no task for it at once. Default: threads stay until the pool is shut down.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.idle_timeout = Some(limit);
