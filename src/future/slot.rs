@@ -268,16 +268,17 @@ impl<J, T> Slot<J, T> {
 
 impl<J, T> Drop for Slot<J, T> {
     fn drop(&mut self) {
-        // Only where something is there: who took out what was there may have done so after the word last changed,
-        // and that is known to whoever drops the slot from the count of those that have it alone.
-        let end: fn(&mut Body<J, T>) = match self.word().state() {
-            // SAFETY: the state says so. (As in the next two.)
+        let drop_it: fn(&mut Body<J, T>) = match self.word().state() {
+            // SAFETY: the state says that the job is there, and it is dropped once.
             State::Pending => |body| unsafe { ManuallyDrop::drop(&mut body.job) },
+            // SAFETY: the same of the value.
             State::Value => |body| unsafe { ManuallyDrop::drop(&mut body.value) },
+            // SAFETY: the same of the error.
             State::Error => |body| unsafe { ManuallyDrop::drop(&mut body.error) },
+            // Nothing is there, and so the body is not touched: who took it out did so after the word had changed.
             State::Sent | State::Running | State::Lent | State::Taken | State::Cancelled => return,
         };
-        // SAFETY: nobody else has it any more, so nothing is on its way in or out. What is there is dropped once.
-        self.body.with_mut(|body| end(unsafe { &mut *body }));
+        // SAFETY: nobody else has the slot any more, so nothing is on its way in or out.
+        self.body.with_mut(|body| drop_it(unsafe { &mut *body }));
     }
 }
