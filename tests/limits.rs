@@ -37,6 +37,7 @@ fn role_entry() {
         "one replacement less" => one_replacement_less(),
         "no threads" => no_threads(),
         "no processes" => no_processes(),
+        "narrow pipes" => narrow_pipes(),
         "failing initialisers" => failing_initialisers(),
         "liars" => liars(),
         other => panic!("no role: {other}"),
@@ -445,6 +446,41 @@ fn a_user_who_may_have_no_more_processes_gets_an_error_or_a_smaller_pool() {
     match role_of(&copy, "no processes").uid(nobody).gid(nobody).spawn() {
         Ok(role) => println!("{}", applause(role)),
         Err(error) => not_shown(&format!("RLIMIT_NPROC, which needs the right to be another user ({error})")),
+    }
+}
+
+/// A user who has no wide pipes left, and the narrow ones are for the asking.
+fn narrow_pipes() {
+    const WIDE: usize = 1 << 20;
+    let mut held = Vec::new();
+    let refused = loop {
+        let pipe = std::io::pipe().unwrap();
+        if let Err(error) = rustix::pipe::fcntl_setpipe_size(&pipe.1, WIDE) {
+            break error;
+        }
+        held.push(pipe);
+        if held.len() == 1000 {
+            return println!("a user has as many wide pipes as there are descriptors");
+        }
+    };
+    assert_eq!(refused, rustix::io::Errno::PERM);
+    let pool = pool(2);
+    for length in [1, 100 << 10, 3 << 20] {
+        let Blob(bytes) = Blob::new(length);
+        assert!(get(pool.submit(|bytes: Vec<u8>| bytes, bytes.clone())).unwrap() == bytes);
+    }
+    println!("{} wide pipes, and then narrow ones", held.len());
+}
+
+/// Root is refused none: the role is one whom nobody else is.
+#[test]
+fn a_user_who_may_have_no_more_wide_pipes_has_narrow_ones() {
+    let _watchdog = Watchdog::new("a_user_who_may_have_no_more_wide_pipes_has_narrow_ones");
+    let (_dir, copy) = copy_of_this_program();
+    let nobody = 60_000 + std::process::id() % 5_000;
+    match role_of(&copy, "narrow pipes").uid(nobody).gid(nobody).spawn() {
+        Ok(role) => println!("{}", applause(role)),
+        Err(error) => not_shown(&format!("pipes of a poor user, which needs the right to be one ({error})")),
     }
 }
 

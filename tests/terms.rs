@@ -663,6 +663,21 @@ fn a_message_beyond_the_limit_costs_its_own_call_and_no_worker() {
     assert_eq!(pids.collect::<Vec<_>>(), [pid; 8], "no worker died of it");
 }
 
+/// They take no room for their length, and are not copied on their way.
+#[test]
+fn bytes_beyond_the_limit_cost_their_own_call_and_no_worker() {
+    let _watchdog = Watchdog::new("bytes_beyond_the_limit_cost_their_own_call_and_no_worker");
+    let pool = one().max_message_bytes(MIB as u64).build().unwrap();
+    let pid = get(pool.submit(pid_of_worker, ())).unwrap();
+    let size = |bytes: Vec<u8>| bytes.len();
+    assert_eq!(get(pool.submit(size, vec![1; MIB - 20])).unwrap(), MIB - 20);
+    is_too_long(get(pool.submit(size, vec![1; MIB - 19])), "argument");
+    let make = |length: usize| "x".repeat(length);
+    assert!(get(pool.submit(make, MIB)).unwrap() == "x".repeat(MIB));
+    is_too_long(get(pool.submit(make, MIB + 1)), "return value");
+    assert_eq!(get(pool.submit(pid_of_worker, ())).unwrap(), pid, "no worker died of it");
+}
+
 #[test]
 fn an_initializer_is_a_message_too() {
     let _watchdog = Watchdog::new("an_initializer_is_a_message_too");

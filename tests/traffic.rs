@@ -7,7 +7,7 @@
 
 mod faults_common;
 
-use concurrent_futures::{Error, Executor, Future, ProcessPoolExecutor};
+use concurrent_futures::{Error, Executor, Future, MapOptions, ProcessPoolExecutor};
 use faults_common::*;
 
 concurrent_futures::init_tests!();
@@ -32,6 +32,63 @@ fn arguments_and_results_of_every_size_arrive_whole() {
         let both = get(pool.submit(|blob: Blob| blob, Blob::new(size))).unwrap();
         assert!(both == Blob::new(size), "{size} bytes in both directions");
     }
+}
+
+/// What is nothing but its bytes has a way of its own, whose borders are these.
+const BORDERS: [usize; 11] = [
+    0,
+    1,
+    (16 << 10) - 1,
+    16 << 10,
+    (64 << 10) - 37,
+    64 << 10,
+    (64 << 10) + 1,
+    (1 << 20) - 37,
+    1 << 20,
+    (1 << 20) + 1,
+    9 << 20,
+];
+
+fn echo<T>(value: T) -> T {
+    value
+}
+
+fn both(pair: (String, Vec<u8>)) -> (Vec<u8>, Option<String>) {
+    (pair.1, Some(pair.0))
+}
+
+#[test]
+fn bytes_text_and_numbers_of_every_size_arrive_whole() {
+    let _watchdog = Watchdog::new("bytes_text_and_numbers_of_every_size_arrive_whole");
+    let pool = pool(1);
+    for size in BORDERS {
+        let Blob(bytes) = Blob::new(size);
+        assert!(get(pool.submit(echo::<Vec<u8>>, bytes.clone())).unwrap() == bytes, "{size}");
+        let text: String = bytes.iter().map(|byte| char::from(byte % 128)).collect();
+        assert!(get(pool.submit(echo::<String>, text.clone())).unwrap() == text, "{size}");
+        let numbers: Vec<f64> = bytes.chunks(8).map(|some| some.len() as f64 / f64::from(some[0])).collect();
+        assert!(get(pool.submit(echo::<Vec<f64>>, numbers.clone())).unwrap() == numbers, "{size}");
+        let numbers: Vec<u64> = bytes.chunks(8).map(|some| u64::from(some[0]) << 40).collect();
+        assert!(get(pool.submit(echo::<Vec<u64>>, numbers.clone())).unwrap() == numbers, "{size}");
+        // Inside of another value.
+        if size <= (1 << 20) + 1 {
+            let there = (text.clone(), bytes.clone());
+            assert!(get(pool.submit(both, there)).unwrap() == (bytes, Some(text)), "{size}");
+        }
+    }
+}
+
+/// Several in one message.
+#[test]
+fn bytes_in_a_chunk_arrive_whole() {
+    let _watchdog = Watchdog::new("bytes_in_a_chunk_arrive_whole");
+    let (pool, sizes) = (pool(1), [0, 1, 20 << 10, 3, 100 << 10, 1 << 20]);
+    let blobs: Vec<Vec<u8>> = sizes.iter().map(|size| Blob::new(*size).0).collect();
+    let back = pool.map_with(echo::<Vec<u8>>, blobs.clone(), MapOptions::new().chunksize(sizes.len()));
+    assert!(back.collect::<Result<Vec<_>, _>>().unwrap() == blobs);
+    let numbers: Vec<Vec<i32>> = sizes.iter().map(|size| (0..*size as i32 / 4).collect()).collect();
+    let back = pool.map_with(echo::<Vec<i32>>, numbers.clone(), MapOptions::new().chunksize(sizes.len()));
+    assert!(back.collect::<Result<Vec<_>, _>>().unwrap() == numbers);
 }
 
 /// Where procspawn 1.0.2 does not return from the second `spawn`.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::id::{FutureId, TaskRef};
 use crate::portable::{self, Each, Entries, Function, Once, Plain, Portable, Remote};
 use crate::task::{Batch, PortableJob};
+use crate::wire::frame::{HEADER, Kind, Parcel};
 use crate::wire::message::Failure;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,7 +51,10 @@ pub fn arguments(data: &[u8]) {
     let Some((kind, bytes)) = data.split_first() else { return };
     match kind {
         0 => value::<Numbers>(bytes, true),
-        1 => value::<Vec<u8>>(bytes, true),
+        1 => {
+            value::<(Vec<u8>,)>(bytes, true);
+            bulk(bytes);
+        }
         2 => value::<Nested>(bytes, true),
         3 => value::<Maps>(bytes, true),
         // postcard goes down as far as they lead, and a test has two MiB of stack.
@@ -99,6 +103,29 @@ fn value<T: Portable + PartialEq + Debug>(bytes: &[u8], as_postcard: bool) {
     let Ok(value) = ours else { return };
     assert_eq!(decode::<T>(&encode(&value)).expect("what we wrote"), value);
     alone::<T>(bytes);
+}
+
+/// What is nothing but its bytes is read out of as many as there are, in any place, and keeps them.
+fn bulk(bytes: &[u8]) {
+    fn same<T: Portable>(bytes: &[u8], is_value: bool) {
+        for before in 0..2 {
+            let shifted = [&[0; 2][..before], bytes].concat();
+            let value = decode::<T>(&shifted[before..]);
+            assert_eq!(value.is_ok(), is_value);
+            assert!(value.is_err() || encode(&value.expect("it is one")) == bytes);
+        }
+        let mut value = match portable::unpack::<T>(&mut bytes.to_vec(), "argument") {
+            Ok(value) => value,
+            Err(failure) => return assert!(!is_value && matches!(failure, Failure::Undecodable { .. })),
+        };
+        let mut parcel = Parcel::begin(Kind::Returned, 1);
+        portable::pack(&mut value, &mut parcel, "argument").expect("what was decoded");
+        assert!(parcel.pieces().concat()[HEADER..] == *bytes);
+    }
+    same::<Vec<u8>>(bytes, true);
+    same::<String>(bytes, std::str::from_utf8(bytes).is_ok());
+    same::<Vec<i16>>(bytes, bytes.len().is_multiple_of(2));
+    same::<Vec<f64>>(bytes, bytes.len().is_multiple_of(8));
 }
 
 fn floats(bytes: &[u8]) {
@@ -153,7 +180,7 @@ where
     R: Portable,
 {
     let task = TaskRef { name: "a batch", id: FutureId::next() };
-    match <Batch<Plain<F, A, R>> as PortableJob>::decode(reply, task) {
+    match <Batch<Plain<F, A, R>> as PortableJob>::decode(&mut reply.to_vec(), task) {
         Ok(outcomes) => {
             assert!(outcomes.len() <= reply.len() / 9);
             let errors = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
@@ -174,8 +201,7 @@ where
     #[cfg(fuzzing)]
     crate::outcome::quieten();
     let plain = Plain::<F, A, R>::new(function);
-    let mut reply = Vec::new();
-    let outcome = Once(plain).serve(bytes, &mut reply);
+    let (outcome, reply) = reply_of(Once(plain), bytes);
     match (&outcome, decode::<A>(bytes)) {
         (Ok(()), Ok(argument)) => {
             let value =
@@ -197,13 +223,19 @@ where
             Ok(())
         });
     }
-    let mut replies = Vec::new();
-    Each(plain).serve(&batch, &mut replies).expect("entries");
+    let (outcomes, replies) = reply_of(Each(plain), &batch);
+    outcomes.expect("entries");
     let expected = untraced(outcome.map(|()| &reply[..]));
     let entries: Vec<_> = Entries(&replies).map(|entry| entry.map(untraced)).collect();
     assert_eq!(entries, [Ok(expected.clone()), Ok(expected)], "one entry, one outcome");
     // As entries they may be anything.
-    let _ = Each(plain).serve(bytes, &mut Vec::new());
+    let _ = reply_of(Each(plain), bytes);
+}
+
+fn reply_of(function: impl Remote, bytes: &[u8]) -> (Result<(), Failure>, Vec<u8>) {
+    let mut reply = Parcel::begin(Kind::Returned, 1);
+    let outcome = function.serve(&mut bytes.to_vec(), &mut reply);
+    (outcome, reply.pieces().concat().split_off(HEADER))
 }
 
 /// A backtrace tells where it was called from too.
@@ -250,7 +282,9 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         seed(0, &numbers(-1)),
         seed(0, &numbers(5)),
         seed(0, &numbers(i128::from_le_bytes([0x80; 16]))),
-        seed(1, &vec![1_u8, 2, 255]),
+        seed(1, &(vec![1_u8, 2, 255],)),
+        seed(1, &vec![f64::NAN, 1e300]),
+        seed(1, &text("text, long enough to be taken for one")),
         seed(2, &nested),
         seed(3, &maps),
         seed(4, &shape),

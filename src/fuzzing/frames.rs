@@ -5,15 +5,15 @@
 //!       │ limit │ filler │ pieces │ cut    │ what the other side sends, and then the filler
 //! ```
 
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 
 use crate::wire::connection::Connection;
-use crate::wire::frame::{self, HEADER, Kind, WireError};
+use crate::wire::frame::{self, HEADER, Kind, Source, WireError};
 
 const HEAD: usize = 6;
 const LIMITS: [u64; 7] = [1 << 36, 0, 1, 100, 3 << 20, isize::MAX as u64, u64::MAX];
 /// The step of `frame.rs`.
-const STEP: usize = 1 << 20;
+const STEP: usize = frame::STEP;
 
 type Frame = (Kind, u64, Vec<u8>);
 
@@ -35,7 +35,8 @@ pub fn frames(data: &[u8]) {
     let unit = if filler > 0 { 1 << 12 } else { 1 };
     let sizes = [one, other].map(|size| if size == 255 { usize::MAX } else { usize::from(size) * unit });
     let pieces = Pieces { reader: whole(), sizes, turn: 0 };
-    let mut connection = Connection::new(pieces, Vec::new(), limit);
+    // Past a buffer, as a worker and its host read.
+    let mut connection = Connection::new(BufReader::with_capacity(64, pieces), Vec::new(), limit);
     for (kind, id, payload) in &frames {
         assert_eq!(connection.receive().expect("a frame in pieces"), Some((*kind, *id)));
         assert_eq!(connection.payload(), payload);
@@ -67,7 +68,8 @@ pub fn frames(data: &[u8]) {
 }
 
 /// All frames, and how it ended.
-fn read(mut reader: impl Read, limit: u64) -> (Vec<Frame>, Result<(), WireError>) {
+fn read(reader: impl Read, limit: u64) -> (Vec<Frame>, Result<(), WireError>) {
+    let mut reader = Pieces { reader, sizes: [usize::MAX; 2], turn: 0 };
     let (mut frames, mut payload) = (Vec::new(), Vec::new());
     loop {
         let before = payload.capacity();
@@ -91,6 +93,8 @@ struct Pieces<R> {
     sizes: [usize; 2],
     turn: usize,
 }
+
+impl<R: Read> Source for Pieces<R> {}
 
 impl<R: Read> Read for Pieces<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {

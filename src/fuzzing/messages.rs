@@ -4,8 +4,8 @@ use std::error::Error as _;
 
 use crate::id::{FutureId, TaskRef};
 use crate::outcome;
-use crate::wire::frame::{self, HEADER, Kind, WireError};
-use crate::wire::message::{Failure, Hello, RemoteCause, Terms, begin_call, decode_call, set_attempt};
+use crate::wire::frame::{HEADER, Kind, Parcel, WireError};
+use crate::wire::message::{Failure, Hello, RemoteCause, Terms, decode_call, end_call, set_attempt};
 
 /// What decodes, encodes to something that decodes to the same; no part of it passes for the whole,
 /// nor does it with more behind it; and it takes the memory that the rule of `message.rs` gives it.
@@ -28,12 +28,11 @@ pub fn messages(data: &[u8]) {
     }
     match decode_call(data) {
         Ok((function, attempt, argument)) => {
-            let mut again = Vec::new();
-            let start = begin_call(&mut again, Kind::Call, 1, function);
-            again.extend_from_slice(argument);
-            frame::end(&mut again, start);
+            let mut again = Parcel::begin(Kind::Call, 1);
+            again.bytes.extend_from_slice(argument);
+            end_call(&mut again, function);
             set_attempt(&mut again, attempt);
-            assert_eq!(&again[HEADER..], data);
+            assert_eq!(&again.bytes[HEADER..], data);
         }
         Err(WireError::Malformed { kind: Kind::Call, .. }) => assert!(data.len() < 20),
         Err(other) => panic!("{other:?}"),

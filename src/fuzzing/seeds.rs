@@ -3,8 +3,8 @@
 //! `tests/fuzz/src/bin/seeds.rs` writes them into the corpora.
 
 use super::arguments;
-use crate::wire::frame::{self, Kind};
-use crate::wire::message::{Failure, FunctionRef, Hello, RemoteCause, Terms, begin_call};
+use crate::wire::frame::{self, Kind, Parcel};
+use crate::wire::message::{Failure, FunctionRef, Hello, RemoteCause, Terms, end_call};
 
 /// The seeds of a target.
 #[must_use]
@@ -48,11 +48,10 @@ fn failures() -> Vec<Failure> {
 }
 
 fn call() -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let start = begin_call(&mut bytes, Kind::Call, 5, FunctionRef { offset: -64, types: u64::MAX - 1 });
-    bytes.extend_from_slice(b"argument");
-    frame::end(&mut bytes, start);
-    bytes
+    let mut call = Parcel::begin(Kind::Call, 5);
+    call.bytes.extend_from_slice(b"argument");
+    end_call(&mut call, FunctionRef { offset: -64, types: u64::MAX - 1 });
+    call.bytes
 }
 
 fn frames() -> Vec<Vec<u8>> {

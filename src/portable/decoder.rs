@@ -56,8 +56,12 @@ impl Bad {
         Bad(Box::new(reason.into()))
     }
 
-    fn ended() -> Bad {
+    pub(super) fn ended() -> Bad {
         Bad::new("the bytes end inside it")
+    }
+
+    pub(super) fn no_text() -> Bad {
+        Bad::new("a text is not UTF-8")
     }
 
     fn too_large() -> Bad {
@@ -165,7 +169,7 @@ impl<'de> Decoder<'de> {
 
     #[inline]
     fn text(&mut self) -> Result<&'de str, Bad> {
-        std::str::from_utf8(self.bytes()?).map_err(|_| Bad::new("a text is not UTF-8"))
+        std::str::from_utf8(self.bytes()?).map_err(|_| Bad::no_text())
     }
 
     /// To be called for all that may have values inside: no recursion gets around it.

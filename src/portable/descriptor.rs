@@ -23,9 +23,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::marker::PhantomData;
 
 use super::Remote;
+use crate::wire::frame::Parcel;
 use crate::wire::message::{Failure, FunctionRef};
 
-type Serve = fn(&[u8], &mut Vec<u8>) -> Result<(), Failure>;
+type Serve = fn(&mut Vec<u8>, &mut Parcel) -> Result<(), Failure>;
 
 /// What the image holds for each function that can travel.
 #[repr(C, align(16))]
@@ -129,7 +130,7 @@ fn hash(types: TypeId) -> u64 {
     hasher.finish()
 }
 
-fn serve<C: Remote>(argument: &[u8], reply: &mut Vec<u8>) -> Result<(), Failure> {
+fn serve<C: Remote>(argument: &mut Vec<u8>, reply: &mut Parcel) -> Result<(), Failure> {
     // The compile error for closures that capture: they have a size.
     const {
         assert!(
@@ -151,6 +152,7 @@ fn serve<C: Remote>(argument: &[u8], reply: &mut Vec<u8>) -> Result<(), Failure>
 mod tests {
     use super::super::{Once, Plain};
     use super::*;
+    use crate::wire::frame::{HEADER, Kind};
 
     fn double(n: u32) -> u32 {
         n * 2
@@ -166,10 +168,10 @@ mod tests {
 
     fn call(function: FunctionRef, n: u32) -> u32 {
         let descriptor = resolve(function).unwrap();
-        let (mut argument, mut reply) = (Vec::new(), Vec::new());
+        let (mut argument, mut reply) = (Vec::new(), Parcel::begin(Kind::Returned, 1));
         super::super::encode(&n, &mut argument, "argument").unwrap();
-        (descriptor.serve)(&argument, &mut reply).unwrap();
-        super::super::decode(&reply, "return value").unwrap()
+        (descriptor.serve)(&mut argument, &mut reply).unwrap();
+        super::super::decode(&reply.bytes[HEADER..], "return value").unwrap()
     }
 
     #[test]

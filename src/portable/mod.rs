@@ -5,6 +5,7 @@
 //! (`descriptor.rs`). The rule: one bad argument, return value or panic costs one call, also
 //! inside a batch; everything user-written runs where a panic is caught.
 
+mod bulk;
 mod decoder;
 mod descriptor;
 #[cfg(unix)]
@@ -24,7 +25,7 @@ pub(crate) use descriptor::{of, resolve};
 
 use crate::id::TaskRef;
 use crate::outcome::{catch, catch_for_the_host};
-use crate::wire::frame::Kind;
+use crate::wire::frame::{Kind, Parcel};
 use crate::wire::message::{Failure, RemoteCause};
 
 /// What can be an argument or a return value of a call that may run in another process:
@@ -35,7 +36,13 @@ use crate::wire::message::{Failure, RemoteCause};
 /// The format is [postcard](https://postcard.jamesmunns.com/wire-format), which does not describe
 /// itself: types that need `deserialize_any` (untagged enums, `#[serde(flatten)]`,
 /// `serde_json::Value`) end their call with [`Error::Encode`](crate::Error::Encode) or
-/// [`Error::Decode`](crate::Error::Decode). `Vec<u8>` travels byte by byte.
+/// [`Error::Decode`](crate::Error::Decode).
+///
+/// An argument or a return value that is a `Vec<u8>`, a `String`, or a `Vec` of numbers goes past serde: it
+/// travels as it lies in memory, at the speed of the pipe, and a large one is not copied on its way into it.
+/// (Numbers are copied once on their way out.) Inside of a tuple or a struct such a vector goes element by
+/// element, some ten times slower; there bytes are better off as a type that serde knows as bytes, such as
+/// those of the crate `serde_bytes`.
 ///
 /// What arrives is not trusted, so reading it has bounds, beyond which the call ends with
 /// [`Error::Decode`](crate::Error::Decode). A value may be nested as deep as 1 MiB of stack allows: a
@@ -137,8 +144,9 @@ impl Raised {
 
 /// What a worker process does with the bytes of a call. Known by its type alone, as its function is.
 pub(crate) trait Remote: Copy + 'static {
-    /// Appends the return value to `reply`. On failure `reply` may hold a part of it.
-    fn serve(self, argument: &[u8], reply: &mut Vec<u8>) -> Result<(), Failure>;
+    /// Appends the return value to `reply`. On failure `reply` may hold a part of it. The memory of the
+    /// argument's bytes may become that of the argument.
+    fn serve(self, argument: &mut Vec<u8>, reply: &mut Parcel) -> Result<(), Failure>;
 }
 
 /// One call: the argument's bytes in, the return value's bytes out.
@@ -153,32 +161,47 @@ impl<Fun> Remote for Once<Fun>
 where
     Fun: Function<Argument: Portable, Return: Portable>,
 {
-    fn serve(self, argument: &[u8], reply: &mut Vec<u8>) -> Result<(), Failure> {
-        let call = || {
-            let argument = decode(argument, "argument")?;
-            let value = self.0.call(argument).map_err(raised)?;
-            encode(&value, reply, "return value")
-        };
-        catch_for_the_host(call).unwrap_or_else(|panic| Err(panicked(&panic)))
+    fn serve(self, argument: &mut Vec<u8>, reply: &mut Parcel) -> Result<(), Failure> {
+        make(self.0, || unpack(argument, "argument"), |mut value| pack(&mut value, reply, "return value"))
     }
+}
+
+/// Makes a call; whatever of it panics, also on the way in or out, is caught.
+fn make<Fun: Function>(
+    function: Fun,
+    argument: impl FnOnce() -> Result<Fun::Argument, Failure>,
+    keep: impl FnOnce(Fun::Return) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    catch_for_the_host(|| keep(function.call(argument()?).map_err(raised)?))
+        .unwrap_or_else(|panic| Err(panicked(&panic)))
 }
 
 impl<Fun> Remote for Each<Fun>
 where
     Fun: Function<Argument: Portable, Return: Portable>,
 {
-    fn serve(self, argument: &[u8], reply: &mut Vec<u8>) -> Result<(), Failure> {
+    fn serve(self, argument: &mut Vec<u8>, reply: &mut Parcel) -> Result<(), Failure> {
         for entry in Entries(argument) {
             let argument =
                 entry.map_err(|reason| Failure::Undecodable { what: "argument".into(), reason })?;
-            put_entry(reply, |reply| Once(self.0).serve(argument?, reply));
+            put_entry(&mut reply.bytes, |reply| {
+                make(self.0, || decode(argument?, "argument"), |value| encode(&value, reply, "return value"))
+            });
         }
         Ok(())
     }
 }
 
 /// Appends a value. On failure `out` may hold a part of it.
-pub(crate) fn encode<T: Serialize>(value: &T, out: &mut Vec<u8>, what: &str) -> Result<(), Failure> {
+pub(crate) fn encode<T: Serialize + 'static>(
+    value: &T,
+    out: &mut Vec<u8>,
+    what: &str,
+) -> Result<(), Failure> {
+    if let Some(bytes) = bulk::bytes_of(value) {
+        out.extend_from_slice(bytes);
+        return Ok(());
+    }
     postcard::serialize_with_flavor(value, Appending(out))
         .map_err(|error| Failure::Unencodable { what: what.into(), reason: about::<T>(error) })
 }
@@ -204,10 +227,36 @@ impl postcard::ser_flavors::Flavor for Appending<'_> {
     }
 }
 
+/// The same for a value that is not needed any more. A large one that is nothing but its bytes is not
+/// copied, but taken: the parcel has it, and an empty one is left.
+pub(crate) fn pack<T: Serialize + 'static>(
+    value: &mut T,
+    out: &mut Parcel,
+    what: &str,
+) -> Result<(), Failure> {
+    match bulk::take(value) {
+        Some(bulk) => {
+            out.put(bulk);
+            Ok(())
+        }
+        None => encode(value, &mut out.bytes, what),
+    }
+}
+
 /// Reads a value that is all of `bytes`; it costs no more than `decoder.rs` allows.
-pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, Failure> {
-    decoder::decode(bytes)
-        .map_err(|reason| Failure::Undecodable { what: what.into(), reason: about::<T>(reason) })
+pub(crate) fn decode<T: DeserializeOwned + 'static>(bytes: &[u8], what: &str) -> Result<T, Failure> {
+    let value = bulk::value_of(bytes).unwrap_or_else(|| decoder::decode(bytes));
+    value.map_err(|reason| Failure::Undecodable { what: what.into(), reason: about::<T>(reason) })
+}
+
+/// The same for bytes that are not needed any more: their memory may become that of the value.
+pub(crate) fn unpack<T: DeserializeOwned + 'static>(bytes: &mut Vec<u8>, what: &str) -> Result<T, Failure> {
+    match bulk::made_of(bytes) {
+        Some(value) => {
+            value.map_err(|reason| Failure::Undecodable { what: what.into(), reason: about::<T>(reason) })
+        }
+        None => decode(bytes, what),
+    }
 }
 
 /// postcard drops the words of `Serialize`; the type's name leads to them.

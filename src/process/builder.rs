@@ -17,8 +17,8 @@ use crate::outcome;
 use crate::pool::{Hiring, Pool, usable_cpus};
 use crate::portable::{self, Function, Once, Plain, Portable, guarded};
 use crate::sync::{AtomicUsize, Ordering};
-use crate::wire::frame::{self, Kind};
-use crate::wire::message::{Terms, begin_call};
+use crate::wire::frame::{Kind, Parcel};
+use crate::wire::message::{Terms, end_call};
 
 /// Sets up a [`ProcessPoolExecutor`].
 ///
@@ -267,11 +267,10 @@ impl Initializer {
         let task = TaskRef { name: Fun::name(), id: FutureId::next() };
         let reference =
             portable::of(&Once(function)).map_err(|reason| Error::NotPortable { task, reason })?;
-        let mut frame = Vec::new();
-        let start = begin_call(&mut frame, Kind::Initialise, task.id.get(), reference);
-        guarded(task, || portable::encode(argument, &mut frame, "argument"))
+        let mut frame = Parcel::begin(Kind::Initialise, task.id.get());
+        guarded(task, || portable::encode(argument, &mut frame.bytes, "argument"))
             .map_err(|failure| outcome::arrived(task, failure))?;
-        frame::end(&mut frame, start);
+        end_call(&mut frame, reference);
         Ok(Initializer { task, frame })
     }
 }

@@ -34,7 +34,7 @@ use crate::future::deadline_after;
 use crate::id::TaskRef;
 use crate::sync::{Mutex, Ordering};
 use crate::wire::connection::Connection;
-use crate::wire::frame::{self, Kind, WireError};
+use crate::wire::frame::{self, Kind, Parcel, WireError};
 use crate::wire::message::{Failure, Hello, Terms};
 
 /// How long a worker may take from its start to its Hello, unless the user says. Milliseconds are usual.
@@ -87,6 +87,7 @@ impl Child {
             let calls = io::pipe().map_err(refused)?;
             let replies = io::pipe().map_err(refused)?;
             Outgoing::prepare(&calls.1).map_err(refused)?;
+            Incoming::prepare(&replies.0).map_err(refused)?;
             let inode = invitation::socket_inode(&theirs).unwrap_or_default();
             let depth = entry::depth().saturating_add(1);
             let invitation = Invitation { depth, inode, host: std::process::id() };
@@ -201,9 +202,9 @@ impl Child {
 
     /// Sends one frame and waits for its reply: no longer than `limit` from when it was sent, and as long
     /// as the worker takes some of it within each `limit`.
-    pub(super) fn call(&mut self, frame: &[u8], id: u64, limit: Option<Duration>) -> Reply {
+    pub(super) fn call(&mut self, frame: &Parcel, id: u64, limit: Option<Duration>) -> Reply {
         self.connection.writer_mut().patience = limit;
-        if let Err(error) = self.connection.send(frame) {
+        if let Err(error) = self.connection.post(frame) {
             return match error {
                 WireError::TooLong { .. } => Reply::Nonsense(error),
                 error => Reply::missing(&error, limit, false),

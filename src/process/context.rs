@@ -26,6 +26,7 @@ use crate::outcome;
 use crate::pool::{Context, Item, Seat};
 use crate::sync::Ordering;
 use crate::task::{Begun, PortableWork, WorkItem};
+use crate::wire::frame::Parcel;
 use crate::wire::message::set_attempt;
 
 /// A call and its frame, queued.
@@ -36,7 +37,7 @@ pub(crate) struct Call {
 
 /// What is sent.
 pub(crate) struct Letter {
-    pub(super) frame: Vec<u8>,
+    pub(super) frame: Parcel,
     /// If it has options.
     pub(super) attempts: Option<Box<Attempts>>,
 }
@@ -181,7 +182,9 @@ impl ProcessContext {
             let (error, took_call) = match child.call(&started.letter.frame, task.id.get(), limit) {
                 Reply::Returned => {
                     // The reply is decoded in this thread; the child is idle, and so are we soon.
-                    started.call.complete(child.connection.payload(), seat);
+                    // Who sends one large argument after the other finds the memory of the last one free.
+                    drop(started.letter);
+                    started.call.complete(child.connection.payload_mut(), seat);
                     child.connection.clear();
                     return Ok(());
                 }

@@ -22,10 +22,11 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::invitation::Invitation;
+use super::pipes::{Calls, Replies};
 use super::{sys, terms};
 use crate::sync::{AtomicBool, Ordering};
 use crate::wire::connection::Connection;
-use crate::wire::frame::{self, Kind, WireError};
+use crate::wire::frame::{self, Kind, Parcel, Source, WireError};
 use crate::wire::message::{Failure, Hello, LONGEST_TERMS, Terms, decode_call};
 use crate::{outcome, portable};
 
@@ -154,7 +155,8 @@ fn work(invitation: Invitation) -> Result<(), WireError> {
         return Ok(());
     }
     let calls: &'static PipeReader = Box::leak(Box::new(calls));
-    let mut connection = Connection::new(io::BufReader::new(calls), replies, terms.max_message_bytes);
+    let mut connection =
+        Connection::new(io::BufReader::new(Calls(calls)), Replies::new(replies), terms.max_message_bytes);
     if let Some(reason) = refused {
         return connection.send(&Failure::Refused { reason }.encode(Kind::Refusal, 0));
     }
@@ -173,23 +175,23 @@ fn work(invitation: Invitation) -> Result<(), WireError> {
 }
 
 /// Answers calls until the host says Bye or closes the pipe.
-fn serve(connection: &mut Connection<impl Read, impl Write>) -> Result<(), WireError> {
-    let mut reply = Vec::new();
+fn serve(connection: &mut Connection<impl Source, impl Write>) -> Result<(), WireError> {
+    let mut reply = Parcel::begin(Kind::Returned, 0);
     loop {
         match connection.receive()? {
             Some((Kind::Call | Kind::Initialise, id)) => {
-                let answered = answer(connection.payload(), id, &mut reply);
+                let answered = answer(connection.payload_mut(), id, &mut reply);
                 // What the task printed is on the terminal before its result is known.
                 let _ = io::stdout().flush();
-                if let Err(WireError::TooLong { length, limit }) = connection.send(&reply) {
+                if let Err(WireError::TooLong { length, limit }) = connection.post(&reply) {
                     let what = if answered { "it has" } else { "there is none, and the report of it has" };
                     let reason = terms::too_long(what, length, limit);
                     let failure = Failure::Unencodable { what: "return value".into(), reason };
                     connection.send(&failure.encode(Kind::Failed, id))?;
                 }
                 connection.clear();
-                if reply.capacity() > KEPT {
-                    reply = Vec::new();
+                if reply.bytes.capacity() > KEPT {
+                    reply = Parcel::begin(Kind::Returned, 0);
                 }
             }
             Some((Kind::Bye, _)) | None => return Ok(()),
@@ -202,14 +204,15 @@ fn serve(connection: &mut Connection<impl Read, impl Write>) -> Result<(), WireE
 const KEPT: usize = 1 << 20;
 
 /// Makes the call that `payload` describes, and the frame of its reply. True: with a value.
-fn answer(payload: &[u8], id: u64, reply: &mut Vec<u8>) -> bool {
-    reply.clear();
-    let start = frame::begin(reply, Kind::Returned, id);
-    let served = match decode_call(payload) {
-        Ok((function, attempt, argument)) => match portable::resolve(function) {
+fn answer(payload: &mut Vec<u8>, id: u64, reply: &mut Parcel) -> bool {
+    reply.begin_again(Kind::Returned, id);
+    let call = decode_call(payload).map(|(function, attempt, argument)| (function, attempt, argument.len()));
+    let served = match call {
+        Ok((function, attempt, length)) => match portable::resolve(function) {
             Ok(descriptor) => {
                 outcome::set_hosts_attempt(attempt);
-                (descriptor.serve)(argument, reply)
+                payload.truncate(length);
+                (descriptor.serve)(payload, reply)
             }
             Err(reason) => Err(Failure::UnknownFunction { reason }),
         },
@@ -217,8 +220,8 @@ fn answer(payload: &[u8], id: u64, reply: &mut Vec<u8>) -> bool {
     };
     let answered = served.is_ok();
     match served {
-        Ok(()) => frame::end(reply, start),
-        Err(failure) => *reply = failure.encode(Kind::Failed, id),
+        Ok(()) => reply.end(),
+        Err(failure) => *reply = failure.parcel(Kind::Failed, id),
     }
     answered
 }

@@ -40,6 +40,7 @@ use crate::id::TaskRef;
 use crate::pool::{Hiring, Place, Pool};
 use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::task::Task;
+use crate::wire::frame::Parcel;
 use crate::wire::message::Terms;
 
 /// A pool of worker processes.
@@ -106,7 +107,7 @@ struct Plan {
 /// A call that each worker makes before its first task.
 struct Initializer {
     task: TaskRef,
-    frame: Vec<u8>,
+    frame: Parcel,
 }
 
 impl ProcessPoolExecutor {
@@ -163,13 +164,14 @@ impl ProcessPoolExecutor {
         }
         let item = task.into_portable(self.pool.home());
         let task = item.task();
-        let mut frame = Vec::new();
-        let encoded = item.encode(&mut frame).and_then(|attempts| {
+        let encoded = item.encode().and_then(|(frame, attempts)| {
             terms::admit(&self.plan.terms, task, &frame)?;
-            Ok(attempts)
+            Ok((frame, attempts))
         });
         match encoded {
-            Ok(attempts) => self.pool.submit(Call { item, letter: Letter { frame, attempts } }, place),
+            Ok((frame, attempts)) => {
+                self.pool.submit(Call { item, letter: Letter { frame, attempts } }, place)
+            }
             Err(error) => item.fail(error),
         }
     }

@@ -1,14 +1,16 @@
-//! The host's ends of a worker's two pipes, and the end of the worker itself.
+//! The host's ends of a worker's two pipes, the end of the worker itself, and how wide a pipe is.
 //!
 //! Not here: what is said over them (`wire`). The rule: no read and no write outlives the worker.
 //! The end of the pipe alone is not enough: whatever a task forks may keep the other end open.
 
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::io::{self, IoSlice, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::future::deadline_after;
+use crate::wire::frame::Source;
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
@@ -67,6 +69,12 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
+    /// Makes reading return when the pipe is empty. Our end alone: the worker's stays as it is.
+    pub(super) fn prepare(pipe: &PipeReader) -> io::Result<()> {
+        Ok(rustix::io::ioctl_fionbio(pipe, true)?)
+    }
+
+    /// Over a pipe that was prepared.
     pub(super) fn new(pipe: PipeReader, exit: Exit) -> Self {
         Incoming { pipe, exit, deadline: None }
     }
@@ -79,18 +87,40 @@ impl Incoming {
     }
 }
 
+impl Incoming {
+    /// Reads as soon as there is something.
+    fn when_ready(
+        &self,
+        mut read: impl FnMut(&PipeReader) -> rustix::io::Result<usize>,
+    ) -> io::Result<usize> {
+        loop {
+            match read(&self.pipe) {
+                Err(Errno::AGAIN) => {}
+                Err(Errno::INTR) => continue,
+                read => return Ok(read?),
+            }
+            let exit = self.exit.fd().unwrap_or(self.pipe.as_fd());
+            let mut fds = [PollFd::new(&self.pipe, PollFlags::IN), PollFd::new(&exit, PollFlags::IN)];
+            if !ready(&mut fds, self.deadline)? {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            // What the worker wrote before it died is still good.
+            if fds[0].revents().is_empty() && !ready(&mut fds[..1], Some(Instant::now()))? {
+                return Ok(0);
+            }
+        }
+    }
+}
+
 impl Read for Incoming {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let exit = self.exit.fd().unwrap_or(self.pipe.as_fd());
-        let mut fds = [PollFd::new(&self.pipe, PollFlags::IN), PollFd::new(&exit, PollFlags::IN)];
-        if !ready(&mut fds, self.deadline)? {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        // What the worker wrote before it died is still good.
-        if fds[0].revents().is_empty() && !ready(&mut fds[..1], Some(Instant::now()))? {
-            return Ok(0);
-        }
-        self.pipe.read(buffer)
+        self.when_ready(|pipe| rustix::io::read(pipe, &mut *buffer))
+    }
+}
+
+impl Source for Incoming {
+    fn read_more(&mut self, bytes: &mut Vec<u8>) -> io::Result<usize> {
+        self.when_ready(|pipe| rustix::io::read(pipe, spare_capacity(bytes)))
     }
 }
 
@@ -98,6 +128,7 @@ impl Read for Incoming {
 /// and full.
 pub(super) struct Outgoing {
     pipe: PipeWriter,
+    width: Width,
     exit: Exit,
     /// How long the worker may take nothing out of a full pipe.
     pub(super) patience: Option<Duration>,
@@ -111,7 +142,7 @@ impl Outgoing {
 
     /// Over a pipe that was prepared.
     pub(super) fn new(pipe: PipeWriter, exit: Exit) -> Self {
-        Outgoing { pipe, exit, patience: None }
+        Outgoing { pipe, width: Width::default(), exit, patience: None }
     }
 
     /// Has the worker taken all that was written out of the pipe?
@@ -122,8 +153,13 @@ impl Outgoing {
 
 impl Write for Outgoing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.width.suit(&self.pipe, pieces);
         loop {
-            match rustix::io::write(&self.pipe, bytes) {
+            match rustix::io::writev(&self.pipe, pieces) {
                 Err(Errno::AGAIN) => {
                     let exit = self.exit.fd().unwrap_or(self.pipe.as_fd());
                     let mut fds =
@@ -143,6 +179,73 @@ impl Write for Outgoing {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// The worker's end of the pipe of calls.
+pub(super) struct Calls(pub(super) &'static PipeReader);
+
+impl Read for Calls {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Source for Calls {
+    fn read_more(&mut self, bytes: &mut Vec<u8>) -> io::Result<usize> {
+        Ok(rustix::io::read(self.0, spare_capacity(bytes))?)
+    }
+}
+
+/// The worker's end of the pipe of replies.
+pub(super) struct Replies {
+    pipe: PipeWriter,
+    width: Width,
+}
+
+impl Replies {
+    pub(super) fn new(pipe: PipeWriter) -> Self {
+        Replies { pipe, width: Width::default() }
+    }
+}
+
+impl Write for Replies {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.width.suit(&self.pipe, pieces);
+        self.pipe.write_vectored(pieces)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How much a pipe holds: as much as it did when it was made, until a long message is to go through it.
+/// Then as much as a user may ask for, which saves both sides most of their waiting for one another. An empty
+/// pipe takes no memory, however wide it is.
+#[derive(Default)]
+struct Width {
+    /// It was widened, or cannot be.
+    is_settled: bool,
+}
+
+impl Width {
+    /// What a pipe holds when it is made, on Linux.
+    const NARROW: usize = 64 << 10;
+
+    fn suit(&mut self, pipe: &PipeWriter, pieces: &[IoSlice<'_>]) {
+        if !self.is_settled && pieces.iter().map(|piece| piece.len()).sum::<usize>() > Width::NARROW {
+            self.is_settled = true;
+            // Where a user has many wide pipes it may be refused, and goes on as it is.
+            #[cfg(target_os = "linux")]
+            let _ = rustix::pipe::fcntl_setpipe_size(pipe, 1 << 20);
+            #[cfg(not(target_os = "linux"))]
+            let _ = pipe;
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use std::process::Command;
 use super::{ProcessPoolBuilder, sys};
 use crate::error::Error;
 use crate::id::TaskRef;
-use crate::wire::frame::HEADER;
+use crate::wire::frame::{HEADER, Parcel};
 use crate::wire::message::Terms;
 
 /// The environment of workers and the directory they start in.
@@ -122,7 +122,7 @@ pub(super) fn check(terms: &Terms) -> Result<(), Error> {
 }
 
 /// Lets a frame pass, unless its payload is too long.
-pub(super) fn admit(terms: &Terms, task: TaskRef, frame: &[u8]) -> Result<(), Error> {
+pub(super) fn admit(terms: &Terms, task: TaskRef, frame: &Parcel) -> Result<(), Error> {
     let (length, limit) = ((frame.len() - HEADER) as u64, terms.max_message_bytes);
     if length <= limit {
         return Ok(());

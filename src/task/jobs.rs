@@ -22,6 +22,7 @@ use crate::map::{Outcomes, first_error};
 use crate::options::{Attempts, TaskOptions};
 use crate::outcome::{self, catch_attempt, discard};
 use crate::portable::{self, Each, Entries, Function, Once, Portable, Raised, guarded};
+use crate::wire::frame::Parcel;
 use crate::wire::message::{Failure, FunctionRef};
 
 /// A job of a thread: any closure, under the name of the user's function `N`.
@@ -105,12 +106,12 @@ impl<Fun: Function<Argument: Portable, Return: Portable>> PortableJob for OneCal
         portable::of(&Once(self.0))
     }
 
-    fn encode(&self, _task: TaskRef, out: &mut Vec<u8>) -> Result<(), Failure> {
-        portable::encode(&self.1, out, "argument")
+    fn encode(&mut self, _task: TaskRef, out: &mut Parcel) -> Result<(), Failure> {
+        portable::pack(&mut self.1, out, "argument")
     }
 
-    fn decode(reply: &[u8], _task: TaskRef) -> Result<Fun::Return, Failure> {
-        portable::decode(reply, "return value")
+    fn decode(reply: &mut Vec<u8>, _task: TaskRef) -> Result<Fun::Return, Failure> {
+        portable::unpack(reply, "return value")
     }
 }
 
@@ -196,11 +197,11 @@ impl<Fun: Function<Argument: Portable, Return: Portable>> PortableJob for Option
         portable::of(&Once(self.function))
     }
 
-    fn encode(&self, _task: TaskRef, out: &mut Vec<u8>) -> Result<(), Failure> {
-        match &self.argument {
-            Kept::Value(argument) => portable::encode(argument, out, "argument"),
+    fn encode(&mut self, _task: TaskRef, out: &mut Parcel) -> Result<(), Failure> {
+        match &mut self.argument {
+            Kept::Value(argument) => portable::pack(argument, out, "argument"),
             Kept::Bytes(bytes) => {
-                out.extend_from_slice(bytes);
+                out.bytes.extend_from_slice(bytes);
                 Ok(())
             }
         }
@@ -211,8 +212,8 @@ impl<Fun: Function<Argument: Portable, Return: Portable>> PortableJob for Option
         Some(std::mem::replace(&mut self.attempts, none))
     }
 
-    fn decode(reply: &[u8], _task: TaskRef) -> Result<Fun::Return, Failure> {
-        portable::decode(reply, "return value")
+    fn decode(reply: &mut Vec<u8>, _task: TaskRef) -> Result<Fun::Return, Failure> {
+        portable::unpack(reply, "return value")
     }
 }
 
@@ -240,14 +241,16 @@ impl<Fun: Function<Argument: Portable, Return: Portable>> PortableJob for Batch<
         portable::of(&Each(self.0))
     }
 
-    fn encode(&self, task: TaskRef, out: &mut Vec<u8>) -> Result<(), Failure> {
+    fn encode(&mut self, task: TaskRef, out: &mut Parcel) -> Result<(), Failure> {
         for argument in &self.1 {
-            portable::put_entry(out, |out| guarded(task, || portable::encode(argument, out, "argument")));
+            portable::put_entry(&mut out.bytes, |out| {
+                guarded(task, || portable::encode(argument, out, "argument"))
+            });
         }
         Ok(())
     }
 
-    fn decode(reply: &[u8], task: TaskRef) -> Result<Self::Output, Failure> {
+    fn decode(reply: &mut Vec<u8>, task: TaskRef) -> Result<Self::Output, Failure> {
         let malformed = |reason| Failure::Undecodable { what: "return value".into(), reason };
         Entries(reply)
             .map(|entry| {

@@ -21,8 +21,8 @@ use crate::id::TaskRef;
 use crate::options::Attempts;
 use crate::outcome::{self, discard};
 use crate::portable::guarded;
-use crate::wire::frame::{self, Kind};
-use crate::wire::message::{Failure, FunctionRef, begin_call};
+use crate::wire::frame::{Kind, Parcel};
+use crate::wire::message::{Failure, FunctionRef, end_call};
 pub(crate) use jobs::{Batch, Closure, Mapped, OneCall, Optioned};
 
 /// Which attempt of the call this is, inside of a call: 1, unless its
@@ -43,13 +43,14 @@ pub fn attempt() -> u32 {
 /// A job that can also be done in another process.
 pub(crate) trait PortableJob: Job {
     fn function(&self) -> Result<FunctionRef, String>;
-    /// Appends the argument's bytes.
-    fn encode(&self, task: TaskRef, out: &mut Vec<u8>) -> Result<(), Failure>;
+    /// Appends the argument. What is left of it may be empty: it is to be dropped.
+    fn encode(&mut self, task: TaskRef, out: &mut Parcel) -> Result<(), Failure>;
     /// What the call is allowed, where that is something special; for whoever sends it away.
     fn take_attempts(&mut self) -> Option<Box<Attempts>> {
         None
     }
-    fn decode(reply: &[u8], task: TaskRef) -> Result<Self::Output, Failure>;
+    /// Makes the value out of the reply, and perhaps out of its memory.
+    fn decode(reply: &mut Vec<u8>, task: TaskRef) -> Result<Self::Output, Failure>;
 }
 
 /// A cell as workers see it.
@@ -72,10 +73,10 @@ pub(crate) trait Work: Watch {
 
 /// The same for calls that can be made in another process.
 pub(crate) trait PortableWork: Work {
-    /// Appends the frame of the call. The argument is dropped: from here on the bytes stand for it.
-    fn encode(&self, frame: &mut Vec<u8>) -> Result<Option<Box<Attempts>>, Error>;
+    /// Makes the frame of the call. The argument is dropped: from here on the bytes stand for it.
+    fn encode(&self) -> Result<(Parcel, Option<Box<Attempts>>), Error>;
     /// Ends the future with what the worker returned.
-    fn complete(&self, started: Started, reply: &[u8], freed: &dyn Freed);
+    fn complete(&self, started: Started, reply: &mut Vec<u8>, freed: &dyn Freed);
 }
 
 impl<J: Job> Work for Cell<J> {
@@ -109,19 +110,19 @@ impl<J: Job> Work for Cell<J> {
 }
 
 impl<J: PortableJob> PortableWork for Cell<J> {
-    fn encode(&self, frame: &mut Vec<u8>) -> Result<Option<Box<Attempts>>, Error> {
+    fn encode(&self) -> Result<(Parcel, Option<Box<Attempts>>), Error> {
         let task = self.task();
         let mut job = self.take_job().ok_or(Error::Cancelled { task })?;
         let function = job.function().map_err(|reason| Error::NotPortable { task, reason })?;
-        let start = begin_call(frame, Kind::Call, task.id.get(), function);
-        let encoded = guarded(task, || job.encode(task, frame));
+        let mut frame = Parcel::begin(Kind::Call, task.id.get());
+        let encoded = guarded(task, || job.encode(task, &mut frame));
         let attempts = job.take_attempts();
         discard(job);
-        frame::end(frame, start);
-        encoded.map(|()| attempts).map_err(|failure| outcome::arrived(task, failure))
+        end_call(&mut frame, function);
+        encoded.map(|()| (frame, attempts)).map_err(|failure| outcome::arrived(task, failure))
     }
 
-    fn complete(&self, started: Started, reply: &[u8], freed: &dyn Freed) {
+    fn complete(&self, started: Started, reply: &mut Vec<u8>, freed: &dyn Freed) {
         let task = self.task();
         let outcome = guarded(task, || J::decode(reply, task));
         self.resolve(started, outcome.map_err(|failure| outcome::arrived(task, failure)), freed);
@@ -192,8 +193,8 @@ impl WorkItem<dyn Work> {
 }
 
 impl WorkItem<dyn PortableWork> {
-    pub(crate) fn encode(&self, frame: &mut Vec<u8>) -> Result<Option<Box<Attempts>>, Error> {
-        self.work().encode(frame)
+    pub(crate) fn encode(&self) -> Result<(Parcel, Option<Box<Attempts>>), Error> {
+        self.work().encode()
     }
 }
 
@@ -233,7 +234,7 @@ impl<W: ?Sized + Work> Begun<W> {
 }
 
 impl Begun<dyn PortableWork> {
-    pub(crate) fn complete(mut self, reply: &[u8], freed: &dyn Freed) {
+    pub(crate) fn complete(mut self, reply: &mut Vec<u8>, freed: &dyn Freed) {
         self.end(|work, started| work.complete(started, reply, freed));
     }
 }

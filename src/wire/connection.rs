@@ -7,12 +7,9 @@
 //! frame, so it stays closed; the other one goes on, because the last words of a
 //! worker that is gone can still be read.
 
-use std::io::{Read, Write};
+use std::io::{self, IoSlice, Write};
 
-use super::frame::{self, HEADER, Kind, WireError};
-
-/// Memory that the payload buffer keeps when it is cleared.
-const KEEP: usize = 1 << 20;
+use super::frame::{self, HEADER, Kind, Parcel, STEP, Source, WireError};
 
 #[derive(Debug)]
 pub(crate) struct Connection<R, W> {
@@ -25,7 +22,7 @@ pub(crate) struct Connection<R, W> {
     writer_failed: bool,
 }
 
-impl<R: Read, W: Write> Connection<R, W> {
+impl<R: Source, W: Write> Connection<R, W> {
     pub(crate) fn new(reader: R, writer: W, limit: u64) -> Connection<R, W> {
         Connection { reader, writer, limit, payload: Vec::new(), reader_failed: false, writer_failed: false }
     }
@@ -33,15 +30,24 @@ impl<R: Read, W: Write> Connection<R, W> {
     /// Sends one whole frame. One above the limit is refused before its first byte:
     /// the other side would hang up on it, while here it costs one task.
     pub(crate) fn send(&mut self, frame: &[u8]) -> Result<(), WireError> {
-        debug_assert!(is_whole(frame), "send takes one frame, begun and ended");
-        let length = frame.len().saturating_sub(HEADER) as u64;
+        self.send_pieces([frame, &[], &[]])
+    }
+
+    /// The same for one that may have a large value beside it.
+    pub(crate) fn post(&mut self, parcel: &Parcel) -> Result<(), WireError> {
+        self.send_pieces(parcel.pieces())
+    }
+
+    fn send_pieces(&mut self, frame: [&[u8]; 3]) -> Result<(), WireError> {
+        let length = frame.iter().map(|piece| piece.len()).sum::<usize>().saturating_sub(HEADER) as u64;
+        debug_assert!(announces(frame[0], length), "send takes one frame, begun and ended");
         if length > self.limit {
             return Err(WireError::TooLong { length, limit: self.limit });
         }
         if self.writer_failed {
             return Err(WireError::Closed);
         }
-        let sent = self.writer.write_all(frame).and_then(|()| self.writer.flush());
+        let sent = write_all(&mut self.writer, frame).and_then(|()| self.writer.flush());
         self.writer_failed = sent.is_err();
         Ok(sent?)
     }
@@ -65,11 +71,16 @@ impl<R: Read, W: Write> Connection<R, W> {
         &self.payload
     }
 
+    /// The same, for whoever may take its memory.
+    pub(crate) fn payload_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.payload
+    }
+
     /// Forgets the payload. To be called before a wait that may be long: one large frame is no
     /// reason to hold its memory meanwhile.
     pub(crate) fn clear(&mut self) {
         self.payload.clear();
-        self.payload.shrink_to(KEEP);
+        self.payload.shrink_to(STEP);
     }
 
     pub(crate) fn reader(&self) -> &R {
@@ -95,8 +106,31 @@ impl<R: Read, W: Write> Connection<R, W> {
 }
 
 /// Whether the header announces what follows it: false if [`frame::end`] was forgotten.
-fn is_whole(frame: &[u8]) -> bool {
-    frame.len() >= HEADER && frame[..8] == ((frame.len() - HEADER) as u64).to_le_bytes()
+fn announces(frame: &[u8], length: u64) -> bool {
+    frame.len() >= HEADER && frame[..8] == length.to_le_bytes()
+}
+
+/// Writes all pieces, as many at once as the writer takes.
+fn write_all(writer: &mut impl Write, pieces: [&[u8]; 3]) -> io::Result<()> {
+    let [first, rest @ ..] = pieces;
+    if rest.iter().all(|piece| piece.is_empty()) {
+        return writer.write_all(first);
+    }
+    // The header goes ahead: while the large value is written, the other side wakes up and makes room for it.
+    writer.write_all(first)?;
+    let mut slices = [rest[0], rest[1]].map(IoSlice::new);
+    let mut left = &mut slices[..];
+    // Empty ones at the front would be taken for a writer that takes no more.
+    IoSlice::advance_slices(&mut left, 0);
+    while !left.is_empty() {
+        match writer.write_vectored(left) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut left, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -108,7 +142,7 @@ pub(crate) mod in_memory {
     use std::io::{self, Read, Write};
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    use super::Connection;
+    use super::{Connection, Source};
 
     /// The limit of both ends of [`memory`].
     pub(crate) const LIMIT: u64 = 1 << 30;
@@ -152,6 +186,8 @@ pub(crate) mod in_memory {
             Incoming { pieces, piece }
         }
     }
+
+    impl Source for Incoming {}
 
     impl Read for Incoming {
         fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {

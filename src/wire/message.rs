@@ -4,7 +4,7 @@
 //! Hello of a worker    magic 8 bytes · version u32 · Hello in postcard
 //! Hello of a host      magic 8 bytes · version u32 · Hello, Terms in postcard
 //! Refusal, Failed      Failure in postcard
-//! Initialise, Call     offset i64 · types u64 · attempt u32 · the argument
+//! Initialise, Call     the argument · offset i64 · types u64 · attempt u32
 //! Returned             the value
 //! Bye                  nothing
 //! ```
@@ -21,7 +21,7 @@ use std::fmt;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::frame::{self, Kind, WireError};
+use super::frame::{self, Kind, Parcel, WireError};
 
 /// The first bytes that each side says. They, the version behind them and the
 /// header of a frame are the same in every version of the protocol.
@@ -29,7 +29,7 @@ pub(crate) const MAGIC: [u8; 8] = *b"cf-wire\0";
 
 /// Raised with every change of what follows the version in a hello, of the kinds,
 /// or of a payload.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 
 /// The longest message, in bytes, where the user sets no other limit: 64 GiB. What is announced
 /// is not allocated before it arrives.
@@ -122,30 +122,29 @@ pub(crate) struct FunctionRef {
     pub(crate) types: u64,
 }
 
-/// Starts a [`Kind::Call`] or [`Kind::Initialise`], the first attempt of it, and returns where. The caller
-/// appends the argument and closes the frame with [`frame::end`].
-pub(crate) fn begin_call(buffer: &mut Vec<u8>, kind: Kind, id: u64, function: FunctionRef) -> usize {
-    let start = frame::begin(buffer, kind, id);
-    buffer.extend_from_slice(&function.offset.to_le_bytes());
-    buffer.extend_from_slice(&function.types.to_le_bytes());
-    buffer.extend_from_slice(&1_u32.to_le_bytes());
-    start
+/// Ends a [`Kind::Call`] or [`Kind::Initialise`] that was begun and has its argument: the first attempt
+/// of it. What is said of the argument stands behind it, so that the argument has the start of the payload's
+/// memory, and can have all of it.
+pub(crate) fn end_call(call: &mut Parcel, function: FunctionRef) {
+    call.bytes.extend_from_slice(&function.offset.to_le_bytes());
+    call.bytes.extend_from_slice(&function.types.to_le_bytes());
+    call.bytes.extend_from_slice(&1_u32.to_le_bytes());
+    call.end();
 }
 
-/// Where the number of the attempt stands in the frame of a call.
-const ATTEMPT: std::ops::Range<usize> = frame::HEADER + 16..frame::HEADER + 20;
-
 /// Makes the frame of a call that of its attempt `number`.
-pub(crate) fn set_attempt(call: &mut [u8], number: u32) {
-    call[ATTEMPT].copy_from_slice(&number.to_le_bytes());
+pub(crate) fn set_attempt(call: &mut Parcel, number: u32) {
+    if let Some(attempt) = call.bytes.last_chunk_mut() {
+        *attempt = number.to_le_bytes();
+    }
 }
 
 /// The function of a call, the number of the attempt, and the argument, still encoded.
 pub(crate) fn decode_call(payload: &[u8]) -> Result<(FunctionRef, u32, &[u8]), WireError> {
     let ends_early = || malformed(Kind::Call, "it ends inside the function");
-    let (offset, rest) = payload.split_first_chunk().ok_or_else(ends_early)?;
-    let (types, rest) = rest.split_first_chunk().ok_or_else(ends_early)?;
-    let (attempt, argument) = rest.split_first_chunk().ok_or_else(ends_early)?;
+    let (rest, attempt) = payload.split_last_chunk().ok_or_else(ends_early)?;
+    let (rest, types) = rest.split_last_chunk().ok_or_else(ends_early)?;
+    let (argument, offset) = rest.split_last_chunk().ok_or_else(ends_early)?;
     let function = FunctionRef { offset: i64::from_le_bytes(*offset), types: u64::from_le_bytes(*types) };
     Ok((function, u32::from_le_bytes(*attempt), argument))
 }
@@ -170,11 +169,15 @@ pub(crate) enum Failure {
 impl Failure {
     /// A whole frame, [`Kind::Failed`] or [`Kind::Refusal`].
     pub(crate) fn encode(&self, kind: Kind, id: u64) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let start = frame::begin(&mut bytes, kind, id);
-        append(self, &mut bytes);
-        frame::end(&mut bytes, start);
-        bytes
+        self.parcel(kind, id).bytes
+    }
+
+    /// The same, as what is posted.
+    pub(crate) fn parcel(&self, kind: Kind, id: u64) -> Parcel {
+        let mut parcel = Parcel::begin(kind, id);
+        append(self, &mut parcel.bytes);
+        parcel.end();
+        parcel
     }
 
     /// Of a frame of that kind. A refusal is about a whole worker: no call can end with one.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
 
 use super::connection::in_memory::LIMIT;
-use super::frame::{Frame, Kind, WireError};
+use super::frame::{Frame, Kind, Source, WireError};
 use super::message::Hello;
 
 mod any_input;
@@ -32,6 +32,12 @@ impl Pieces {
     }
 }
 
+impl Source for Pieces {}
+
+impl Source for &[u8] {}
+
+impl Source for io::Empty {}
+
 impl Read for Pieces {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let size = self.sizes[self.turn % self.sizes.len()];
@@ -51,7 +57,7 @@ fn announcing(length: u64, kind: u8) -> Vec<u8> {
     bytes
 }
 
-fn read_all(reader: &mut impl Read) -> Result<Vec<Frame>, WireError> {
+fn read_all(reader: &mut impl Source) -> Result<Vec<Frame>, WireError> {
     let mut frames = Vec::new();
     while let Some(frame) = Frame::read(reader, LIMIT)? {
         frames.push(frame);

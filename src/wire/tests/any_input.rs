@@ -60,7 +60,7 @@ proptest! {
         }
         let _ = Failure::decode(Kind::Failed, &bytes);
         if let Ok((_, _, argument)) = message::decode_call(&bytes) {
-            prop_assert_eq!(argument, &bytes[20..]);
+            prop_assert_eq!(argument, &bytes[..bytes.len() - 20]);
         }
     }
 }

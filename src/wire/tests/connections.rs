@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::super::connection::{Connection, memory};
-use super::super::frame::{Kind, WireError, whole};
+use super::super::frame::{HEADER, Kind, Parcel, STEP, WireError, whole};
 use super::super::message::Hello;
 use super::{MIB, announcing, hello};
 
@@ -76,6 +76,50 @@ fn a_writer_out_of_step_stays_closed() {
 }
 
 #[test]
+fn a_large_value_is_sent_in_its_place_however_little_is_taken_at_once() {
+    /// Takes so many bytes at once, after an interruption.
+    struct Sip(Vec<u8>, usize, bool);
+    impl Write for Sip {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.write_vectored(&[io::IoSlice::new(bytes)])
+        }
+
+        fn write_vectored(&mut self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize> {
+            self.2 = !self.2;
+            if self.2 {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let all: Vec<u8> = pieces.iter().flat_map(|piece| &**piece).take(self.1).copied().collect();
+            self.0.extend_from_slice(&all);
+            Ok(all.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    for (value, behind) in [(0, 0), (1, 0), (0, 1), (50, 20), (3, 3)] {
+        let mut parcel = Parcel::begin(Kind::Call, 7);
+        parcel.put(Box::new(vec![1_u8; value]));
+        parcel.bytes.extend_from_slice(&vec![2; behind]);
+        parcel.end();
+        let payload = [vec![1; value], vec![2; behind]].concat();
+        assert_eq!(parcel.len(), HEADER + payload.len());
+        for sip in [1, 2, 16, 17, 18, 19, 1000] {
+            let mut connection = Connection::new(io::empty(), Sip(Vec::new(), sip, false), 100);
+            connection.post(&parcel).unwrap();
+            assert_eq!(connection.writer().0, whole(Kind::Call, 7, &payload));
+        }
+        let limit = payload.len() as u64;
+        assert!(Connection::new(io::empty(), Vec::new(), limit).post(&parcel).is_ok());
+        if limit > 0 {
+            let refused = Connection::new(io::empty(), Vec::new(), limit - 1).post(&parcel);
+            assert!(matches!(refused, Err(WireError::TooLong { length, .. }) if length == limit));
+        }
+    }
+}
+
+#[test]
 fn a_frame_above_the_limit_is_not_sent_and_does_no_harm() {
     let mut connection = Connection::new(io::empty(), Vec::new(), 4);
     let refused = connection.send(&whole(Kind::Call, 1, b"12345"));
@@ -103,7 +147,7 @@ fn the_memory_of_a_large_frame_is_given_back() {
         assert!(right.payload_capacity() >= length);
         right.clear();
         assert_eq!(right.payload(), []);
-        assert!(right.payload_capacity() <= MIB);
+        assert!(right.payload_capacity() <= STEP);
     }
 }
 

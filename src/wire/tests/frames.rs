@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Read};
 
-use super::super::frame::{self, Frame, HEADER, Kind, WireError, whole};
+use super::super::frame::{self, Frame, HEADER, Kind, Source, WireError, whole};
 use super::{KINDS, LIMIT, MIB, Pieces, announcing, read_all};
 
 #[test]
@@ -64,6 +64,7 @@ fn bytes_may_come_one_at_a_time_and_interrupted() {
 #[test]
 fn other_errors_of_the_reader_are_passed_on() {
     struct Failing(ErrorKind);
+    impl Source for Failing {}
     impl Read for Failing {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
             Err(self.0.into())

@@ -1,6 +1,6 @@
 //! Messages: each arrives as it was sent, and nothing else passes for one.
 
-use super::super::frame::{self, Frame, HEADER, Kind, WireError};
+use super::super::frame::{Frame, HEADER, Kind, Parcel, WireError};
 use super::super::message::{
     self, Failure, FunctionRef, Hello, LONGEST_TERMS, MAGIC, RemoteCause, Terms, VERSION,
 };
@@ -70,15 +70,14 @@ fn every_message_arrives_as_it_was_sent() {
 
     let function = FunctionRef { offset: -12, types: u64::MAX - 1 };
     for kind in [Kind::Call, Kind::Initialise] {
-        let mut bytes = Vec::new();
-        let start = message::begin_call(&mut bytes, kind, 5, function);
-        bytes.extend_from_slice(b"argument");
-        frame::end(&mut bytes, start);
+        let mut parcel = Parcel::begin(kind, 5);
+        parcel.bytes.extend_from_slice(b"argument");
+        message::end_call(&mut parcel, function);
         for number in [1, 7] {
             if number > 1 {
-                message::set_attempt(&mut bytes, number);
+                message::set_attempt(&mut parcel, number);
             }
-            let frame = Frame::read(&mut &bytes[..], LIMIT).unwrap().unwrap();
+            let frame = Frame::read(&mut &parcel.bytes[..], LIMIT).unwrap().unwrap();
             assert_eq!((frame.kind, frame.id), (kind, 5));
             let call = message::decode_call(&frame.payload).unwrap();
             assert_eq!(call, (function, number, &b"argument"[..]));
@@ -133,7 +132,7 @@ fn a_stranger_and_another_version_are_told_apart() {
     let newer = [&MAGIC[..], &9_u32.to_le_bytes(), b"\xff\xff of another shape"].concat();
     let error = Hello::decode(&newer).unwrap_err();
     assert!(matches!(error, WireError::Version { ours: VERSION, theirs: 9 }));
-    assert_eq!(error.to_string(), "the other side speaks version 9 of the protocol, this side version 3");
+    assert_eq!(error.to_string(), "the other side speaks version 9 of the protocol, this side version 4");
 }
 
 /// `Failure::Raised` with empty strings, up to and with the announced number of sources.
