@@ -67,6 +67,11 @@ impl Home {
     /// Of calls that are in no pool.
     pub(crate) const NONE: Home = Home(0);
 
+    /// The pool with that number.
+    pub(crate) fn of(number: u32) -> Home {
+        Home(number)
+    }
+
     pub(crate) fn number(self) -> u32 {
         self.0
     }

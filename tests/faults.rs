@@ -127,7 +127,7 @@ fn p16_an_initializer_that_panics_breaks_the_pool_at_once() {
 }
 
 /// An initializer that returns and leaves a worker that cannot hear: it hangs up before its first
-/// call, and so does each that replaces it.
+/// long call, and so does each that replaces it.
 #[test]
 fn a_call_that_no_worker_takes_ends() {
     let _watchdog = Watchdog::new("a_call_that_no_worker_takes_ends");
@@ -139,7 +139,7 @@ fn a_call_that_no_worker_takes_ends() {
         .env(birth::COUNT, &births)
         .build()
         .unwrap();
-    let future = pool.submit(double, 21);
+    let future = pool.submit(|text: String| text.len(), "x".repeat(1 << 16));
     until("the call ends or many workers are started for it", || future.done() || lines_of(&births) > 30);
     if !future.done() {
         until("the spin is stopped", || {

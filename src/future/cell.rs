@@ -11,16 +11,16 @@
 //! dropped, while the lock is held.
 
 use std::fmt;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use super::away;
 use super::own_pool::retract;
 use super::slot::{Loan, Slot, Started};
-use super::state::{Flag, Freed, Phase, State, Stop, Want};
+use super::state::{Flag, Freed, Phase, State, Want};
 use super::watch::{Callback, Watcher, Watchers};
 use crate::error::Error;
-use crate::id::{Home, TaskRef};
+use crate::id::{FutureId, Home, TaskRef};
 use crate::outcome::{discard, is_running_here, shielded};
 use crate::sync::{Mutex, thread};
 use crate::unread;
@@ -115,25 +115,23 @@ impl<J: Job> Cell<J> {
         }
     }
 
-    /// Starts a call that is made elsewhere. `stop` is how to stop it. `None`: nothing to start any more.
-    pub(crate) fn begin(&self, stop: Option<Arc<dyn Stop>>) -> Option<Started> {
-        let Some(stop) = stop else { return self.slot.begin() };
-        let mut watchers = self.watchers.lock();
-        let started = self.slot.begin()?;
-        self.slot.mark(Flag::Heard, |_| true);
-        watchers.set_stop(Some(stop));
-        Some(started)
+    /// Starts a call that is made elsewhere. `None`: nothing to start any more.
+    pub(crate) fn begin(&self) -> Option<Started> {
+        self.slot.begin()
     }
 
-    /// Running elsewhere → pending, for another attempt. It comes back if it was stopped: then there is to be none.
-    pub(crate) fn put_back(&self, started: Started) -> Result<(), Started> {
-        let mut watchers = self.watchers.lock();
-        if watchers.stop().is_some_and(|stop| stop.is_stopped()) {
-            return Err(started);
-        }
-        watchers.set_stop(None);
+    /// Running elsewhere → pending: it did not run there, or there is to be another attempt.
+    pub(crate) fn put_back(&self, started: Started) {
         self.slot.put_back(started, None);
-        Ok(())
+    }
+
+    /// Cancels a call that was begun elsewhere, and did not run there.
+    pub(crate) fn call_off(&self, started: Started) {
+        let mut guard = self.watchers.lock();
+        self.slot.call_off(started);
+        let watchers = guard.take();
+        drop(guard);
+        self.tell_cancelled(watchers);
     }
 
     /// Ends a call that nobody has started. Without effect on all others.
@@ -162,6 +160,37 @@ impl<J: Job> Cell<J> {
         {
             self.resolve_heard(started, outcome, freed);
         }
+    }
+
+    /// As `resolve`, if no callback and no waker is there to run code of an unknown length. They come back otherwise.
+    pub(crate) fn resolve_unheard(
+        &self,
+        started: Started,
+        outcome: Result<J::Output, Error>,
+    ) -> Result<(), (Started, Result<J::Output, Error>)> {
+        let outcome = outcome.map_err(Box::new);
+        let Err((started, outcome)) =
+            self.slot.resolve(started, outcome, &[Flag::Heard, Flag::Detached], false)
+        else {
+            return Ok(());
+        };
+        let mut guard = self.watchers.lock();
+        if guard.has_callbacks() || guard.has_waker() {
+            return Err((started, outcome.map_err(|error| *error)));
+        }
+        let watchers = guard.take();
+        if self.slot.word().is(Flag::Detached) {
+            self.slot.forget(started);
+            drop(guard);
+            let outcome = outcome.map_err(|error| *error);
+            unread::report(J::error_in(&outcome));
+            discard(outcome);
+        } else {
+            let _ = self.slot.resolve(started, outcome, &[], false);
+            drop(guard);
+        }
+        watchers.wake();
+        Ok(())
     }
 
     /// The same where somebody is to be told, or nobody wants to know.
@@ -217,6 +246,42 @@ impl<J: Job> Cell<J> {
                 drop(guard);
                 watchers.wake();
                 return discard(unwanted);
+            }
+        }
+    }
+
+    /// Tells those who listen to a call that it is cancelled.
+    fn tell_cancelled(&self, mut watchers: Watchers<J::Output>) {
+        let callbacks = watchers.take_callbacks();
+        watchers.wake();
+        call_all(callbacks, Err(&self.cancelled()));
+    }
+
+    /// Cancels what is queued, or has the engine see to what was begun elsewhere.
+    fn end_early(&self, begun: impl Fn(&dyn away::Engine, FutureId) -> Option<bool>) -> bool {
+        loop {
+            let word = match self.slot.cancel() {
+                Ok((job, word)) => {
+                    if word.is(Flag::Heard) {
+                        let watchers = self.watchers.lock().take();
+                        self.tell_cancelled(watchers);
+                    }
+                    discard(job);
+                    return true;
+                }
+                Err(word) => word,
+            };
+            if word.state() != State::Running {
+                return word.phase() == Phase::Cancelled;
+            }
+            if let Some(done) =
+                away::engine_of(self.slot.home()).and_then(|engine| begun(&*engine, self.slot.id()))
+            {
+                return done;
+            }
+            // It runs here, or somebody is ending it or has put it back.
+            if self.slot.word().state() == State::Running {
+                return false;
             }
         }
     }
@@ -299,30 +364,11 @@ impl<J: Job> Watch for Cell<J> {
     }
 
     fn cancel(&self) -> bool {
-        match self.slot.cancel() {
-            Ok((job, word)) => {
-                if word.is(Flag::Heard) {
-                    let mut watchers = self.watchers.lock().take();
-                    let callbacks = watchers.take_callbacks();
-                    watchers.wake();
-                    call_all(callbacks, Err(&self.cancelled()));
-                }
-                discard(job);
-                true
-            }
-            Err(word) => word.phase() == Phase::Cancelled,
-        }
+        self.end_early(|engine, id| engine.recall(id))
     }
 
     fn kill(&self) -> bool {
-        {
-            // Whoever ends a call that can be stopped needs this lock first.
-            let watchers = self.watchers.lock();
-            if self.phase() == Phase::Running {
-                return watchers.stop().is_some_and(|stop| stop.stop());
-            }
-        }
-        self.cancel()
+        self.end_early(|engine, id| engine.kill(id))
     }
 
     fn has(&self, want: Want) -> bool {

@@ -5,6 +5,7 @@
 //! function), `block.rs` (how a thread waits), then the public faces.
 
 mod as_completed;
+pub(crate) mod away;
 mod block;
 pub(crate) mod cell;
 mod handle;

@@ -57,6 +57,35 @@ pub(crate) fn employed<R>(home: Home, employer: Arc<dyn Employer>, life: impl Fn
     outcome
 }
 
+/// Runs something for the pool of this thread in a thread of its own: it belongs to the pool and is none of its workers,
+/// so nobody need stand in for it. It comes back if there is no thread to be had.
+#[cfg(all(unix, not(loom)))]
+pub(crate) fn beside<F: FnOnce() + Send + 'static>(life: F) -> Result<std::thread::JoinHandle<()>, F> {
+    use std::sync::{Mutex, PoisonError};
+
+    struct NoWorker;
+
+    impl Employer for NoWorker {
+        fn step_out(self: Arc<Self>) {}
+        fn step_in(&self) {}
+        fn retract(&self, _: FutureId) {}
+    }
+
+    let home = HOME.get();
+    let life = Arc::new(Mutex::new(Some(life)));
+    let take = |life: &Mutex<Option<F>>| life.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let its = Arc::clone(&life);
+    let spawned = std::thread::Builder::new().name("callbacks".into()).spawn(move || {
+        if let Some(life) = take(&its) {
+            employed(home, Arc::new(NoWorker), || crate::outcome::shielded(life));
+        }
+    });
+    match spawned {
+        Ok(thread) => Ok(thread),
+        Err(_) => Err(take(&life).unwrap_or_else(|| unreachable!("no thread has taken it"))),
+    }
+}
+
 /// Does this thread work for that pool?
 pub(crate) fn is_employed_at(home: Home) -> bool {
     HOME.get() == home

@@ -74,7 +74,7 @@ impl<T: Send + 'static> Promise<T> {
         let mut started = self.started.lock();
         let is_first = started.is_none();
         if is_first {
-            *started = self.cell().begin(None);
+            *started = self.cell().begin();
         }
         is_first && started.is_some()
     }
@@ -102,7 +102,7 @@ impl<T: Send + 'static> Promise<T> {
     fn end_with(&mut self, outcome: impl FnOnce(TaskRef) -> Result<T, Error>) {
         let Some(cell) = self.cell.take() else { return };
         let outcome = outcome(cell.task());
-        match self.started.get_mut().take().or_else(|| cell.begin(None)) {
+        match self.started.get_mut().take().or_else(|| cell.begin()) {
             Some(started) => cell.resolve(started, outcome, &()),
             None => discard(outcome),
         }

@@ -76,7 +76,11 @@ impl<J, T> Slot<J, T> {
     }
 
     pub(super) fn is_queued_at(&self, home: Home) -> bool {
-        self.home.load(Ordering::Relaxed) == home.number()
+        self.home() == home
+    }
+
+    pub(super) fn home(&self) -> Home {
+        Home::of(self.home.load(Ordering::Relaxed))
     }
 
     pub(super) fn settle(&self, home: Home) {
@@ -181,6 +185,11 @@ impl<J, T> Slot<J, T> {
             })
         };
         Err((started, outcome))
+    }
+
+    /// Running → Cancelled: it was begun elsewhere, and did not run there.
+    pub(super) fn call_off(&self, started: Started) {
+        self.move_on(started, State::Cancelled);
     }
 
     /// Running → Taken: nobody wants the outcome.

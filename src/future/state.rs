@@ -45,8 +45,7 @@ pub(super) struct Word(u8);
 #[derive(Clone, Copy)]
 #[repr(u8)]
 pub(super) enum Flag {
-    /// Somebody is to be told of the end, or can stop the call: who ends it must look (`watch.rs`). Set under the
-    /// lock that guards them.
+    /// Somebody is to be told of the end: who ends it must look (`watch.rs`). Set under the lock that guards them.
     Heard = 1 << 3,
     /// Nobody will ask for the outcome. Set under the same lock.
     Detached = 1 << 4,
@@ -143,14 +142,6 @@ impl Phase {
     pub(crate) fn is_over(self) -> bool {
         matches!(self, Phase::Done | Phase::Cancelled)
     }
-}
-
-/// Stops a call that runs, where an engine can: `Future::kill`.
-pub(crate) trait Stop: Send + Sync {
-    /// Called under the future's lock, so that no other call can be hit; must not block.
-    fn stop(&self) -> bool;
-    /// Was the present call stopped?
-    fn is_stopped(&self) -> bool;
 }
 
 /// A worker that ends a call.

@@ -1,12 +1,11 @@
 //! Who must hear that a future is over: blocked threads, mailboxes of `wait` and
-//! `as_completed`, one async waker, callbacks. And who can stop the call.
+//! `as_completed`, one async waker, callbacks.
 //!
 //! The rule: they are collected under the future's lock and woken or run outside it.
 
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::state::Stop;
 use crate::error::Error;
 use crate::sync::Parker;
 use crate::sync::channel::Sender;
@@ -49,8 +48,6 @@ struct Lists<T> {
     watchers: Vec<Watcher>,
     waker: Option<Waker>,
     callbacks: Vec<Callback<T>>,
-    /// How to stop the call that runs, where an engine can.
-    stop: Option<Arc<dyn Stop>>,
     /// The thread whose callbacks look at the value.
     lent_to: Option<ThreadId>,
 }
@@ -64,13 +61,7 @@ impl<T> Default for Watchers<T> {
 impl<T> Watchers<T> {
     fn lists(&mut self) -> &mut Lists<T> {
         self.0.get_or_insert_with(|| {
-            Box::new(Lists {
-                watchers: Vec::new(),
-                waker: None,
-                callbacks: Vec::new(),
-                stop: None,
-                lent_to: None,
-            })
+            Box::new(Lists { watchers: Vec::new(), waker: None, callbacks: Vec::new(), lent_to: None })
         })
     }
 
@@ -98,18 +89,12 @@ impl<T> Watchers<T> {
         self.lists().callbacks.push(callback);
     }
 
+    pub(crate) fn has_callbacks(&self) -> bool {
+        self.0.as_ref().is_some_and(|lists| !lists.callbacks.is_empty())
+    }
+
     pub(crate) fn take_callbacks(&mut self) -> Vec<Callback<T>> {
         self.0.as_mut().map(|lists| std::mem::take(&mut lists.callbacks)).unwrap_or_default()
-    }
-
-    pub(crate) fn set_stop(&mut self, stop: Option<Arc<dyn Stop>>) {
-        if stop.is_some() || self.0.is_some() {
-            self.lists().stop = stop;
-        }
-    }
-
-    pub(crate) fn stop(&self) -> Option<&dyn Stop> {
-        self.0.as_ref()?.stop.as_deref()
     }
 
     pub(crate) fn set_lent_to(&mut self, thread: ThreadId) {

@@ -417,12 +417,15 @@ pub(crate) struct Seat<'a, I> {
     stand: Cell<Stand>,
     /// There were others in the queue when it took its task.
     saw_more: Cell<bool>,
+    /// Hires whoever is needed.
+    cover: &'a dyn Fn(),
 }
 
 impl<'a, I> Seat<'a, I> {
-    /// Of one that was counted as coming.
-    pub(super) fn at(floor: &'a Floor<I>) -> Self {
-        Seat { floor, bell: Arc::default(), stand: Cell::new(Stand::Awake), saw_more: Cell::new(false) }
+    /// Of one that was counted as coming. `cover` hires those who are needed for tasks that nobody comes for.
+    pub(super) fn at(floor: &'a Floor<I>, cover: &'a dyn Fn()) -> Self {
+        let (stand, saw_more) = (Cell::new(Stand::Awake), Cell::new(false));
+        Seat { floor, bell: Arc::default(), stand, saw_more, cover }
     }
 
     /// Of one that nobody hired.
@@ -432,7 +435,7 @@ impl<'a, I> Seat<'a, I> {
         state.crew.present += 1;
         state.awake += 1;
         floor.leave(state);
-        Seat::at(floor)
+        Seat::at(floor, &|| ())
     }
 
     /// Takes back a task of this worker, to be run again at that moment.
@@ -442,6 +445,53 @@ impl<'a, I> Seat<'a, I> {
         let bell = state.call_a_keeper();
         drop(state);
         ring(bell);
+    }
+
+    /// Takes more tasks, beside those that this worker has: the next of the queue as long as they fit, and no more
+    /// than its share of them. None while another worker, or a task that was put back, has to come first.
+    pub(crate) fn take_more(&self, most: usize, mut fits: impl FnMut(&I) -> bool) -> Vec<I> {
+        let floor = self.floor;
+        if floor.queued.0.load(Ordering::Relaxed) == 0 || floor.is_too_large() {
+            return Vec::new();
+        }
+        let mut state = floor.state.0.lock();
+        if state.later.is_due() {
+            return Vec::new();
+        }
+        // Each of those who are awake comes for one.
+        let spare = state.queue.len().saturating_sub(state.awake);
+        let most = most.min(spare.div_ceil(floor.max_workers));
+        let count = state.queue.iter().take(most).take_while(|item| fits(item)).count();
+        let taken: Vec<I> = state.queue.drain(..count).collect();
+        floor.leave(state);
+        floor.room.iter().for_each(|room| (0..count).for_each(|_| room.leave()));
+        taken
+    }
+
+    /// Gives tasks back that this worker took and has not started: they are the next of the queue again, in this order.
+    /// To be followed by `cover`.
+    pub(crate) fn give_back(&self, items: Vec<I>) {
+        if items.is_empty() {
+            return;
+        }
+        let floor = self.floor;
+        // Beyond the bound, if need be: they had their places.
+        floor.room.iter().for_each(|room| items.iter().for_each(|_| room.squeeze_in().keep()));
+        let mut state = floor.state.0.lock();
+        let mut bells = Vec::new();
+        for item in items.into_iter().rev() {
+            state.queue.push_front(item);
+            if let Call::Ring(bell) = state.call(0) {
+                bells.push(bell);
+            }
+        }
+        floor.leave(state);
+        ring(bells);
+    }
+
+    /// Hires whoever is needed for what was given back.
+    pub(crate) fn cover(&self) {
+        (self.cover)();
     }
 
     /// Waits for a task, for ever or for as long as `patience`.

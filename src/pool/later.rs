@@ -40,6 +40,11 @@ impl<I> Later<I> {
         is_due.then(|| first.remove())
     }
 
+    /// Has the moment of the first one come?
+    pub(super) fn is_due(&self) -> bool {
+        self.tasks.first_key_value().is_some_and(|((due, _), _)| cfg!(loom) || *due <= Instant::now())
+    }
+
     /// All of them.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = I> + use<I> {
         std::mem::take(&mut self.tasks).into_values()

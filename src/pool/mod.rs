@@ -128,14 +128,16 @@ impl<C: Context> Pool<C> {
     }
 
     /// Hires a worker, if one is wanted. If that fails, the pool is only smaller than it may be, as long as
-    /// others are at work. (They may have done the task and left since.)
-    fn fill(self: &Arc<Self>, vacancy: Option<Vacancy>) {
-        let Some(vacancy) = vacancy else { return };
-        if let Err(error) = self.hire(vacancy)
+    /// others are at work. (They may have done the task and left since.) True: one was hired.
+    fn fill(self: &Arc<Self>, vacancy: Option<Vacancy>) -> bool {
+        let Some(vacancy) = vacancy else { return false };
+        let hired = self.hire(vacancy);
+        if let Err(error) = &hired
             && self.floor.is_forsaken()
         {
-            self.fail(&error);
+            self.fail(error);
         }
+        hired.is_ok()
     }
 
     fn hire(self: &Arc<Self>, vacancy: Vacancy) -> Result<(), Error> {
@@ -166,7 +168,8 @@ impl<C: Context> Pool<C> {
 
     /// The life of a worker thread.
     fn work(self: &Arc<Self>, number: usize) {
-        let seat = Seat::at(&self.floor);
+        let cover = || while self.cover() {};
+        let seat = Seat::at(&self.floor, &cover);
         // What a worker runs is shielded call by call; should anything slip through, the worker
         // is still counted out, and its pool ends with an error, not in silence.
         let life = catch_unwind(AssertUnwindSafe(|| {
@@ -187,9 +190,9 @@ impl<C: Context> Pool<C> {
     }
 
     /// Hires a worker if those that come are too few for what is queued: one on whom others counted is not
-    /// coming.
-    fn cover(self: &Arc<Self>) {
-        self.fill(self.floor.cover());
+    /// coming. True: one was hired, and perhaps another is needed.
+    fn cover(self: &Arc<Self>) -> bool {
+        self.fill(self.floor.cover())
     }
 
     /// The pool cannot go on: everything that is queued, and all that comes, ends with `cause`.
@@ -200,6 +203,16 @@ impl<C: Context> Pool<C> {
         };
         self.floor.close_broken(&error);
         self.floor.drain().into_iter().for_each(|item| item.fail(error.clone()));
+    }
+
+    /// From now on nothing is let in.
+    pub(crate) fn close(&self) {
+        self.floor.close();
+    }
+
+    /// Takes out all that is queued.
+    pub(crate) fn drain(&self) -> Vec<C::Item> {
+        self.floor.drain()
     }
 
     pub(crate) fn shutdown(&self, how: Shutdown) {

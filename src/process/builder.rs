@@ -10,11 +10,11 @@ use std::time::Duration;
 use super::deaths::{Deaths, WorkerDeath};
 use super::memory::Resident;
 use super::terms::{self, Surroundings};
-use super::{Initializer, Plan, ProcessPoolExecutor, child, context_maker, entry, invitation, sys};
+use super::{Initializer, Plan, ProcessPoolExecutor, child, entry, invitation, pool_of, sys};
 use crate::error::Error;
 use crate::id::{FutureId, TaskRef};
 use crate::outcome;
-use crate::pool::{Hiring, Pool, usable_cpus};
+use crate::pool::{Hiring, usable_cpus};
 use crate::portable::{self, Function, Once, Plain, Portable, guarded};
 use crate::sync::{AtomicUsize, Ordering};
 use crate::wire::frame::{Kind, Parcel};
@@ -254,7 +254,7 @@ impl ProcessPoolBuilder {
             deaths: Deaths::new(self.on_worker_death, self.max_restarts_per_minute),
             ..Plan::new(name)
         });
-        let pool = Pool::new(hiring, context_maker(&plan))?;
+        let pool = pool_of(&plan, hiring)?;
         Ok(ProcessPoolExecutor { pool, plan })
     }
 }

@@ -6,13 +6,13 @@
 //! ```text
 //!   host                                              worker (a copy of this binary)
 //!    │ spawn, a socket as its stdin                     │
-//!    │ Hello, Terms, ends of two pipes ─ socket ──────▶ │ init(): takes the pipes, /dev/null on stdin,
-//!    │                                                  │ and the terms (terms.rs)
+//!    │ Hello, Terms, ends of two pipes, ─── socket ───▶ │ init(): takes the pipes, /dev/null on stdin,
+//!    │ a page of memory (page.rs)                       │ and the terms (terms.rs)
 //!    │ ◀──────────────────────────── pipe ───── Hello   │ or Refusal
 //!    │ Initialise ───────────────── pipe ─────────────▶ │
 //!    │ ◀──────────────────────────── pipe ── Returned   │ or Failed
-//!    │ Call ─────────────────────── pipe ─────────────▶ │
-//!    │ ◀──────────────────────────── pipe ── Returned   │ or Failed
+//!    │ Call ─────────────────────── page, or pipe ────▶ │ calls.rs
+//!    │ ◀─────────────────── page, or pipe ── Returned   │ or Failed
 //!    │ Bye ──────────────────────── pipe ─────────────▶ │ exit
 //! ```
 
@@ -24,9 +24,11 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::calls::{Heard, HostsEnd};
 use super::invitation::{self, Invitation};
+use super::lanes::Lanes;
 use super::memory::Resident;
-use super::pipes::{Exit, Incoming, Outgoing};
+use super::pipes::{self, Exit, Incoming, Outgoing};
 use super::slot::{Process, Slot};
 use super::{Plan, deaths, entry, sys};
 use crate::error::Error;
@@ -34,7 +36,7 @@ use crate::future::deadline_after;
 use crate::id::TaskRef;
 use crate::sync::{Mutex, Ordering};
 use crate::wire::connection::Connection;
-use crate::wire::frame::{self, Kind, Parcel, WireError};
+use crate::wire::frame::{self, Kind, WireError};
 use crate::wire::message::{Failure, Hello, Terms};
 
 /// How long a worker may take from its start to its Hello, unless the user says. Milliseconds are usual.
@@ -48,9 +50,13 @@ pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 pub(super) struct Child {
     pub(super) pid: u32,
     pub(super) connection: Connection<BufReader<Incoming>, Outgoing>,
+    /// Absent where there can be none.
+    pub(super) page: Option<HostsEnd>,
     slot: Arc<Slot>,
     exit: Exit,
     started: Instant,
+    /// It was sent the whole of its call.
+    pub(super) was_sent: bool,
     /// Calls it has answered.
     pub(super) served: usize,
     /// Present if the pool limits its memory.
@@ -86,8 +92,7 @@ impl Child {
             let (ours, theirs) = UnixStream::pair().map_err(refused)?;
             let calls = io::pipe().map_err(refused)?;
             let replies = io::pipe().map_err(refused)?;
-            Outgoing::prepare(&calls.1).map_err(refused)?;
-            Incoming::prepare(&replies.0).map_err(refused)?;
+            pipes::prepare(&calls.1).and_then(|()| pipes::prepare(&replies.0)).map_err(refused)?;
             let inode = invitation::socket_inode(&theirs).unwrap_or_default();
             let depth = entry::depth().saturating_add(1);
             let invitation = Invitation { depth, inode, host: std::process::id() };
@@ -112,17 +117,37 @@ impl Child {
         let outgoing = Outgoing::new(call_writer, exit.clone());
         let connection = Connection::new(incoming, outgoing, plan.terms.max_message_bytes);
         let (slot_of_it, started) = (Arc::clone(slot), Instant::now());
-        let mut child = Child { pid, connection, slot: slot_of_it, exit, started, served: 0, resident: None };
+        let (page, resident) = (None, None);
+        let mut child = Child {
+            pid,
+            connection,
+            page,
+            slot: slot_of_it,
+            exit,
+            started,
+            was_sent: false,
+            served: 0,
+            resident,
+        };
         if plan.max_memory_per_child.is_some() {
             child.resident = Some(Resident::of(pid).map_err(refused)?);
         }
 
-        let greeted = hand_over(&ours, [call_reader.as_fd(), reply_writer.as_fd()], &plan.terms);
+        // Without it the pipes do.
+        let page = Lanes::new().ok();
+        let mut ends = vec![call_reader.as_fd(), reply_writer.as_fd()];
+        ends.extend(page.iter().map(|(_, file)| file.as_fd()));
+        let greeted = hand_over(&ours, &ends, &plan.terms);
         // Now the worker's ends are the worker's alone: if it dies, we see the end of the file.
         drop((call_reader, reply_writer));
         let greeted = greeted.map_err(WireError::from).and_then(|()| child.greet(plan.start_timeout));
         match greeted {
-            Ok(None) => child.initialise(plan),
+            Ok(None) => {
+                let lanes = page.map(|(lanes, _)| lanes).filter(Lanes::is_attached);
+                let mut child = child.initialise(plan)?;
+                child.page = lanes.map(HostsEnd::new);
+                Ok(child)
+            }
             Ok(Some(refusal)) => {
                 child.bury();
                 Err(NoStart::Never(Error::broken(
@@ -179,74 +204,40 @@ impl Child {
     fn initialise(mut self, plan: &Plan) -> Result<Child, NoStart> {
         let Some(initializer) = &plan.initializer else { return Ok(self) };
         let task = initializer.task;
-        match self.call(&initializer.frame, task.id.get(), plan.start_timeout) {
-            Reply::Returned => Ok(self),
-            Reply::Failed(failure) => {
+        let limit = plan.start_timeout;
+        let heard = match self.post_in_pipe(initializer.frame.pieces(), limit) {
+            Ok(()) => self.hear_from_pipe(limit.and_then(deadline_after)),
+            Err(heard) => heard,
+        };
+        match heard {
+            Heard::Reply { id, .. } if id != task.id.get() => {
+                self.bury();
+                Err(NoStart::Died(Error::broken("a worker process answered another call", None)))
+            }
+            Heard::Reply { failure: None, .. } => Ok(self),
+            Heard::Reply { failure: Some(failure), .. } => {
                 let cause = crate::outcome::arrived(task, failure);
                 self.leave();
                 let reason = format!("the pool is broken: its initializer failed: {cause}");
                 Err(NoStart::Never(Error::broken(reason, Some(cause))))
             }
-            Reply::Nonsense(error) => {
+            Heard::Nonsense(error) => {
                 self.bury();
                 Err(NoStart::Died(Error::broken(format!("a worker process talked nonsense: {error}"), None)))
             }
-            Reply::Late { limit, .. } => {
+            Heard::Late => {
                 let pid = self.pid;
                 self.dismiss();
-                Err(NoStart::Died(overran(task, pid, limit)))
+                Err(NoStart::Died(overran(task, pid, limit.unwrap_or_default())))
             }
-            Reply::Dead { .. } => Err(NoStart::Died(self.post_mortem(task, 1, plan))),
+            Heard::Pipe | Heard::Bell | Heard::Gone => Err(NoStart::Died(self.post_mortem(plan).of(task, 1))),
         }
-    }
-
-    /// Sends one frame and waits for its reply: no longer than `limit` from when it was sent, and as long
-    /// as the worker takes some of it within each `limit`.
-    pub(super) fn call(&mut self, frame: &Parcel, id: u64, limit: Option<Duration>) -> Reply {
-        self.connection.writer_mut().patience = limit;
-        if let Err(error) = self.connection.post(frame) {
-            return match error {
-                WireError::TooLong { .. } => Reply::Nonsense(error),
-                error => Reply::missing(&error, limit, false),
-            };
-        }
-        self.connection.reader_mut().get_mut().deadline = limit.and_then(deadline_after);
-        let received = self.connection.receive();
-        self.connection.reader_mut().get_mut().deadline = None;
-        match received {
-            Ok(Some((Kind::Returned, of))) if of == id => Reply::Returned,
-            Ok(Some((Kind::Failed, of))) if of == id => {
-                match Failure::decode(Kind::Failed, self.connection.payload()) {
-                    Ok(failure) => Reply::Failed(failure),
-                    Err(error) => Reply::Nonsense(error),
-                }
-            }
-            Ok(Some((kind, _))) => {
-                Reply::Nonsense(WireError::Unexpected { kind, wanted: "the reply to the call" })
-            }
-            Ok(None) => Reply::Dead { sent: true },
-            Err(error @ (WireError::Truncated { .. } | WireError::Closed | WireError::Io(_))) => {
-                Reply::missing(&error, limit, true)
-            }
-            Err(error) => Reply::Nonsense(error),
-        }
-    }
-
-    /// Of one that is buried, and was sent a whole call: may it have begun it? What is still in the pipe, it has not.
-    pub(super) fn took_call(&self) -> bool {
-        self.connection.writer().is_empty()
     }
 
     /// Has it grown beyond that? One of which this cannot be told is not trusted.
     pub(super) fn exceeds(&self, bytes: usize) -> bool {
         let resident = self.resident.as_ref();
         resident.is_some_and(|resident| resident.bytes().map_or(true, |now| now > bytes))
-    }
-
-    /// Has it died since its last reply, or said something that nobody asked for?
-    pub(super) fn is_dead(&self) -> bool {
-        let reader = self.connection.reader();
-        !reader.buffer().is_empty() || reader.get_ref().has_news()
     }
 
     /// Ends it in good order: it flushes its output and runs its exit handlers.
@@ -262,8 +253,8 @@ impl Child {
         self.bury();
     }
 
-    /// Buries it, and says how it died, and with it the call in hand.
-    pub(super) fn post_mortem(&mut self, task: TaskRef, attempt: u32, plan: &Plan) -> Error {
+    /// Buries it, and says how it died.
+    pub(super) fn post_mortem(&mut self, plan: &Plan) -> PostMortem {
         let was_asked = self.slot.is_doomed();
         let (status, peak_memory) = self.bury().map_or((None, None), |(status, peak)| (Some(status), peak));
         let probable_cause = if was_asked {
@@ -271,7 +262,7 @@ impl Child {
         } else {
             deaths::probable_cause(status, self.started, plan.terms.memory_limit)
         };
-        Error::WorkerDied { task, pid: self.pid, status, attempt, peak_memory, probable_cause }
+        PostMortem { pid: self.pid, status, peak_memory, probable_cause }
     }
 
     /// Buries one that is not to live on after it was idle, and says what became of it there.
@@ -314,43 +305,36 @@ impl Drop for Child {
     }
 }
 
-/// What came back for a call.
-pub(super) enum Reply {
-    /// A return value, in the connection's payload.
-    Returned,
-    Failed(Failure),
-    /// Something that is no reply: the worker cannot be trusted any more.
-    Nonsense(WireError),
-    /// The worker is gone, or going. If it was not sent the whole call, or has not taken it, another worker may.
-    Dead {
-        sent: bool,
-    },
-    /// The time is over. So here, when the worker has been dismissed.
-    Late {
-        limit: Duration,
-        sent: bool,
-    },
+/// How a worker died.
+pub(super) struct PostMortem {
+    pid: u32,
+    status: Option<ExitStatus>,
+    peak_memory: Option<u64>,
+    probable_cause: Option<String>,
 }
 
-impl Reply {
-    /// What it means that the connection failed.
-    fn missing(error: &WireError, limit: Option<Duration>, sent: bool) -> Self {
-        match (error, limit) {
-            (WireError::Io(error), Some(limit)) if error.kind() == io::ErrorKind::TimedOut => {
-                Reply::Late { limit, sent }
-            }
-            _ => Reply::Dead { sent },
-        }
+impl PostMortem {
+    /// The error of a call that died with it.
+    pub(super) fn of(&self, task: TaskRef, attempt: u32) -> Error {
+        let PostMortem { pid, status, peak_memory, ref probable_cause } = *self;
+        Error::WorkerDied { task, pid, status, attempt, peak_memory, probable_cause: probable_cause.clone() }
+    }
+
+    /// The error of its worker, if no call died with it.
+    pub(super) fn of_nobody(&self) -> Error {
+        let how = self.status.map_or_else(String::new, |status| format!(" ({status})"));
+        Error::broken(format!("the worker process {} died while it was idle{how}", self.pid), None)
     }
 }
 
-/// Sends our Hello, the terms and the worker's ends of the pipes over the socket that is its stdin.
-fn hand_over(socket: &UnixStream, pipes: [BorrowedFd<'_>; 2], terms: &Terms) -> io::Result<()> {
+/// Sends our Hello, the terms, the worker's ends of the pipes, and the page if there is one, over the socket that is
+/// its stdin.
+fn hand_over(socket: &UnixStream, ends: &[BorrowedFd<'_>], terms: &Terms) -> io::Result<()> {
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
     let hello = terms.encode(&Hello { identity: entry::identity(), pid: std::process::id() });
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut rights = SendAncillaryBuffer::new(&mut space);
-    rights.push(SendAncillaryMessage::ScmRights(&pipes));
+    rights.push(SendAncillaryMessage::ScmRights(ends));
     let sent = sendmsg(socket, &[io::IoSlice::new(&hello)], &mut rights, SendFlags::NOSIGNAL)?;
     // Less than a socket's buffer, and the first thing in it.
     if sent == hello.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }

@@ -1,33 +1,53 @@
 //! The context of a worker of a process pool: a thread of the host that owns one child, gives it
-//! one call at a time, and replaces it when it dies.
+//! calls, and replaces it when it dies.
 //!
 //! | the child dies …                          | what happens                                      |
 //! |-------------------------------------------|---------------------------------------------------|
 //! | while it starts (spawn, Hello)            | another one, three times; then the pool is broken |
 //! | in the initializer                        | the same; a panic there breaks the pool at once   |
-//! | while idle, or before it read the call    | another one is given the call: nobody notices     |
+//! | while idle, or before it began the call   | the call is queued again: nobody notices          |
 //! | decoding, running, encoding, replying     | the call ends with `WorkerDied`, or is put back   |
 //! | told to leave (Bye)                       | nothing is lost                                   |
 //!
 //! One that takes too long is made to die, and the same holds, with `TimedOut`. A child that the system
 //! refuses costs no call: the call is put back, and the pool goes on with the workers that it has, or is broken
 //! if it has none. Whether it goes on after a death at all is for `deaths.rs` to say.
+//!
+//! Several calls are in hand at a time (`window.rs`) if they are short and nothing special: so many that the child
+//! has some hundred microseconds of work, as far as one knows from those before (`pace.rs`), and no more than the
+//! worker's share of the queue. The first of a function travels alone, and so do those with options, limits, or much
+//! to carry.
+//!
+//! | what has not begun is taken back, to be the next of the queue again | because                               |
+//! |---------------------------------------------------------------------|---------------------------------------|
+//! | when nothing was heard for half a millisecond                       | other workers may be idle             |
+//! | before a long message is read                                       | the same                              |
+//! | before a callback runs, which another thread does if others are still in hand | it may wait for them        |
+//! | when the child is gone                                              | it has not run                        |
+//!
+//! The rule: no code of those who listen runs in this thread while it has a call in hand.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use super::child::{Child, NoStart, Reply, overran};
-use super::slot::{Slot, StopCall};
+use super::calls::{Heard, Until, unexpected};
+use super::child::{Child, NoStart, overran};
+use super::lanes::{LONGEST, words_of};
+use super::pace::Pace;
+use super::slot::Slot;
 use super::{Plan, sys};
 use crate::error::Error;
+use crate::future::deadline_after;
+use crate::future::own_pool::beside;
 use crate::id::TaskRef;
 use crate::options::Attempts;
 use crate::outcome;
 use crate::pool::{Context, Item, Seat};
 use crate::sync::Ordering;
-use crate::task::{Begun, PortableWork, WorkItem};
-use crate::wire::frame::Parcel;
-use crate::wire::message::set_attempt;
+use crate::task::{Begun, Completion, PortableWork, WorkItem};
+use crate::wire::frame::{HEADER, Kind, Parcel, WireError};
+use crate::wire::message::{Failure, set_attempt};
 
 /// A call and its frame, queued.
 pub(crate) struct Call {
@@ -40,41 +60,30 @@ pub(crate) struct Letter {
     pub(super) frame: Parcel,
     /// If it has options.
     pub(super) attempts: Option<Box<Attempts>>,
+    /// Workers that were given it and died before they began any call.
+    pub(super) moved: u8,
 }
 
 impl Letter {
-    fn attempt(&self) -> u32 {
+    pub(super) fn new(frame: Parcel, attempts: Option<Box<Attempts>>) -> Self {
+        Letter { frame, attempts, moved: 0 }
+    }
+
+    pub(super) fn attempt(&self) -> u32 {
         self.attempts.as_ref().map_or(1, |attempts| attempts.number())
+    }
+
+    /// Does it go through the page?
+    fn is_short(&self, plan: &Plan) -> bool {
+        let length = self.frame.len();
+        length <= LONGEST && (length - HEADER) as u64 <= plan.terms.max_message_bytes
     }
 }
 
 /// A call that was started.
-struct Started {
-    call: Begun<dyn PortableWork>,
-    letter: Letter,
-}
-
-impl Started {
-    /// Ends it with what came of its present attempt, or puts it back for another one.
-    fn fail_or_put_back(mut self, error: Error, seat: &Seat<'_, Call>) {
-        let task = self.call.task();
-        let again = match &mut self.letter.attempts {
-            Some(attempts) => attempts.failed(task, error.clone()),
-            None => Err(error.clone()),
-        };
-        match again {
-            Ok(due) => match self.call.put_back() {
-                Ok(item) => {
-                    let number = self.letter.attempt();
-                    set_attempt(&mut self.letter.frame, number);
-                    seat.put_back(Call { item, letter: self.letter }, due);
-                }
-                // Somebody stopped it meanwhile: it ends with this attempt.
-                Err(call) => call.fail(error, seat),
-            },
-            Err(error) => self.call.fail(error, seat),
-        }
-    }
+pub(super) struct Started {
+    pub(super) call: Begun<dyn PortableWork>,
+    pub(super) letter: Letter,
 }
 
 impl Item for Call {
@@ -91,27 +100,51 @@ impl Item for Call {
     }
 }
 
-/// How often in a row a worker may fail to start.
-const ATTEMPTS: usize = 3;
+/// How often in a row a worker may fail to start, or die before it begins a call.
+const ATTEMPTS: u8 = 3;
+
+/// What a child has to do at the most, in nanoseconds, as far as one knows.
+const WORK: u64 = 300_000;
+
+/// A call that takes longer travels alone.
+const LONG: u64 = 100_000;
+
+/// So short a call is waited for without sleeping.
+const TINY: u64 = 30_000;
+
+/// How long a call may take while others wait behind it.
+const PAUSE: Duration = Duration::from_micros(500);
+
+/// How long it is waited for a call to begin, before one looks whether it was cancelled instead.
+const LONGEST_PAUSE: Duration = Duration::from_millis(16);
+
+/// After a call whose end ran a callback, so many travel alone: the next ones probably have some too.
+const WARY: u32 = 64;
 
 pub(crate) struct ProcessContext {
     plan: Arc<Plan>,
     number: usize,
     slot: Arc<Slot>,
-    stop: Arc<StopCall>,
     child: Option<Child>,
+    pace: Pace,
+    /// So many calls are still to travel alone.
+    wary: u32,
+    /// When so few are in hand, more are taken.
+    low: usize,
+    /// Threads that run callbacks.
+    beside: Vec<JoinHandle<()>>,
 }
 
 impl ProcessContext {
     pub(super) fn new(plan: Arc<Plan>, number: usize) -> Self {
         let slot = Arc::new(Slot::new(plan.grace_period));
         plan.slots.lock().push(Arc::clone(&slot));
-        let stop = Arc::new(StopCall(Arc::clone(&slot)));
-        ProcessContext { plan, number, slot, stop, child: None }
+        let (pace, beside) = (Pace::default(), Vec::new());
+        ProcessContext { plan, number, slot, child: None, pace, wary: 0, low: 0, beside }
     }
 
-    /// The child, alive as far as we can see; a new one if need be.
-    fn child(&mut self) -> Result<&mut Child, Error> {
+    /// Makes sure that there is a child, alive as far as we can see; a new one if need be.
+    fn have_child(&mut self) -> Result<(), Error> {
         if self.slot.is_doomed() {
             self.child = None;
         }
@@ -119,9 +152,11 @@ impl ProcessContext {
             self.judge(&gone.idle_end())?;
         }
         if self.child.is_none() {
-            self.child = Some(self.start()?);
+            let child = self.start()?;
+            self.slot.window.lock().connect(child.page.as_ref().map(|page| Arc::clone(&page.lanes)));
+            self.child = Some(child);
         }
-        Ok(self.child.as_mut().unwrap_or_else(|| unreachable!("it was started above")))
+        Ok(())
     }
 
     fn start(&self) -> Result<Child, Error> {
@@ -161,85 +196,343 @@ impl ProcessContext {
         Err(verdict.clone())
     }
 
-    /// Gives the call to a child, and to others as long as it is not taken; ends it, or puts it back. An error
-    /// means that there will be no child any more.
+    /// Gives the call to a child, and more of them, as long as there are some for which this worker is the right one;
+    /// ends all of them, or puts them back. An error means that there will be no child any more.
     fn serve(&mut self, call: Call, seat: &Seat<'_, Call>) -> Result<(), Error> {
         self.slot.begin_call();
-        if let Err(error) = self.child() {
+        if let Err(error) = self.have_child() {
             return self.not_started(call, error, seat);
         }
-        let Call { item, letter } = call;
-        let Some(call) = item.begin(self.stop.clone()) else { return Ok(()) };
-        let started = Started { call, letter };
-        let (task, attempt) = (started.call.task(), started.letter.attempt());
-        let limit = started.letter.attempts.as_ref().and_then(|attempts| attempts.options.limit());
+        let limit = call.letter.attempts.as_ref().and_then(|attempts| attempts.options.limit());
         let limit = limit.or(self.plan.task_timeout);
-        let mut moved = 0;
-        loop {
-            let Some(child) = &mut self.child else {
-                unreachable!("there is one at the start of each round")
+        let pace = self.pace.of(&call.letter.frame);
+        let is_plain =
+            limit.is_none() && call.letter.attempts.is_none() && self.plan.max_memory_per_child.is_none();
+        if let Err(heard) = self.send_first(call, pace, limit) {
+            let until = deadline_after(limit.unwrap_or_default());
+            return self.attend(heard, until, limit, seat);
+        }
+        let deadline = limit.and_then(deadline_after);
+        if is_plain && pace.is_some_and(|pace| pace <= LONG) {
+            self.send_more(seat);
+        }
+        let mut pause = PAUSE;
+        while let Some((count, cost, is_to_begin)) = self.in_hand() {
+            let until = match deadline {
+                Some(deadline) => Until::By(deadline),
+                None if count > 1 => Until::For(PAUSE),
+                None if is_to_begin => {
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    Until::For(pause)
+                }
+                None => Until::Ever,
             };
-            let (error, took_call) = match child.call(&started.letter.frame, task.id.get(), limit) {
-                Reply::Returned => {
-                    // The reply is decoded in this thread; the child is idle, and so are we soon.
-                    // Who sends one large argument after the other finds the memory of the last one free.
-                    drop(started.letter);
-                    started.call.complete(child.connection.payload_mut(), seat);
-                    child.connection.clear();
-                    return Ok(());
+            let Some(child) = &mut self.child else { return Ok(()) };
+            let heard = child.hear(until, count == 1 && cost <= TINY, count - self.low.min(count - 1));
+            self.attend(heard, deadline, limit, seat)?;
+            if is_plain && self.child.is_some() && self.in_hand().is_some_and(|(count, ..)| count <= self.low)
+            {
+                self.send_more(seat);
+            }
+        }
+        Ok(())
+    }
+
+    /// How many calls there are in hand, what they will take, and whether the first is still to begin; `None` if there
+    /// is none.
+    fn in_hand(&self) -> Option<(usize, u64, bool)> {
+        let window = self.slot.window.lock();
+        (window.len() > 0).then(|| (window.len(), window.cost(), window.is_to_begin()))
+    }
+
+    /// Starts a call, and sends it to the child, which has no other.
+    fn send_first(&mut self, call: Call, pace: Option<u64>, limit: Option<Duration>) -> Result<(), Heard> {
+        let Some(child) = &mut self.child else { return Ok(()) };
+        let is_short = call.letter.is_short(&self.plan);
+        let mut window = self.slot.window.lock();
+        self.low = 0;
+        // One that is not known fills the window.
+        let Some(started) = window.start(call, pace.unwrap_or(WORK)) else { return Ok(()) };
+        if is_short && child.post(&started.letter.frame) {
+            drop(window);
+            child.ring();
+            return Ok(());
+        }
+        // That may take long, and whoever wants to kill it needs the lock.
+        let frame =
+            window.first().map(|started| std::mem::take(&mut started.letter.frame)).unwrap_or_default();
+        drop(window);
+        let sent = child.post_long(&frame, limit);
+        if let Some(started) = self.slot.window.lock().first() {
+            started.letter.frame = frame;
+        }
+        sent
+    }
+
+    /// Takes more calls, beside those that are in hand, and sends them.
+    fn send_more(&mut self, seat: &Seat<'_, Call>) {
+        let Some(child) = &mut self.child else { return };
+        let Some(page) = &mut child.page else { return };
+        if self.wary > 0 {
+            return;
+        }
+        let mut window = self.slot.window.lock();
+        // Nothing is sent to one that is to end.
+        if self.slot.is_doomed() {
+            return;
+        }
+        let left = self.plan.max_tasks_per_child.map(|max| max.saturating_sub(child.served + window.len()));
+        let most = window.room().min(left.unwrap_or(usize::MAX));
+        let mut room = page.calls.free(page.lanes.calls());
+        let mut cost = window.cost();
+        let (plan, pace) = (&self.plan, &self.pace);
+        let calls = seat.take_more(most, |Call { letter, .. }| {
+            let words = words_of(letter.frame.len());
+            let Some(its) = pace.of(&letter.frame) else { return false };
+            let fits = letter.attempts.is_none()
+                && letter.is_short(plan)
+                && its <= LONG
+                && cost + its <= WORK
+                && words <= room;
+            if fits {
+                cost += its;
+                room -= words;
+            }
+            fits
+        });
+        for call in calls {
+            let its = pace.of(&call.letter.frame).unwrap_or(WORK);
+            if let Some(started) = window.start(call, its) {
+                let was_sent = page.calls.push(page.lanes.calls(), &started.letter.frame.bytes, 0);
+                debug_assert!(was_sent, "there was room for it");
+            }
+        }
+        self.low = window.len() / 2;
+        drop(window);
+        child.ring();
+    }
+
+    /// Does what follows from what was heard of the child.
+    fn attend(
+        &mut self,
+        heard: Heard,
+        deadline: Option<Instant>,
+        limit: Option<Duration>,
+        seat: &Seat<'_, Call>,
+    ) -> Result<(), Error> {
+        let Some(child) = &mut self.child else { return Ok(()) };
+        match heard {
+            Heard::Bell => Ok(()),
+            Heard::Reply { id, failure, took } => match self.answered(id) {
+                Some(started) => {
+                    self.end(started, failure, took, seat);
+                    Ok(())
                 }
-                Reply::Failed(failure) => {
-                    started.fail_or_put_back(outcome::arrived(task, failure), seat);
-                    return Ok(());
-                }
-                Reply::Nonsense(error) => {
-                    self.child = None;
-                    let reason = format!("the worker process answered nonsense and was replaced: {error}");
-                    started.call.fail(Error::Decode { task, what: "return value", reason }, seat);
-                    return Ok(());
-                }
-                Reply::Dead { sent } => {
-                    let death = child.post_mortem(task, attempt, &self.plan);
-                    let took_call = sent && child.took_call();
-                    self.child = None;
-                    if let Err(verdict) = self.judge(&death) {
-                        started.call.fail(death, &());
-                        return Err(verdict);
-                    }
-                    (death, took_call)
-                }
-                Reply::Late { limit, sent } => {
+                None => self.end_nonsense(&unexpected(Kind::Returned), seat),
+            },
+            Heard::Pipe => {
+                self.take_back_behind(0, seat);
+                let Some(child) = &mut self.child else { return Ok(()) };
+                let heard = child.hear_from_pipe(deadline);
+                self.attend(heard, deadline, limit, seat)
+            }
+            Heard::Nonsense(error) => self.end_nonsense(&error, seat),
+            Heard::Late => match limit {
+                Some(limit) => {
                     let pid = child.pid;
                     child.dismiss();
                     // Not before: it may read on until it is gone.
-                    let took_call = sent && child.took_call();
-                    self.child = None;
-                    (overran(task, pid, limit), took_call)
+                    self.bury(|task, _| overran(task, pid, limit), false, seat)
                 }
-            };
-            if let Some(verdict) = self.plan.deaths.verdict() {
-                started.call.fail(verdict.clone(), &());
-                return Err(verdict.clone());
-            }
-            if self.slot.call_was_killed() {
-                started.call.fail(error, seat);
-                return Ok(());
-            }
-            // Each got as far as Hello; were all killed from outside, it must end somewhere.
-            if took_call || moved == ATTEMPTS {
-                started.fail_or_put_back(error, seat);
-                return Ok(());
-            }
-            moved += 1;
-            if let Err(refusal) = self.child() {
-                return self.not_moved(started, error, refusal, seat);
-            }
-            // Killed while its next worker was being started.
-            if self.slot.call_was_killed() {
-                started.call.fail(error, seat);
-                return Ok(());
+                None => {
+                    self.take_back_behind(1, seat);
+                    Ok(())
+                }
+            },
+            Heard::Gone => {
+                // It may take a while to go.
+                self.take_back_behind(1, seat);
+                let Some(child) = &mut self.child else { return Ok(()) };
+                let death = child.post_mortem(&self.plan);
+                // What it said before its end is still good.
+                while let Some(child) = self.child.as_mut().filter(|child| child.page.is_some()) {
+                    let Heard::Reply { id, failure, took } = child.hear(Until::Now, false, 1) else { break };
+                    let Some(started) = self.answered(id) else { break };
+                    self.end(started, failure, took, seat);
+                }
+                if self.in_hand().is_none() {
+                    self.child = None;
+                    return self.judge(&death.of_nobody());
+                }
+                self.bury(|task, attempt| death.of(task, attempt), true, seat)
             }
         }
+    }
+
+    /// Takes out the call that was answered.
+    fn answered(&self, id: u64) -> Option<Started> {
+        self.slot.window.lock().answered(id)
+    }
+
+    /// Ends a call with the reply that was heard.
+    fn end(
+        &mut self,
+        started: Started,
+        failure: Option<Failure>,
+        took: Option<Duration>,
+        seat: &Seat<'_, Call>,
+    ) {
+        let Some(child) = &mut self.child else { return };
+        child.served += 1;
+        self.wary = self.wary.saturating_sub(1);
+        if let Some(took) = took {
+            self.pace.note(&started.letter.frame, took);
+        }
+        let task = started.call.task();
+        if self.slot.window.lock().len() == 0 || started.letter.attempts.is_some() {
+            match failure {
+                // The reply is decoded in this thread; the child is idle, and so are we soon.
+                None => {
+                    self.slot.window.lock().decided(task.id);
+                    started.call.complete(child.payload(), seat);
+                }
+                Some(failure) => self.fail_or_put_back(started, outcome::arrived(task, failure), seat),
+            }
+        } else {
+            let reply = match failure {
+                None => Ok(child.payload()),
+                Some(failure) => Err(outcome::arrived(task, failure)),
+            };
+            if let Some(completion) = started.call.complete_unheard(reply) {
+                self.wary = WARY;
+                self.complete_beside(completion, seat);
+            }
+        }
+        if let Some(child) = &mut self.child {
+            child.connection.clear();
+        }
+    }
+
+    /// Ends a call whose callbacks may wait for whatever they like, while others are in hand.
+    fn complete_beside(&mut self, completion: Completion, seat: &Seat<'_, Call>) {
+        self.take_back_behind(0, seat);
+        if self.in_hand().is_none() {
+            return completion();
+        }
+        self.beside.retain(|thread| !thread.is_finished());
+        match beside(completion) {
+            Ok(thread) => self.beside.push(thread),
+            // There is no thread to be had. It must end.
+            Err(completion) => completion(),
+        }
+    }
+
+    /// Takes back what the child has not begun, but for so many at the head of the line. It is the next of the queue
+    /// again.
+    fn take_back_behind(&self, first: usize, seat: &Seat<'_, Call>) {
+        {
+            // Under the lock: who cancels all finds each here or there.
+            let mut window = self.slot.window.lock();
+            seat.give_back(window.take_back_behind(first));
+        }
+        seat.cover();
+    }
+
+    /// Ends a call with what came of its present attempt, or puts it back for another one.
+    fn fail_or_put_back(&self, started: Started, error: Error, seat: &Seat<'_, Call>) {
+        let Started { call, mut letter } = started;
+        let task = call.task();
+        let again = match &mut letter.attempts {
+            Some(attempts) => attempts.failed(task, error.clone()),
+            None => Err(error.clone()),
+        };
+        let mut window = self.slot.window.lock();
+        window.decided(task.id);
+        match again {
+            // Somebody killed it meanwhile: it ends with this attempt.
+            Ok(_) if self.slot.call_was_killed() => {
+                drop(window);
+                call.fail(error, seat);
+            }
+            Ok(due) => {
+                let item = call.put_back();
+                drop(window);
+                let number = letter.attempt();
+                set_attempt(&mut letter.frame, number);
+                seat.put_back(Call { item, letter }, due);
+            }
+            Err(error) => {
+                drop(window);
+                call.fail(error, seat);
+            }
+        }
+    }
+
+    /// The child talks nonsense: it is replaced, and the call that it ran is lost.
+    fn end_nonsense(&mut self, error: &WireError, seat: &Seat<'_, Call>) -> Result<(), Error> {
+        // It is dead when it is dropped.
+        self.child = None;
+        let lost = {
+            let mut window = self.slot.window.lock();
+            seat.give_back(window.take_back());
+            window.take_all()
+        };
+        seat.cover();
+        let reason = format!("the worker process answered nonsense and was replaced: {error}");
+        for Started { call, .. } in lost {
+            let task = call.task();
+            self.slot.window.lock().decided(task.id);
+            call.fail(Error::Decode { task, what: "return value", reason: reason.clone() }, seat);
+        }
+        Ok(())
+    }
+
+    /// The child is dead, and with it what it had begun; the rest is queued again. `error`: of a call, and its attempt.
+    fn bury(
+        &mut self,
+        error: impl Fn(TaskRef, u32) -> Error,
+        is_to_be_judged: bool,
+        seat: &Seat<'_, Call>,
+    ) -> Result<(), Error> {
+        // Without a page it had the one call that it was sent, if it took that out of the pipe.
+        let took_call = self.child.take().is_none_or(|child| child.page.is_some() || child.took_call());
+        let victim = self.slot.window.lock().victim(took_call);
+        let death = victim.filter(|_| is_to_be_judged).map(|(task, attempt)| error(task, attempt));
+        let ours = death.map_or(Ok(()), |death| self.judge(&death));
+        // Another one's death may have been one too many.
+        let broken = self.plan.deaths.verdict().filter(|_| ours.is_ok());
+        let (given_up, lost) = {
+            let mut window = self.slot.window.lock();
+            let mut back = if took_call { window.take_back() } else { window.take_back_if(0, |_| true) };
+            let lost = window.take_all();
+            let mut given_up = None;
+            if lost.is_empty() && !back.is_empty() {
+                back[0].letter.moved += 1;
+                // Each got as far as Hello; were all killed from outside, it must end somewhere.
+                if back[0].letter.moved > ATTEMPTS {
+                    given_up = Some(back.remove(0));
+                }
+            }
+            // Before any code of the user may keep us busy.
+            seat.give_back(back);
+            (given_up, lost)
+        };
+        seat.cover();
+        let was_killed = self.slot.call_was_killed();
+        for started in lost {
+            let (task, attempt) = (started.call.task(), started.letter.attempt());
+            let error = broken.map_or_else(|| error(task, attempt), Error::clone);
+            if was_killed || ours.is_err() || broken.is_some() {
+                self.slot.window.lock().decided(task.id);
+                started.call.fail(error, seat);
+            } else {
+                self.fail_or_put_back(started, error, seat);
+            }
+        }
+        if let Some(call) = given_up {
+            give_up(call, &error, seat);
+        }
+        ours.and_then(|()| broken.map_or(Ok(()), |verdict| Err(verdict.clone())))
     }
 
     /// There is no child for a call that has not been started.
@@ -260,34 +553,25 @@ impl ProcessContext {
         }
         Err(refusal)
     }
+}
 
-    /// The same for one that was given to a child before. `last`: what came of that.
-    fn not_moved(
-        &self,
-        started: Started,
-        last: Error,
-        refusal: Error,
-        seat: &Seat<'_, Call>,
-    ) -> Result<(), Error> {
-        if let Some(verdict) = self.plan.deaths.verdict() {
-            started.call.fail(verdict.clone(), &());
-            return Err(verdict.clone());
+/// Ends a call that no worker begins, or puts it back for another attempt.
+fn give_up(call: Call, error: &impl Fn(TaskRef, u32) -> Error, seat: &Seat<'_, Call>) {
+    let Call { item, mut letter } = call;
+    let (task, attempt) = (item.task(), letter.attempt());
+    let error = error(task, attempt);
+    let again = match &mut letter.attempts {
+        Some(attempts) => attempts.failed(task, error),
+        None => Err(error),
+    };
+    match again {
+        Ok(due) => {
+            letter.moved = 0;
+            let number = letter.attempt();
+            set_attempt(&mut letter.frame, number);
+            seat.put_back(Call { item, letter }, due);
         }
-        // Killed while its next worker was being started; the pool may go on.
-        if self.plan.stopped.load(Ordering::Acquire) || self.slot.call_was_killed() {
-            started.call.fail(last, seat);
-            return Ok(());
-        }
-        if matches!(refusal, Error::Spawn { .. }) {
-            let letter = started.letter;
-            match started.call.put_back() {
-                Ok(item) => seat.put_back(Call { item, letter }, Instant::now()),
-                Err(call) => call.fail(last, &()),
-            }
-        } else {
-            started.call.fail(refusal.clone(), &());
-        }
-        Err(refusal)
+        Err(error) => item.fail(error),
     }
 }
 
@@ -297,7 +581,7 @@ impl Context for ProcessContext {
     fn initialize(&mut self) -> Result<(), Error> {
         // The worker may die while we write to it.
         sys::survive_sigpipe();
-        match self.child().map(|_| ()) {
+        match self.have_child() {
             // The user has ended the pool meanwhile. That breaks nothing: what is still queued is cancelled.
             Err(_) if self.plan.was_ended() => Ok(()),
             started => started,
@@ -307,13 +591,11 @@ impl Context for ProcessContext {
     fn run(&mut self, call: Call, seat: &Seat<'_, Call>) -> Result<(), Error> {
         self.serve(call, seat)?;
         let plan = &self.plan;
-        if let Some(child) = &mut self.child {
-            child.served += 1;
-            if plan.max_tasks_per_child.is_some_and(|max| child.served >= max)
-                || plan.max_memory_per_child.is_some_and(|max| child.exceeds(max))
-            {
-                self.finalize();
-            }
+        if let Some(child) = &mut self.child
+            && (plan.max_tasks_per_child.is_some_and(|max| child.served >= max)
+                || plan.max_memory_per_child.is_some_and(|max| child.exceeds(max)))
+        {
+            self.finalize();
         }
         Ok(())
     }
@@ -322,6 +604,8 @@ impl Context for ProcessContext {
         if let Some(child) = self.child.take() {
             child.leave();
         }
+        // Who waits for the end of the pool waits for its callbacks.
+        self.beside.drain(..).for_each(|thread| drop(thread.join()));
     }
 }
 

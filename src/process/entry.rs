@@ -1,4 +1,4 @@
-//! The worker's side: [`init`], and the loop that serves calls until the host says Bye or is gone.
+//! The worker's side: [`init`], until it serves calls (`service.rs`).
 //!
 //! A worker never returns from `init`. It keeps the user's stdout and stderr, has `/dev/null` as
 //! its stdin, and its pipes are close-on-exec: whatever a task prints or starts cannot disturb
@@ -10,7 +10,7 @@ use std::ffi::CString;
 #[cfg(target_os = "linux")]
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::io::{self, PipeReader, PipeWriter, Read};
 use std::os::fd::{AsFd, OwnedFd};
 #[cfg(target_os = "linux")]
 use std::os::unix::ffi::OsStrExt;
@@ -22,12 +22,14 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::invitation::Invitation;
+use super::lanes::Lanes;
 use super::pipes::{Calls, Replies};
+use super::service::Service;
 use super::{sys, terms};
 use crate::sync::{AtomicBool, Ordering};
 use crate::wire::connection::Connection;
-use crate::wire::frame::{self, Kind, Parcel, Source, WireError};
-use crate::wire::message::{Failure, Hello, LONGEST_TERMS, Terms, decode_call};
+use crate::wire::frame::{self, Kind, WireError};
+use crate::wire::message::{Failure, Hello, LONGEST_TERMS, Terms};
 use crate::{outcome, portable};
 
 static INITIALISED: AtomicBool = AtomicBool::new(false);
@@ -146,7 +148,7 @@ fn work(invitation: Invitation) -> Result<(), WireError> {
     }
     outcome::quieten();
 
-    let (host, terms, calls, replies) = be_handed(socket)?;
+    let (host, terms, calls, replies, page) = be_handed(socket)?;
     // Before there is a second thread.
     let refused = terms::accept(&terms).err();
     // Once more, because a change of user has undone it.
@@ -170,60 +172,10 @@ fn work(invitation: Invitation) -> Result<(), WireError> {
         let reason = "it is another build of this program than its host; was the file replaced?".into();
         return connection.send(&Failure::Refused { reason }.encode(Kind::Refusal, 0));
     }
+    let lanes = page.and_then(|page| Lanes::of(&page).ok());
+    lanes.iter().for_each(Lanes::attach);
     connection.send(&Hello { identity: identity(), pid: std::process::id() }.encode())?;
-    serve(&mut connection)
-}
-
-/// Answers calls until the host says Bye or closes the pipe.
-fn serve(connection: &mut Connection<impl Source, impl Write>) -> Result<(), WireError> {
-    let mut reply = Parcel::begin(Kind::Returned, 0);
-    loop {
-        match connection.receive()? {
-            Some((Kind::Call | Kind::Initialise, id)) => {
-                let answered = answer(connection.payload_mut(), id, &mut reply);
-                // What the task printed is on the terminal before its result is known.
-                let _ = io::stdout().flush();
-                if let Err(WireError::TooLong { length, limit }) = connection.post(&reply) {
-                    let what = if answered { "it has" } else { "there is none, and the report of it has" };
-                    let reason = terms::too_long(what, length, limit);
-                    let failure = Failure::Unencodable { what: "return value".into(), reason };
-                    connection.send(&failure.encode(Kind::Failed, id))?;
-                }
-                connection.clear();
-                if reply.bytes.capacity() > KEPT {
-                    reply = Parcel::begin(Kind::Returned, 0);
-                }
-            }
-            Some((Kind::Bye, _)) | None => return Ok(()),
-            Some((kind, _)) => return Err(WireError::Unexpected { kind, wanted: "a call" }),
-        }
-    }
-}
-
-/// A buffer that has grown beyond this is given back.
-const KEPT: usize = 1 << 20;
-
-/// Makes the call that `payload` describes, and the frame of its reply. True: with a value.
-fn answer(payload: &mut Vec<u8>, id: u64, reply: &mut Parcel) -> bool {
-    reply.begin_again(Kind::Returned, id);
-    let call = decode_call(payload).map(|(function, attempt, argument)| (function, attempt, argument.len()));
-    let served = match call {
-        Ok((function, attempt, length)) => match portable::resolve(function) {
-            Ok(descriptor) => {
-                outcome::set_hosts_attempt(attempt);
-                payload.truncate(length);
-                (descriptor.serve)(payload, reply)
-            }
-            Err(reason) => Err(Failure::UnknownFunction { reason }),
-        },
-        Err(error) => Err(Failure::Undecodable { what: "argument".into(), reason: error.to_string() }),
-    };
-    let answered = served.is_ok();
-    match served {
-        Ok(()) => reply.end(),
-        Err(failure) => *reply = failure.parcel(Kind::Failed, id),
-    }
-    answered
+    Service::new(connection, lanes).serve()
 }
 
 /// An input that is at its end.
@@ -235,14 +187,16 @@ fn empty_input() -> io::Result<OwnedFd> {
     }
 }
 
-/// Takes the host's Hello, our terms and our ends of the pipes.
-fn be_handed(socket: UnixStream) -> Result<(Hello, Terms, PipeReader, PipeWriter), WireError> {
+/// Takes the host's Hello, our terms, our ends of the pipes, and the page that there may be.
+fn be_handed(
+    socket: UnixStream,
+) -> Result<(Hello, Terms, PipeReader, PipeWriter, Option<OwnedFd>), WireError> {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
     #[cfg(not(target_vendor = "apple"))]
     let flags = RecvFlags::CMSG_CLOEXEC;
     #[cfg(target_vendor = "apple")]
     let flags = RecvFlags::empty();
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut rights = RecvAncillaryBuffer::new(&mut space);
     let mut bytes = [0; 256];
     let received = loop {
@@ -259,9 +213,12 @@ fn be_handed(socket: UnixStream) -> Result<(Hello, Terms, PipeReader, PipeWriter
             _ => Vec::new(),
         })
         .collect();
-    let Ok([calls, replies]) = <[OwnedFd; 2]>::try_from(fds) else { return Err(WireError::NotOurs) };
+    let mut fds = fds.into_iter();
+    let (Some(calls), Some(replies), page) = (fds.next(), fds.next(), fds.next()) else {
+        return Err(WireError::NotOurs);
+    };
     #[cfg(target_vendor = "apple")]
-    for fd in [&calls, &replies] {
+    for fd in [&calls, &replies].into_iter().chain(&page) {
         rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC).map_err(io::Error::from)?;
     }
     let mut rest = bytes[..received.bytes].chain(socket);
@@ -269,7 +226,7 @@ fn be_handed(socket: UnixStream) -> Result<(Hello, Terms, PipeReader, PipeWriter
     match frame::read_into(&mut rest, &mut payload, LONGEST_TERMS)? {
         Some((Kind::Hello, _)) => {
             let (host, terms) = Terms::decode(&payload)?;
-            Ok((host, terms, calls.into(), replies.into()))
+            Ok((host, terms, calls.into(), replies.into(), page))
         }
         Some((kind, _)) => Err(WireError::Unexpected { kind, wanted: "a Hello" }),
         None => Err(WireError::Closed),

@@ -11,19 +11,26 @@
 //! in the middle of a message, is the end of a file for its own thread and nothing for the others.
 
 mod builder;
+mod calls;
 mod child;
 mod context;
 mod deaths;
 mod entry;
 mod invitation;
+mod lanes;
 mod memory;
+mod pace;
+mod page;
 mod pipes;
+mod service;
 mod slot;
 mod sys;
 mod terms;
+mod window;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::Duration;
 
 pub use builder::ProcessPoolBuilder;
@@ -33,11 +40,13 @@ pub use deaths::WorkerDeath;
 pub use entry::init;
 use slot::Slot;
 use terms::Surroundings;
+use window::Recalled;
 
 use crate::error::Error;
 use crate::executor::{Executor, Shutdown};
-use crate::id::TaskRef;
-use crate::pool::{Hiring, Place, Pool};
+use crate::future::away::{self, Engine};
+use crate::id::{FutureId, TaskRef};
+use crate::pool::{Hiring, Item, Place, Pool};
 use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::task::Task;
 use crate::wire::frame::Parcel;
@@ -153,8 +162,25 @@ impl ProcessPoolExecutor {
 
     fn stop(&self, end: impl FnMut(&Arc<Slot>)) {
         self.plan.stopped.store(true, Ordering::Release);
-        self.pool.shutdown(Shutdown { wait: false, cancel_futures: true });
+        self.end(Shutdown { wait: false, cancel_futures: true });
         self.plan.slots.lock().iter().for_each(end);
+    }
+
+    fn end(&self, how: Shutdown) {
+        if how.cancel_futures {
+            self.pool.close();
+            // What is in the hands of a worker may not have started either. With all the locks, each is found: it may be
+            // on its way from here to there.
+            let calls = {
+                let slots = self.plan.slots.lock();
+                let mut windows: Vec<_> = slots.iter().map(|slot| slot.window.lock()).collect();
+                let mut calls: Vec<Call> = windows.iter_mut().flat_map(|window| window.take_back()).collect();
+                calls.extend(self.pool.drain());
+                calls
+            };
+            calls.into_iter().for_each(Call::cancel);
+        }
+        self.pool.shutdown(Shutdown { cancel_futures: false, ..how });
     }
 
     /// Encodes a task and queues it. The argument's bytes are made when there is room for them.
@@ -170,7 +196,7 @@ impl ProcessPoolExecutor {
         });
         match encoded {
             Ok((frame, attempts)) => {
-                self.pool.submit(Call { item, letter: Letter { frame, attempts } }, place)
+                self.pool.submit(Call { item, letter: Letter::new(frame, attempts) }, place);
             }
             Err(error) => item.fail(error),
         }
@@ -204,7 +230,7 @@ impl Executor for ProcessPoolExecutor {
     }
 
     fn shutdown_with(&self, how: Shutdown) {
-        self.pool.shutdown(how);
+        self.end(how);
     }
 
     fn shutdown_timeout(&self, limit: Duration) -> bool {
@@ -214,7 +240,7 @@ impl Executor for ProcessPoolExecutor {
 
 impl Drop for ProcessPoolExecutor {
     fn drop(&mut self) {
-        self.pool.leave();
+        self.end(Shutdown { wait: true, cancel_futures: thread::panicking() });
     }
 }
 
@@ -228,6 +254,11 @@ impl Plan {
     /// Were its workers ended by the user, and not by what broke the pool?
     fn was_ended(&self) -> bool {
         self.stopped.load(Ordering::Acquire) && self.deaths.verdict().is_none()
+    }
+
+    /// The places of all workers, to be looked at one after the other without a lock around them.
+    fn slots(&self) -> Vec<Arc<Slot>> {
+        self.slots.lock().clone()
     }
 
     fn new(name: String) -> Self {
@@ -246,6 +277,52 @@ impl Plan {
             stopped: AtomicBool::new(false),
         }
     }
+}
+
+/// What can be done about a call that a worker has in hand.
+impl Engine for Plan {
+    fn recall(&self, call: FutureId) -> Option<bool> {
+        let recalled = self.slots().iter().find_map(|slot| slot.window.lock().recall(call))?;
+        match recalled {
+            Recalled::Back(begun) => {
+                begun.call_off();
+                Some(true)
+            }
+            Recalled::Begun => Some(false),
+        }
+    }
+
+    fn kill(&self, call: FutureId) -> Option<bool> {
+        for slot in self.slots() {
+            let mut window = slot.window.lock();
+            match window.recall(call) {
+                None => {}
+                Some(Recalled::Back(begun)) => {
+                    drop(window);
+                    begun.call_off();
+                    return Some(true);
+                }
+                // Its child runs another one by now: the reply is on its way.
+                Some(Recalled::Begun) if !window.is_last(call) => return Some(false),
+                Some(Recalled::Begun) => {
+                    // Under the lock, so that it is given no other call.
+                    let exit = slot.terminate();
+                    drop(window);
+                    slot::see_off(exit.map(|exit| (slot, exit)).into_iter().collect());
+                    return Some(true);
+                }
+            }
+        }
+        None
+    }
+}
+
+/// The pool of a plan, and the way back to it.
+fn pool_of(plan: &Arc<Plan>, hiring: Hiring) -> Result<Arc<Pool<ProcessContext>>, Error> {
+    let pool = Pool::new(hiring, context_maker(plan))?;
+    let engine: Weak<dyn Engine> = Arc::<Plan>::downgrade(plan);
+    away::register(pool.home(), engine);
+    Ok(pool)
 }
 
 fn context_maker(plan: &Arc<Plan>) -> impl Fn(usize) -> ProcessContext + Send + Sync + use<> {

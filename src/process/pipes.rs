@@ -69,25 +69,23 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    /// Makes reading return when the pipe is empty. Our end alone: the worker's stays as it is.
-    pub(super) fn prepare(pipe: &PipeReader) -> io::Result<()> {
-        Ok(rustix::io::ioctl_fionbio(pipe, true)?)
-    }
-
-    /// Over a pipe that was prepared.
+    /// Over a pipe whose end here is not blocking.
     pub(super) fn new(pipe: PipeReader, exit: Exit) -> Self {
         Incoming { pipe, exit, deadline: None }
     }
 
-    /// Is there anything to read: bytes, or the end?
-    pub(super) fn has_news(&self) -> bool {
+    /// Waits until there is anything to read, bytes or the end: false after the deadline.
+    pub(super) fn wait(&self, deadline: Option<Instant>) -> io::Result<bool> {
         let exit = self.exit.fd().unwrap_or(self.pipe.as_fd());
         let mut fds = [PollFd::new(&self.pipe, PollFlags::IN), PollFd::new(&exit, PollFlags::IN)];
-        !matches!(ready(&mut fds, Some(Instant::now())), Ok(false))
+        ready(&mut fds, deadline)
     }
-}
 
-impl Incoming {
+    /// Is there anything to read: bytes, or the end?
+    pub(super) fn has_news(&self) -> bool {
+        !matches!(self.wait(Some(Instant::now())), Ok(false))
+    }
+
     /// Reads as soon as there is something.
     fn when_ready(
         &self,
@@ -135,12 +133,7 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Makes writing return when the pipe is full. Our end alone: the worker's stays as it is.
-    pub(super) fn prepare(pipe: &PipeWriter) -> io::Result<()> {
-        Ok(rustix::io::ioctl_fionbio(pipe, true)?)
-    }
-
-    /// Over a pipe that was prepared.
+    /// Over a pipe whose end here is not blocking.
     pub(super) fn new(pipe: PipeWriter, exit: Exit) -> Self {
         Outgoing { pipe, width: Width::default(), exit, patience: None }
     }
@@ -247,6 +240,11 @@ impl Width {
             let _ = pipe;
         }
     }
+}
+
+/// Makes reading return when a pipe is empty, or writing when it is full. Our end alone: the worker's stays as it is.
+pub(super) fn prepare(pipe: &impl AsFd) -> io::Result<()> {
+    Ok(rustix::io::ioctl_fionbio(pipe, true)?)
 }
 
 /// Polls until a descriptor is ready, or until the deadline: then false.

@@ -14,15 +14,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::pipes::Exit;
-use crate::future::state::Stop;
+use super::window::Window;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 
 /// The process that serves one worker thread at the moment; others may only kill it.
 pub(super) struct Slot {
     pub(super) process: Mutex<Option<Process>>,
+    /// The calls that it has in hand. This lock comes before the one of the process.
+    pub(super) window: Mutex<Window>,
     /// How long it may take to leave.
     pub(super) grace: Duration,
-    /// The call in hand was killed: whatever comes of its worker, it must not be given to another.
+    /// A call in hand was killed: whatever comes of its worker, it must not be given to another.
     call_killed: AtomicBool,
 }
 
@@ -34,7 +36,12 @@ pub(super) struct Process {
 
 impl Slot {
     pub(super) fn new(grace: Duration) -> Self {
-        Slot { process: Mutex::default(), grace, call_killed: AtomicBool::new(false) }
+        Slot {
+            process: Mutex::default(),
+            window: Mutex::default(),
+            grace,
+            call_killed: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn pid(&self) -> Option<u32> {
@@ -45,12 +52,12 @@ impl Slot {
         self.process.lock().as_ref().is_some_and(|process| process.doomed)
     }
 
-    /// A new call is in hand.
+    /// A new call is in hand, and no other.
     pub(super) fn begin_call(&self) {
         self.call_killed.store(false, Ordering::Release);
     }
 
-    /// Was the call in hand killed?
+    /// Was a call in hand killed?
     pub(super) fn call_was_killed(&self) -> bool {
         self.call_killed.load(Ordering::Acquire)
     }
@@ -100,21 +107,6 @@ impl Slot {
             process.doomed = true;
             how(&mut process.child)
         })
-    }
-}
-
-/// The right to stop the call that a worker runs: what `Future::kill` finds.
-pub(super) struct StopCall(pub(super) Arc<Slot>);
-
-impl Stop for StopCall {
-    fn stop(&self) -> bool {
-        let asked = self.0.terminate().map(|exit| (Arc::clone(&self.0), exit));
-        see_off(asked.into_iter().collect());
-        true
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.0.call_was_killed()
     }
 }
 

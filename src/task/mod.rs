@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::future::Future;
 use crate::future::Started;
 use crate::future::cell::{Cell, Job, Watch};
-use crate::future::state::{Freed, Stop};
+use crate::future::state::Freed;
 use crate::id::Home;
 use crate::id::TaskRef;
 use crate::options::Attempts;
@@ -64,9 +64,11 @@ pub(crate) trait Work: Watch {
     /// Ends a call that nobody has started.
     fn fail(&self, error: Error);
     /// Pending → running, elsewhere. `None`: cancelled, there is nothing to do.
-    fn begin(&self, stop: Arc<dyn Stop>) -> Option<Started>;
-    /// Running, elsewhere → pending, for another attempt. It comes back if there is to be none: it was stopped.
-    fn put_back(&self, started: Started) -> Result<(), Started>;
+    fn begin(&self) -> Option<Started>;
+    /// Running, elsewhere → pending: it did not run there, or there is to be another attempt.
+    fn put_back(&self, started: Started);
+    /// Running, elsewhere → cancelled: it did not run there.
+    fn call_off(&self, started: Started);
     /// Ends a call that was made elsewhere, without a value.
     fn break_off(&self, started: Started, error: Error, freed: &dyn Freed);
 }
@@ -77,7 +79,17 @@ pub(crate) trait PortableWork: Work {
     fn encode(&self) -> Result<(Parcel, Option<Box<Attempts>>), Error>;
     /// Ends the future with what the worker returned.
     fn complete(&self, started: Started, reply: &mut Vec<u8>, freed: &dyn Freed);
+    /// Ends the future with what came of the call, if that runs no code of those who listen. `Some`: it would, and
+    /// this is what is left to do.
+    fn complete_unheard(
+        self: Arc<Self>,
+        started: Started,
+        reply: Result<&mut Vec<u8>, Error>,
+    ) -> Option<Completion>;
 }
+
+/// What is left to do to end a call.
+pub(crate) type Completion = Box<dyn FnOnce() + Send>;
 
 impl<J: Job> Work for Cell<J> {
     fn settle(&self, home: Home) {
@@ -96,12 +108,16 @@ impl<J: Job> Work for Cell<J> {
         Cell::fail(self, error);
     }
 
-    fn begin(&self, stop: Arc<dyn Stop>) -> Option<Started> {
-        Cell::begin(self, Some(stop))
+    fn begin(&self) -> Option<Started> {
+        Cell::begin(self)
     }
 
-    fn put_back(&self, started: Started) -> Result<(), Started> {
-        Cell::put_back(self, started)
+    fn put_back(&self, started: Started) {
+        Cell::put_back(self, started);
+    }
+
+    fn call_off(&self, started: Started) {
+        Cell::call_off(self, started);
     }
 
     fn break_off(&self, started: Started, error: Error, freed: &dyn Freed) {
@@ -126,6 +142,27 @@ impl<J: PortableJob> PortableWork for Cell<J> {
         let task = self.task();
         let outcome = guarded(task, || J::decode(reply, task));
         self.resolve(started, outcome.map_err(|failure| outcome::arrived(task, failure)), freed);
+    }
+
+    fn complete_unheard(
+        self: Arc<Self>,
+        started: Started,
+        reply: Result<&mut Vec<u8>, Error>,
+    ) -> Option<Completion> {
+        let task = self.task();
+        let outcome = reply.and_then(|reply| {
+            guarded(task, || J::decode(reply, task)).map_err(|failure| outcome::arrived(task, failure))
+        });
+        match self.resolve_unheard(started, outcome) {
+            Ok(()) => {
+                discard(self);
+                None
+            }
+            Err((started, outcome)) => Some(Box::new(move || {
+                self.resolve(started, outcome, &());
+                discard(self);
+            })),
+        }
     }
 }
 
@@ -152,9 +189,9 @@ impl<W: ?Sized + Work> WorkItem<W> {
     }
 
     /// Starts a call that is made elsewhere. `None`: it was cancelled.
-    pub(crate) fn begin(mut self, stop: Arc<dyn Stop>) -> Option<Begun<W>> {
+    pub(crate) fn begin(mut self) -> Option<Begun<W>> {
         let work = self.take();
-        let started = work.begin(stop);
+        let started = work.begin();
         if started.is_none() {
             discard(work);
             return None;
@@ -214,16 +251,15 @@ impl<W: ?Sized + Work> Begun<W> {
         self.end(|work, started| work.break_off(started, error, freed));
     }
 
-    /// For another attempt. It comes back if there is to be none: it was stopped.
-    pub(crate) fn put_back(mut self) -> Result<WorkItem<W>, Self> {
-        let Some(started) = self.started.take() else { unreachable!("only methods that consume it take it") };
-        match self.work.put_back(started) {
-            Ok(()) => Ok(WorkItem(Some(Arc::clone(&self.work)))),
-            Err(started) => {
-                self.started = Some(started);
-                Err(self)
-            }
-        }
+    /// It did not run, or is to run once more. Runs no code of the user.
+    pub(crate) fn put_back(mut self) -> WorkItem<W> {
+        self.end(|work, started| work.put_back(started));
+        WorkItem(Some(Arc::clone(&self.work)))
+    }
+
+    /// Cancels it: it did not run.
+    pub(crate) fn call_off(mut self) {
+        self.end(|work, started| work.call_off(started));
     }
 
     fn end(&mut self, how: impl FnOnce(&W, Started)) {
@@ -236,6 +272,12 @@ impl<W: ?Sized + Work> Begun<W> {
 impl Begun<dyn PortableWork> {
     pub(crate) fn complete(mut self, reply: &mut Vec<u8>, freed: &dyn Freed) {
         self.end(|work, started| work.complete(started, reply, freed));
+    }
+
+    /// As `complete` or `fail`, unless that would run code of those who listen. `Some`: then this is left to do.
+    pub(crate) fn complete_unheard(mut self, reply: Result<&mut Vec<u8>, Error>) -> Option<Completion> {
+        let started = self.started.take()?;
+        Arc::clone(&self.work).complete_unheard(started, reply)
     }
 }
 

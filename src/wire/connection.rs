@@ -38,7 +38,8 @@ impl<R: Source, W: Write> Connection<R, W> {
         self.send_pieces(parcel.pieces())
     }
 
-    fn send_pieces(&mut self, frame: [&[u8]; 3]) -> Result<(), WireError> {
+    /// The same for the pieces of a frame.
+    pub(crate) fn send_pieces(&mut self, frame: [&[u8]; 3]) -> Result<(), WireError> {
         let length = frame.iter().map(|piece| piece.len()).sum::<usize>().saturating_sub(HEADER) as u64;
         debug_assert!(announces(frame[0], length), "send takes one frame, begun and ended");
         if length > self.limit {
@@ -81,6 +82,11 @@ impl<R: Source, W: Write> Connection<R, W> {
     pub(crate) fn clear(&mut self) {
         self.payload.clear();
         self.payload.shrink_to(STEP);
+    }
+
+    /// Bytes that a payload may have.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
     }
 
     pub(crate) fn reader(&self) -> &R {

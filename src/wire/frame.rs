@@ -49,6 +49,8 @@ pub(crate) enum Kind {
     Failed = 6,
     /// The sender leaves on purpose; nothing follows.
     Bye = 7,
+    /// There is something elsewhere, in memory that both sides have: look there.
+    Bell = 8,
 }
 
 impl Kind {
@@ -61,6 +63,7 @@ impl Kind {
             5 => Kind::Returned,
             6 => Kind::Failed,
             7 => Kind::Bye,
+            8 => Kind::Bell,
             _ => return None,
         })
     }
@@ -102,6 +105,13 @@ pub(crate) fn end(buffer: &mut [u8], start: usize) {
     buffer[start..start + 8].copy_from_slice(&length.to_le_bytes());
 }
 
+/// The whole frame that wakes the other side.
+pub(crate) const BELL: [u8; HEADER] = {
+    let mut frame = [0; HEADER];
+    frame[8] = Kind::Bell as u8;
+    frame
+};
+
 /// A whole frame, of a payload that is there already.
 pub(crate) fn whole(kind: Kind, id: u64, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -115,10 +125,10 @@ pub(crate) fn whole(kind: Kind, id: u64, payload: &[u8]) -> Vec<u8> {
 pub(crate) trait Source: Read {
     /// Reads behind what is in `bytes`, at most as much as there is room for. 0: the end.
     ///
-    /// This way the room is zeroed first, piece by piece. One that need not do that saves a tenth of the time.
+    /// This way it goes over a buffer of ours, piece by piece. One that need not do that is faster.
     fn read_more(&mut self, bytes: &mut Vec<u8>) -> io::Result<usize> {
         let room = bytes.capacity() - bytes.len();
-        read_at_most(self, bytes, room.min(8 << 10))
+        read_at_most(self, bytes, room)
     }
 }
 
@@ -147,6 +157,7 @@ pub(crate) type Bulk = Box<dyn AsRef<[u8]> + Send + Sync>;
 ///                  ▲ place
 ///           bulk │ the large value │
 /// ```
+#[derive(Default)]
 pub(crate) struct Parcel {
     /// All of the frame but the large value.
     pub(crate) bytes: Vec<u8>,
@@ -181,6 +192,11 @@ impl Parcel {
         self.bytes[..8].copy_from_slice(&length.to_le_bytes());
     }
 
+    /// Does it hold so much memory that it is to be given back?
+    pub(crate) fn is_large(&self) -> bool {
+        self.bulk.is_some() || self.bytes.capacity() > STEP
+    }
+
     /// Of the whole frame.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len() + self.bulk.as_ref().map_or(0, |(_, bulk)| (**bulk).as_ref().len())
@@ -202,6 +218,19 @@ impl fmt::Debug for Parcel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Parcel").field("len", &self.len()).finish_non_exhaustive()
     }
+}
+
+/// Kind and id of a whole frame, no more and no less; its payload begins at [`HEADER`].
+pub(crate) fn parse(frame: &[u8]) -> Result<(Kind, u64), WireError> {
+    let mut rest = frame;
+    let Some((length, kind, id)) = read_header(&mut rest)? else {
+        return Err(WireError::truncated(HEADER, 0));
+    };
+    let kind = Kind::from_byte(kind).ok_or(WireError::UnknownKind(kind))?;
+    if length != rest.len() as u64 {
+        return Err(WireError::Truncated { wanted: length, got: rest.len() as u64 });
+    }
+    Ok((kind, id))
 }
 
 /// Reads one frame; `payload` is cleared and filled. `Ok(None)` is the end of the
@@ -258,13 +287,13 @@ fn fill(reader: &mut impl Read, bytes: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// Reads behind what is in `bytes`.
+/// Reads behind what is in `bytes`, a piece at the most: whoever gives a byte at a time costs no more for it.
 fn read_at_most(reader: &mut (impl Read + ?Sized), bytes: &mut Vec<u8>, most: usize) -> io::Result<usize> {
-    let before = bytes.len();
-    bytes.resize(before + most, 0);
-    let got = reader.read(&mut bytes[before..]);
-    bytes.truncate(before + got.as_ref().map_or(0, |got| *got));
-    got
+    let mut piece = [0; 1 << 10];
+    let most = most.min(piece.len());
+    let got = reader.read(&mut piece[..most])?;
+    bytes.extend_from_slice(&piece[..got]);
+    Ok(got)
 }
 
 /// Until it was not interrupted.

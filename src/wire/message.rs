@@ -6,7 +6,7 @@
 //! Refusal, Failed      Failure in postcard
 //! Initialise, Call     the argument · offset i64 · types u64 · attempt u32
 //! Returned             the value
-//! Bye                  nothing
+//! Bye, Bell            nothing
 //! ```
 //!
 //! Arguments and values are bytes here: the task that owns them encodes and
@@ -130,6 +130,12 @@ pub(crate) fn end_call(call: &mut Parcel, function: FunctionRef) {
     call.bytes.extend_from_slice(&function.types.to_le_bytes());
     call.bytes.extend_from_slice(&1_u32.to_le_bytes());
     call.end();
+}
+
+/// What tells the function of a call from others, out of its frame.
+pub(crate) fn function_in(call: &Parcel) -> Option<i64> {
+    let (_, function) = call.bytes.split_last_chunk::<{ 8 + 8 + 4 }>()?;
+    function.first_chunk().map(|offset| i64::from_le_bytes(*offset))
 }
 
 /// Makes the frame of a call that of its attempt `number`.

@@ -16,8 +16,16 @@ mod frames;
 mod messages;
 
 const MIB: usize = 1 << 20;
-const KINDS: [Kind; 7] =
-    [Kind::Hello, Kind::Refusal, Kind::Initialise, Kind::Call, Kind::Returned, Kind::Failed, Kind::Bye];
+const KINDS: [Kind; 8] = [
+    Kind::Hello,
+    Kind::Refusal,
+    Kind::Initialise,
+    Kind::Call,
+    Kind::Returned,
+    Kind::Failed,
+    Kind::Bye,
+    Kind::Bell,
+];
 
 /// Hands out its bytes in pieces of the given sizes, in turn; a size of 0 is an interrupted read.
 struct Pieces {

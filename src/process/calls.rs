@@ -1,0 +1,335 @@
+//! The host's side of the conversation with a child: calls go out, replies come in.
+//!
+//! What is short goes through the page (`lanes.rs`), what is long through the pipes, and what there is to hear is
+//! heard in the order in which it was said: a frame in the pipe is announced in the page. The thread looks at the page
+//! for a moment, then sleeps until it is rung for, with a frame in the pipe. Where there is no page, all goes through
+//! the pipes.
+//!
+//! Not here: how many calls are in flight, and what becomes of them (`context.rs`, `window.rs`). The rule: whatever
+//! the child says or does, this returns when it is dead, or when the time is over.
+
+use std::io::{self, BufRead};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::child::Child;
+use super::lanes::{Lanes, Next, Reader, Writer};
+use crate::future::deadline_after;
+use crate::wire::frame::{self, BELL, HEADER, Kind, Parcel, WireError};
+use crate::wire::message::Failure;
+
+/// What the host has of a page.
+pub(super) struct HostsEnd {
+    pub(super) lanes: Arc<Lanes>,
+    pub(super) calls: Writer,
+    replies: Reader,
+    /// What the frame heard last brought, if it came through the page.
+    payload: Option<Vec<u8>>,
+    spare: Vec<u8>,
+    /// Messages heard.
+    heard: u64,
+    /// One was announced that comes through the pipe.
+    announced: Option<u32>,
+}
+
+impl HostsEnd {
+    pub(super) fn new(lanes: Lanes) -> Self {
+        HostsEnd {
+            lanes: Arc::new(lanes),
+            calls: Writer::default(),
+            replies: Reader::default(),
+            payload: None,
+            spare: Vec::new(),
+            heard: 0,
+            announced: None,
+        }
+    }
+
+    /// Looks at the page for a moment: a wake-up costs more than a tiny call.
+    fn look(&self) -> bool {
+        let is_there = || !self.replies.is_empty(self.lanes.replies());
+        look(is_there)
+    }
+}
+
+/// Looks again and again for a moment; on few cores whoever has it for us may need this one.
+pub(super) fn look(is_there: impl Fn() -> bool) -> bool {
+    for _ in 0..LOOKS {
+        if is_there() {
+            return true;
+        }
+        std::hint::spin_loop();
+    }
+    let start = Instant::now();
+    while start.elapsed() < MOMENT {
+        if is_there() {
+            return true;
+        }
+        std::thread::yield_now();
+    }
+    false
+}
+
+/// How often one looks before it lets others go first.
+const LOOKS: u32 = 200;
+
+/// How long it then lets others go first, and looks again.
+const MOMENT: Duration = Duration::from_micros(40);
+
+/// How long to listen.
+#[derive(Clone, Copy)]
+pub(super) enum Until {
+    Ever,
+    By(Instant),
+    /// From when it falls asleep.
+    For(Duration),
+    /// What is there already.
+    Now,
+}
+
+/// What was heard.
+pub(super) enum Heard {
+    /// The reply to a call; a value is in the [payload](Child::payload). `took`: how long it ran, where that is known.
+    Reply { id: u64, failure: Option<Failure>, took: Option<Duration> },
+    /// There is something in the pipe, which may take long to read: [`Child::hear_from_pipe`].
+    Pipe,
+    /// A bell that rang late; listen again.
+    Bell,
+    /// The time is over.
+    Late,
+    /// The child is gone, or going.
+    Gone,
+    /// Something that is no reply: it cannot be trusted any more.
+    Nonsense(WireError),
+}
+
+/// What stands in the pipe of replies.
+enum Pipe {
+    /// Bells only, and they have been taken.
+    Quiet,
+    Bytes,
+    End,
+}
+
+impl Child {
+    /// Sends a frame through the page; false if it does not go through. Somebody has to ring then.
+    pub(super) fn post(&mut self, frame: &Parcel) -> bool {
+        self.page.as_mut().is_some_and(|page| page.calls.push(page.lanes.calls(), &frame.bytes, 0))
+    }
+
+    /// Sends a frame through the pipe, to one that takes some of it within each `limit`.
+    pub(super) fn post_in_pipe(&mut self, frame: [&[u8]; 3], limit: Option<Duration>) -> Result<(), Heard> {
+        self.connection.writer_mut().patience = limit;
+        let sent = self.connection.send_pieces(frame);
+        self.was_sent = sent.is_ok();
+        sent.map_err(|error| match error {
+            WireError::TooLong { .. } => Heard::Nonsense(error),
+            WireError::Io(error) if error.kind() == io::ErrorKind::TimedOut => Heard::Late,
+            _ => Heard::Gone,
+        })
+    }
+
+    /// The same, and says so in the page.
+    pub(super) fn post_long(&mut self, frame: &Parcel, limit: Option<Duration>) -> Result<(), Heard> {
+        if let Some(page) = &mut self.page
+            && !page.calls.announce(page.lanes.calls(), 0)
+        {
+            // It has answered all calls before, so it has read them: that it says otherwise is a lie.
+            return Err(Heard::Nonsense(WireError::Closed));
+        }
+        self.post_in_pipe(frame.pieces(), limit)
+    }
+
+    /// Wakes the child, if it sleeps. One that cannot be woken is gone, which is heard of.
+    pub(super) fn ring(&mut self) {
+        let is_asleep = self.page.as_ref().is_some_and(|page| {
+            let lane = page.lanes.calls();
+            lane.wanted().is_some() && lane.rouse()
+        });
+        if is_asleep {
+            let _ = self.post_in_pipe([&BELL, &[], &[]], None);
+        }
+    }
+
+    /// Waits for what comes next. `look`: for a moment without sleeping. `after`: if it sleeps, it is to be woken when
+    /// so many replies are there.
+    pub(super) fn hear(&mut self, until: Until, look: bool, after: usize) -> Heard {
+        let deadline = match until {
+            Until::By(deadline) => Some(deadline),
+            _ => None,
+        };
+        if self.page.is_none() {
+            return self.hear_from_pipe(deadline);
+        }
+        let mut may_look = look;
+        // What there was to hear when the time was over, or it was gone.
+        let mut last = None;
+        loop {
+            if let Some(heard) = self.hear_from_page() {
+                return heard;
+            }
+            if let Some(last) = last {
+                return last;
+            }
+            let Some(page) = &mut self.page else { unreachable!("it was there above") };
+            if may_look {
+                may_look = false;
+                if page.look() {
+                    continue;
+                }
+            }
+            let deadline = match until {
+                Until::Ever => None,
+                Until::By(deadline) => Some(deadline),
+                Until::For(time) => deadline_after(time),
+                Until::Now => return Heard::Late,
+            };
+            if !page.replies.sleep(page.lanes.replies(), page.heard.saturating_add(after as u64)) {
+                continue;
+            }
+            let reader = self.connection.reader();
+            let woken = if reader.buffer().is_empty() { reader.get_ref().wait(deadline) } else { Ok(true) };
+            match woken {
+                Ok(false) => last = Some(Heard::Late),
+                Ok(true) => match self.look_into_pipe() {
+                    Pipe::Quiet => {}
+                    Pipe::End => last = Some(Heard::Gone),
+                    Pipe::Bytes => {
+                        let Some(page) = &self.page else { unreachable!("it was there above") };
+                        if !page.replies.is_one_in_pipe(page.lanes.replies()) {
+                            // It said something that it had not announced.
+                            return Heard::Pipe;
+                        }
+                    }
+                },
+                Err(_) => last = Some(Heard::Gone),
+            }
+            if let Some(page) = &self.page {
+                page.lanes.replies().wake();
+            }
+        }
+    }
+
+    /// The next message of the page.
+    fn hear_from_page(&mut self) -> Option<Heard> {
+        let page = self.page.as_mut()?;
+        let mut frame = page.payload.take().unwrap_or_else(|| std::mem::take(&mut page.spare));
+        let next = page.replies.next(page.lanes.replies(), &mut frame);
+        page.heard += u64::from(next != Next::Nothing);
+        Some(match next {
+            Next::Nothing => {
+                page.spare = frame;
+                return None;
+            }
+            Next::InPipe { note } => {
+                page.spare = frame;
+                page.announced = Some(note);
+                Heard::Pipe
+            }
+            Next::Nonsense => Heard::Nonsense(WireError::Malformed {
+                kind: Kind::Returned,
+                reason: "it is longer than there is room for".into(),
+            }),
+            Next::Frame { note } => match frame::parse(&frame) {
+                Ok((kind, id)) => {
+                    frame.drain(..HEADER);
+                    let heard = reply(kind, id, &frame, Some(note));
+                    page.payload = Some(frame);
+                    heard
+                }
+                Err(error) => Heard::Nonsense(error),
+            },
+        })
+    }
+
+    /// Waits for a reply in the pipe.
+    pub(super) fn hear_from_pipe(&mut self, deadline: Option<Instant>) -> Heard {
+        // Without a page none has to be announced.
+        let (mut is_expected, mut note) = (true, None);
+        if let Some(page) = &mut self.page {
+            page.spare = page.payload.take().unwrap_or_default();
+            note = page.announced.take();
+            is_expected = note.is_some();
+        }
+        self.connection.reader_mut().get_mut().deadline = deadline;
+        let received = loop {
+            match self.connection.receive() {
+                Ok(Some((Kind::Bell, _))) if note.is_some() => {}
+                received => break received,
+            }
+        };
+        self.connection.reader_mut().get_mut().deadline = None;
+        match received {
+            Ok(Some((Kind::Bell, _))) if self.page.is_some() => Heard::Bell,
+            Ok(Some((kind, id))) if is_expected => reply(kind, id, self.connection.payload(), note),
+            Ok(Some((kind, _))) => Heard::Nonsense(unexpected(kind)),
+            Ok(None) | Err(WireError::Truncated { .. } | WireError::Closed) => Heard::Gone,
+            Err(WireError::Io(error)) if error.kind() == io::ErrorKind::TimedOut => Heard::Late,
+            Err(WireError::Io(_)) => Heard::Gone,
+            Err(error) => Heard::Nonsense(error),
+        }
+    }
+
+    /// Takes the bells out of the pipe. There is something in it, or it is at its end.
+    fn look_into_pipe(&mut self) -> Pipe {
+        let reader = self.connection.reader_mut();
+        reader.get_mut().deadline = Some(Instant::now());
+        let found = match reader.fill_buf() {
+            Ok([]) => Pipe::End,
+            Ok(bytes) => {
+                let bells = bytes.chunks(BELL.len()).take_while(|chunk| **chunk == BELL).count();
+                let is_all = bells * BELL.len() == bytes.len();
+                reader.consume(bells * BELL.len());
+                if is_all { Pipe::Quiet } else { Pipe::Bytes }
+            }
+            // It was a signal, or nothing at all.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Pipe::Quiet,
+            Err(_) => Pipe::End,
+        };
+        reader.get_mut().deadline = None;
+        found
+    }
+
+    /// What the reply heard last brought. Its memory may be taken.
+    pub(super) fn payload(&mut self) -> &mut Vec<u8> {
+        match self.page.as_mut().and_then(|page| page.payload.as_mut()) {
+            Some(payload) => payload,
+            None => self.connection.payload_mut(),
+        }
+    }
+
+    /// Has it died since its last reply, or said something that nobody asked for?
+    pub(super) fn is_dead(&mut self) -> bool {
+        if self.page.as_ref().is_some_and(|page| !page.replies.is_empty(page.lanes.replies())) {
+            return true;
+        }
+        let reader = self.connection.reader();
+        if !reader.buffer().is_empty() || reader.get_ref().has_news() {
+            return self.page.is_none() || !matches!(self.look_into_pipe(), Pipe::Quiet);
+        }
+        false
+    }
+
+    /// Of one that is buried, and has no page: may it have begun the call that it was sent? What is still in the pipe, it
+    /// has not.
+    pub(super) fn took_call(&self) -> bool {
+        self.was_sent && self.connection.writer().is_empty()
+    }
+}
+
+/// What a frame says, if it is a reply.
+fn reply(kind: Kind, id: u64, payload: &[u8], note: Option<u32>) -> Heard {
+    let took = note.map(|nanoseconds| Duration::from_nanos(nanoseconds.into()));
+    match kind {
+        Kind::Returned => Heard::Reply { id, failure: None, took },
+        Kind::Failed => match Failure::decode(kind, payload) {
+            Ok(failure) => Heard::Reply { id, failure: Some(failure), took },
+            Err(error) => Heard::Nonsense(error),
+        },
+        kind => Heard::Nonsense(unexpected(kind)),
+    }
+}
+
+pub(super) fn unexpected(kind: Kind) -> WireError {
+    WireError::Unexpected { kind, wanted: "the reply to the call" }
+}

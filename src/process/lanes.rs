@@ -1,0 +1,331 @@
+//! What stands in the page that a worker thread and its child have in common (`page.rs`): two lanes of messages, and
+//! a claim for each call.
+//!
+//! ```text
+//!   host                         page                          child
+//!     │ ── frames of calls ──▶ │ lane │ ─────────────────────────▶ │
+//!     │ ◀──────────────────────────── │ lane │ ◀── frames of replies │
+//!     │        open, take ───▶ │ claims │ ◀─── begin                │
+//!     │ ══ pipes: what is too long for a lane, and bells for those who sleep ══ │
+//! ```
+//!
+//! A lane is a ring of words with one writer and one reader. Each message is a word (length, and a note) and a whole
+//! frame; or that word alone, with length 0: the frame comes through the pipe. So the lane has the order. Who reads
+//! says when it goes to sleep, and from which message on it wants to be woken; who writes then rings, with a frame
+//! in the pipe, for that message or before.
+//!
+//! The claim of a call, which is known by its number on this connection, is moved on once:
+//!
+//! | claim | means                            | moved on by                                                 |
+//! |-------|----------------------------------|-------------------------------------------------------------|
+//! | open  | sent, nobody has started it      | the child, when it begins it; the host, to take it back     |
+//! | begun | the child has taken it to run it | nobody                                                      |
+//! | taken | the host has it again            | nobody; the child passes over it                            |
+//!
+//! So a call that the host has taken back has not run and never will here; and of a child that is dead it is known
+//! which call it had begun.
+//!
+//! The rule: nothing here is believed. A reader checks each number against what there is room for, and copies a
+//! message before it looks at it; each side keeps its own place to itself. A child that lies ends as one that talks
+//! nonsense, and harms its own calls.
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use super::page::Page;
+use crate::wire::frame::HEADER;
+
+/// Words in each lane.
+const LANE: usize = 2048;
+
+/// Calls that can be in flight at the same time.
+pub(super) const CALLS: u64 = 128;
+
+/// The longest frame, in bytes, that goes through a lane.
+pub(super) const LONGEST: usize = 2048;
+
+/// Words that frames leave free in a lane, so that a call of each number can be announced by one word.
+const RESERVE: usize = CALLS as usize;
+
+/// Where things stand, in words. What different processes write is in cache lines of its own (two, because processors
+/// fetch them in pairs).
+const END: usize = 0;
+const START: usize = 16;
+const ASLEEP: usize = 32;
+const ATTACHED: usize = 48;
+/// Where the words of a lane begin that say how far it is; there are two.
+const LEDGERS: [usize; 2] = [0, 64];
+const CLAIMS: usize = 128;
+const RINGS: [usize; 2] = [512, 512 + LANE];
+/// Of all that.
+const WORDS: usize = 512 + 2 * LANE;
+
+/// Words that a frame of so many bytes takes.
+pub(super) fn words_of(bytes: usize) -> usize {
+    1 + bytes.div_ceil(8)
+}
+
+/// What the two processes share.
+pub(super) struct Lanes(Page);
+
+impl Lanes {
+    /// New ones, and their file.
+    pub(super) fn new() -> std::io::Result<(Lanes, std::os::fd::OwnedFd)> {
+        Page::new(WORDS).map(|(page, file)| (Lanes(page), file))
+    }
+
+    /// Those in a file that was handed over.
+    pub(super) fn of(file: &impl std::os::fd::AsFd) -> std::io::Result<Lanes> {
+        Page::of(file, WORDS).map(Lanes)
+    }
+
+    pub(super) fn calls(&self) -> Lane<'_> {
+        self.lane(0)
+    }
+
+    pub(super) fn replies(&self) -> Lane<'_> {
+        self.lane(1)
+    }
+
+    fn lane(&self, number: usize) -> Lane<'_> {
+        let words = self.0.words();
+        let ledger = &words[LEDGERS[number]..];
+        let ring = &words[RINGS[number]..RINGS[number] + LANE];
+        Lane { end: &ledger[END], start: &ledger[START], asleep: &ledger[ASLEEP], ring }
+    }
+
+    /// The child says that it has them.
+    pub(super) fn attach(&self) {
+        self.0.words()[ATTACHED].store(1, Ordering::Release);
+    }
+
+    /// Has the child said so? One that has not gets its calls through the pipe.
+    pub(super) fn is_attached(&self) -> bool {
+        self.0.words()[ATTACHED].load(Ordering::Acquire) == 1
+    }
+
+    pub(super) fn claims(&self) -> Claims<'_> {
+        Claims(&self.0.words()[CLAIMS..CLAIMS + CALLS as usize])
+    }
+}
+
+/// Who has a call.
+pub(super) struct Claims<'p>(&'p [AtomicU64]);
+
+const OPEN: u64 = 1;
+const BEGUN: u64 = 2;
+const TAKEN: u64 = 3;
+
+impl Claims<'_> {
+    /// The claim of the call has the number in it: that of another call is never taken for it.
+    fn of(&self, call: u64) -> (&AtomicU64, impl Fn(u64) -> u64 + use<>) {
+        (&self.0[(call % CALLS) as usize], move |state| call << 2 | state)
+    }
+
+    /// Of the host: before the call is sent. The one so many numbers before is over.
+    pub(super) fn open(&self, call: u64) {
+        let (claim, is) = self.of(call);
+        claim.store(is(OPEN), Ordering::Release);
+    }
+
+    /// Of the child: false if the call is not to be run.
+    pub(super) fn begin(&self, call: u64) -> bool {
+        let (claim, is) = self.of(call);
+        claim.compare_exchange(is(OPEN), is(BEGUN), Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Is it to be begun yet?
+    pub(super) fn is_open(&self, call: u64) -> bool {
+        let (claim, is) = self.of(call);
+        claim.load(Ordering::Acquire) == is(OPEN)
+    }
+
+    /// Of the host: false if the child has begun it. True also if it was taken before.
+    pub(super) fn take(&self, call: u64) -> bool {
+        let (claim, is) = self.of(call);
+        match claim.compare_exchange(is(OPEN), is(TAKEN), Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => true,
+            Err(now) => now == is(TAKEN),
+        }
+    }
+}
+
+/// One direction.
+#[derive(Clone, Copy)]
+pub(super) struct Lane<'p> {
+    /// Words ever written, and words ever read.
+    end: &'p AtomicU64,
+    start: &'p AtomicU64,
+    /// 0: the reader is awake. Otherwise it sleeps, and is to be woken from the message with this number on, counted
+    /// from 1.
+    asleep: &'p AtomicU64,
+    ring: &'p [AtomicU64],
+}
+
+impl Lane<'_> {
+    fn word(&self, at: u64) -> &AtomicU64 {
+        &self.ring[(at % LANE as u64) as usize]
+    }
+
+    /// Who writes: the reader sleeps until the message of that number. Asked after a write.
+    pub(super) fn wanted(&self) -> Option<u64> {
+        // Against the fence in `sleep`: either we see that it sleeps, or it sees what we wrote.
+        fence(Ordering::SeqCst);
+        Some(self.asleep.load(Ordering::Relaxed)).filter(|number| *number != 0)
+    }
+
+    /// Who writes: true if it is for us to ring now.
+    pub(super) fn rouse(&self) -> bool {
+        self.asleep.swap(0, Ordering::Relaxed) != 0
+    }
+
+    /// Who reads: it is awake.
+    pub(super) fn wake(&self) {
+        self.asleep.store(0, Ordering::Relaxed);
+    }
+}
+
+/// The writing end of a lane, of which there is one.
+#[derive(Default)]
+pub(super) struct Writer {
+    end: u64,
+    /// How far the reader was when we looked last.
+    start: u64,
+}
+
+impl Writer {
+    /// Words that are free. A number that cannot be is a full lane.
+    fn room(&mut self, lane: Lane<'_>, wanted: usize) -> bool {
+        let is_there = |start: u64| {
+            let used = self.end.wrapping_sub(start);
+            used.checked_add(wanted as u64).is_some_and(|used| used <= LANE as u64)
+        };
+        if is_there(self.start) {
+            return true;
+        }
+        self.start = lane.start.load(Ordering::Acquire);
+        is_there(self.start)
+    }
+
+    /// Would a frame of so many bytes go through?
+    fn has_room_for(&mut self, lane: Lane<'_>, bytes: usize) -> bool {
+        bytes <= LONGEST && self.room(lane, words_of(bytes) + RESERVE)
+    }
+
+    /// How many words there are for frames.
+    pub(super) fn free(&mut self, lane: Lane<'_>) -> usize {
+        self.start = lane.start.load(Ordering::Acquire);
+        let used = self.end.wrapping_sub(self.start);
+        usize::try_from(used).map_or(0, |used| (LANE - RESERVE).saturating_sub(used))
+    }
+
+    /// Writes a frame; false if it does not go through.
+    pub(super) fn push(&mut self, lane: Lane<'_>, frame: &[u8], note: u32) -> bool {
+        if !self.has_room_for(lane, frame.len()) {
+            return false;
+        }
+        self.put(lane, frame.len() as u64 | u64::from(note) << 32);
+        for piece in frame.chunks(8) {
+            let mut bytes = [0; 8];
+            bytes[..piece.len()].copy_from_slice(piece);
+            self.put(lane, u64::from_le_bytes(bytes));
+        }
+        lane.end.store(self.end, Ordering::Release);
+        true
+    }
+
+    /// Says that the next frame goes through the pipe; false if not even that goes through.
+    pub(super) fn announce(&mut self, lane: Lane<'_>, note: u32) -> bool {
+        if !self.room(lane, 1) {
+            return false;
+        }
+        self.put(lane, u64::from(note) << 32);
+        lane.end.store(self.end, Ordering::Release);
+        true
+    }
+
+    fn put(&mut self, lane: Lane<'_>, word: u64) {
+        lane.word(self.end).store(word, Ordering::Relaxed);
+        self.end += 1;
+    }
+}
+
+/// What the next message of a lane is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// A frame, copied.
+    Frame {
+        note: u32,
+    },
+    /// It comes through the pipe.
+    InPipe {
+        note: u32,
+    },
+    Nothing,
+    /// What stands there can be no message.
+    Nonsense,
+}
+
+/// The reading end of a lane, of which there is one.
+#[derive(Default)]
+pub(super) struct Reader {
+    start: u64,
+}
+
+impl Reader {
+    pub(super) fn is_empty(&self, lane: Lane<'_>) -> bool {
+        lane.end.load(Ordering::Acquire) == self.start
+    }
+
+    /// Takes the next message; `frame` is then the frame, if it is here.
+    pub(super) fn next(&mut self, lane: Lane<'_>, frame: &mut Vec<u8>) -> Next {
+        let written = lane.end.load(Ordering::Acquire).wrapping_sub(self.start);
+        if written == 0 {
+            return Next::Nothing;
+        }
+        let Some((length, note)) = self.head(lane, self.start, written) else { return Next::Nonsense };
+        frame.clear();
+        for at in 1..=length.div_ceil(8) as u64 {
+            let word = lane.word(self.start.wrapping_add(at)).load(Ordering::Relaxed);
+            frame.extend_from_slice(&word.to_le_bytes());
+        }
+        frame.truncate(length);
+        self.start = self.start.wrapping_add(words_of(length) as u64);
+        lane.start.store(self.start, Ordering::Release);
+        if length == 0 { Next::InPipe { note } } else { Next::Frame { note } }
+    }
+
+    /// Is one of the messages that there are in the pipe?
+    pub(super) fn is_one_in_pipe(&self, lane: Lane<'_>) -> bool {
+        let mut at = self.start;
+        let end = lane.end.load(Ordering::Acquire);
+        while at != end {
+            match self.head(lane, at, end.wrapping_sub(at)) {
+                Some((0, _)) => return true,
+                Some((length, _)) => at = at.wrapping_add(words_of(length) as u64),
+                None => return false,
+            }
+        }
+        false
+    }
+
+    /// Length and note of the message there, if it can be one: `written` words are there.
+    fn head(&self, lane: Lane<'_>, at: u64, written: u64) -> Option<(usize, u32)> {
+        let word = lane.word(at).load(Ordering::Relaxed);
+        let (length, note) = ((word & u64::from(u32::MAX)) as usize, (word >> 32) as u32);
+        let can_be = length == 0 || (HEADER..=LONGEST).contains(&length);
+        let is_there = written <= LANE as u64 && words_of(length) as u64 <= written;
+        (can_be && is_there).then_some((length, note))
+    }
+
+    /// Goes to sleep until the message of that number, counted from 1. False: there is a message.
+    pub(super) fn sleep(&self, lane: Lane<'_>, until: u64) -> bool {
+        lane.asleep.store(until, Ordering::Relaxed);
+        // Against the fence in `wanted`.
+        fence(Ordering::SeqCst);
+        let sleeps = self.is_empty(lane);
+        if !sleeps {
+            lane.wake();
+        }
+        sleeps
+    }
+}
