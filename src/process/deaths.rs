@@ -138,7 +138,10 @@ impl MemoryKills {
 /// How many processes the kernel has killed because memory, its own or that of a control group, ran out.
 #[cfg(target_os = "linux")]
 fn memory_kills() -> Option<u64> {
-    let statistics = std::fs::read_to_string("/proc/vmstat").ok()?;
+    use std::io::Read;
+    // Room for all of it at once: for each read the kernel counts it all again.
+    let mut statistics = String::with_capacity(16 << 10);
+    std::fs::File::open("/proc/vmstat").ok()?.read_to_string(&mut statistics).ok()?;
     statistics.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
 }
 

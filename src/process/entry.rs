@@ -11,7 +11,7 @@ use std::ffi::CString;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 #[cfg(target_os = "linux")]
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
@@ -139,7 +139,7 @@ fn work(invitation: Invitation) -> Result<(), WireError> {
         return Ok(());
     }
     // Before all else that could read, so that nothing takes our stdin for the user's.
-    let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let socket = UnixStream::from(rustix::stdio::stdin().try_clone_to_owned()?);
     rustix::stdio::dup2_stdin(empty_input()?).map_err(io::Error::from)?;
     sys::settle_signals();
     if let Ok(name) = CString::new(program_name()) {
@@ -162,11 +162,12 @@ fn work(invitation: Invitation) -> Result<(), WireError> {
     if let Some(reason) = refused {
         return connection.send(&Failure::Refused { reason }.encode(Kind::Refusal, 0));
     }
-    let watch = std::thread::Builder::new().name("host watch".into()).stack_size(64 << 10);
-    if let Err(error) = watch.spawn(|| die_with_the_host(calls))
-        && !is_watched
-    {
-        return Err(error.into());
+    let watch = || {
+        let builder = std::thread::Builder::new().name("host watch".into()).stack_size(64 << 10);
+        builder.spawn(|| die_with_the_host(calls))
+    };
+    if !is_watched {
+        watch()?;
     }
     if host.identity != identity() {
         let reason = "it is another build of this program than its host; was the file replaced?".into();
@@ -175,6 +176,10 @@ fn work(invitation: Invitation) -> Result<(), WireError> {
     let lanes = page.and_then(|page| Lanes::of(&page).ok());
     lanes.iter().for_each(Lanes::attach);
     connection.send(&Hello { identity: identity(), pid: std::process::id() }.encode())?;
+    if is_watched {
+        // The host need not wait for this. Where there are no more threads, the kernel has to do.
+        let _ = watch();
+    }
     Service::new(connection, lanes).serve()
 }
 

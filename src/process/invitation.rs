@@ -41,7 +41,7 @@ impl Invitation {
 
     /// Is the socket here that this invitation came with?
     pub(super) fn is_for_us(self) -> bool {
-        socket_inode(&std::io::stdin()) == Some(self.inode)
+        socket_inode(&rustix::stdio::stdin()) == Some(self.inode)
     }
 
     /// Has the host died? Then somebody else is our parent. (In a namespace of process ids whose
