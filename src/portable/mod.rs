@@ -212,11 +212,14 @@ struct Appending<'a>(&'a mut Vec<u8>);
 impl postcard::ser_flavors::Flavor for Appending<'_> {
     type Output = ();
 
+    // Without `inline`, a call for every byte: the serializer is of another crate.
+    #[inline]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
         self.0.push(byte);
         Ok(())
     }
 
+    #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
         self.0.extend_from_slice(bytes);
         Ok(())

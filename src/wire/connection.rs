@@ -11,6 +11,9 @@ use std::io::{self, IoSlice, Write};
 
 use super::frame::{self, HEADER, Kind, Parcel, STEP, Source, WireError};
 
+/// What a pipe holds at the most.
+const WIDEST: usize = 1 << 20;
+
 #[derive(Debug)]
 pub(crate) struct Connection<R, W> {
     reader: R,
@@ -122,10 +125,14 @@ fn write_all(writer: &mut impl Write, pieces: [&[u8]; 3]) -> io::Result<()> {
     if rest.iter().all(|piece| piece.is_empty()) {
         return writer.write_all(first);
     }
-    // The header goes ahead: while the large value is written, the other side wakes up and makes room for it.
-    writer.write_all(first)?;
-    let mut slices = [rest[0], rest[1]].map(IoSlice::new);
+    let mut slices = pieces.map(IoSlice::new);
     let mut left = &mut slices[..];
+    if pieces.iter().map(|piece| piece.len()).sum::<usize>() > WIDEST {
+        // It does not go through in one piece anyway: while it is written, the other side, told by the header,
+        // makes room for it.
+        writer.write_all(first)?;
+        left = &mut left[1..];
+    }
     // Empty ones at the front would be taken for a writer that takes no more.
     IoSlice::advance_slices(&mut left, 0);
     while !left.is_empty() {

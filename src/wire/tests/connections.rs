@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::super::connection::{Connection, memory};
 use super::super::frame::{HEADER, Kind, Parcel, STEP, WireError, whole};
 use super::super::message::Hello;
-use super::{MIB, announcing, hello};
+use super::{LIMIT, MIB, announcing, hello};
 
 #[test]
 fn two_ends_hear_each_other() {
@@ -98,15 +98,15 @@ fn a_large_value_is_sent_in_its_place_however_little_is_taken_at_once() {
             Ok(())
         }
     }
-    for (value, behind) in [(0, 0), (1, 0), (0, 1), (50, 20), (3, 3)] {
+    for (value, behind) in [(0, 0), (1, 0), (0, 1), (50, 20), (3, 3), (2 * MIB, 20)] {
         let mut parcel = Parcel::begin(Kind::Call, 7);
         parcel.put(Box::new(vec![1_u8; value]));
         parcel.bytes.extend_from_slice(&vec![2; behind]);
         parcel.end();
         let payload = [vec![1; value], vec![2; behind]].concat();
         assert_eq!(parcel.len(), HEADER + payload.len());
-        for sip in [1, 2, 16, 17, 18, 19, 1000] {
-            let mut connection = Connection::new(io::empty(), Sip(Vec::new(), sip, false), 100);
+        for sip in [1, 2, 16, 17, 18, 19, 1000, MIB + 1].into_iter().filter(|sip| value / sip < 1000) {
+            let mut connection = Connection::new(io::empty(), Sip(Vec::new(), sip, false), LIMIT);
             connection.post(&parcel).unwrap();
             assert_eq!(connection.writer().0, whole(Kind::Call, 7, &payload));
         }
