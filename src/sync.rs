@@ -6,6 +6,7 @@
 //! model runs (`future`, `pool`, `thread`, `outcome`, `task`). Three things need not: `Arc`, whose
 //! count is not what can go wrong; statics, which outlive a model; and hints, which may be wrong.
 
+pub(crate) mod fence;
 #[cfg(loom)]
 mod model;
 

@@ -81,6 +81,16 @@
 //! | `a_worker_that_waits_again_and_the_one_that_leaves` | a waiter, the worker hired in its place, which leaves as one too many | 3 |
 //! | `workers_that_cannot_start` | `submit`, two workers that are refused by the system | 4 |
 //! | `one_worker_that_starts_and_one_that_cannot` | `submit`, one such worker beside a good one | 3 |
+//!
+//! In `src/task/interleavings.rs`, which runs the items of a map without a pool:
+//!
+//! | model | what races with what | bound |
+//! |---|---|---|
+//! | `two_workers_of_a_course` | a worker that runs several items, another that takes over what has not begun | 3 |
+//! | `a_runner_and_a_cancel` | such a worker, a cancel of what has not begun | none |
+//! | `a_runner_and_a_map_that_is_dropped` | the same, and nobody wants what is done | none |
+//! | `a_runner_and_a_waiter` | such a worker, a waiter that wants what is done as soon as it is | 4 |
+//! | `two_workers_of_a_course_and_a_waiter` | all three | 2 |
 #![cfg(loom)]
 
 #[path = "common/explore.rs"]

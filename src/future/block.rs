@@ -25,7 +25,7 @@ const GRACE: Duration = Duration::from_micros(20);
 
 /// Waits until `cell` has what is wanted; false if `deadline` passed first, or if this thread
 /// would wait for itself, which is for ever.
-pub(super) fn block(cell: &dyn Watch, want: Want, deadline: Option<Instant>) -> bool {
+pub(crate) fn block(cell: &dyn Watch, want: Want, deadline: Option<Instant>) -> bool {
     // What it waits for may only be waiting for it.
     while deadline.is_none() && help(iter::once(cell)) {
         if cell.has(want) {
@@ -94,7 +94,7 @@ pub(crate) fn deadline_after(limit: Duration) -> Option<Instant> {
 }
 
 /// The error of a wait that would never end.
-pub(super) fn waits_for_itself(cell: &dyn Watch) -> Error {
+pub(crate) fn waits_for_itself(cell: &dyn Watch) -> Error {
     Error::invalid(
         format!("{} waits for its own result", cell.task()),
         "inside the call, return the value; inside a callback, use the one that it is given",

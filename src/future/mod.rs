@@ -15,10 +15,10 @@ mod shared;
 mod slot;
 pub(crate) mod state;
 mod wait;
-mod watch;
+pub(crate) mod watch;
 
 pub use as_completed::{AsCompleted, AsCompletedTimeout, as_completed, as_completed_timeout};
-pub(crate) use block::deadline_after;
+pub(crate) use block::{block, deadline_after, waits_for_itself};
 pub use handle::Future;
 pub use promise::Promise;
 pub use shared::SharedFuture;

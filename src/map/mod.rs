@@ -1,11 +1,14 @@
 //! [`Map`]: the results of one function over many items, in the order of the items.
 //!
 //! Items travel in chunks, one task each; every item keeps its own outcome. Eager, all chunks
-//! are submitted at the call; with a `buffersize`, a chunk is submitted when there is room.
+//! are submitted at the call; with a `buffersize`, a chunk is submitted when there is room. Where threads can share
+//! the items there are no chunks: results come from a course (`laps.rs`), which finds out how many items a worker
+//! best takes at a time.
 //!
-//! Not here: what is done about items that nobody has asked for yet (`oversight.rs`), results in
+//! Not here: how a course is run (`task/course.rs`), what is done about items that nobody has asked for yet (`oversight.rs`), results in
 //! the order in which they come (`unordered.rs`).
 
+mod laps;
 mod options;
 mod oversight;
 mod unordered;
@@ -14,14 +17,17 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub(crate) use laps::{Lap, Laps};
 pub use options::MapOptions;
 use oversight::Oversight;
 pub use unordered::MapUnordered;
 
 use crate::error::Error;
-use crate::future::{AsFuture, Future, Promise, Watched, deadline_after};
+use crate::future::state::Want;
+use crate::future::{AsFuture, Future, Promise, Watched, block, deadline_after, waits_for_itself};
 use crate::outcome::discard;
 use crate::unread;
 
@@ -50,6 +56,13 @@ pub struct Map<'a, R> {
     oversight: Option<Oversight>,
     /// Submitted, results not taken yet.
     chunks: VecDeque<Chunk<R>>,
+    /// Of a map that chooses its chunks itself, in the place of the feed and the chunks; and how many of its
+    /// results are still to be taken.
+    course: Option<Arc<dyn Laps<R>>>,
+    ahead: usize,
+    /// The values that are being yielded, and the index behind the last.
+    values: std::vec::IntoIter<R>,
+    values_end: usize,
     /// The results that are being yielded, and the index of the next.
     current: std::vec::IntoIter<Result<R, Box<Error>>>,
     index: usize,
@@ -150,6 +163,14 @@ impl<'a, R> Map<'a, R> {
         map
     }
 
+    /// Of items that are on their course.
+    pub(crate) fn of_course(course: Arc<dyn Laps<R>>, items: usize) -> Self {
+        let mut map = Map::empty(&MapOptions::new());
+        map.course = Some(course);
+        map.ahead = items;
+        map
+    }
+
     fn empty(options: &MapOptions) -> Self {
         Map {
             feed: None,
@@ -157,6 +178,10 @@ impl<'a, R> Map<'a, R> {
             chunksize: options.chunk(),
             oversight: Oversight::of(options),
             chunks: VecDeque::new(),
+            course: None,
+            ahead: 0,
+            values: Vec::new().into_iter(),
+            values_end: 0,
             current: Vec::new().into_iter(),
             index: 0,
             submitted: 0,
@@ -189,6 +214,12 @@ impl<'a, R> Map<'a, R> {
     /// [`Error::TimedOut`] is returned in its place, and it can be asked for again.
     pub fn next_timeout(&mut self, limit: Duration) -> Option<Result<R, Error>> {
         self.iterated = true;
+        if self.values.len() == 0 && self.current.len() == 0 && self.ahead > 0 {
+            let next = self.values_end;
+            if !self.run_ahead(deadline_after(limit)) {
+                return Some(Err(too_late(next, Some(limit))));
+            }
+        }
         self.fill(self.is_late());
         if let Some(chunk) = self.chunks.front()
             && self.current.len() == 0
@@ -276,6 +307,50 @@ impl<'a, R> Map<'a, R> {
         self.current = outcomes.into_iter();
     }
 
+    /// Makes the next results of a course the current ones. False: the time is over before there are any.
+    fn run_ahead(&mut self, deadline: Option<Instant>) -> bool {
+        let Some(course) = &self.course else { return true };
+        let lap = loop {
+            if let Some(lap) = course.take() {
+                break lap;
+            }
+            if !block(&**course, Want::Value, deadline) {
+                if !course.waits_for_itself(Want::Value) {
+                    if course.has(Want::Value) {
+                        continue;
+                    }
+                    return false;
+                }
+                // There will be no result while this thread waits for it.
+                let error = waits_for_itself(&**course);
+                self.forget_course();
+                self.outstanding += 1;
+                self.current = vec![Err(Box::new(error))].into_iter();
+                return true;
+            }
+        };
+        let Lap { first, values, error } = lap;
+        self.values_end = first + values.len();
+        self.ahead -= values.len();
+        self.values = values.into_iter();
+        if let Some(error) = error {
+            self.ahead -= 1;
+            self.values_end += 1;
+            self.index = first;
+            self.outstanding += 1;
+            self.current = vec![Err(error)].into_iter();
+        }
+        true
+    }
+
+    /// Nothing more is wanted of it.
+    fn forget_course(&mut self) {
+        self.ahead = 0;
+        if let Some(course) = self.course.take() {
+            course.leave(self.iterated);
+        }
+    }
+
     /// The outcome of a chunk, within what is left of the time.
     fn wait_for(&mut self, future: Future<Outcomes<R>>, first: usize) -> Result<Outcomes<R>, Error> {
         let Some(deadline) = self.deadline else { return future.result() };
@@ -293,6 +368,9 @@ impl<'a, R> Map<'a, R> {
 
     /// The next of the current results, and its index.
     fn next_of_current(&mut self) -> Option<(usize, Result<R, Error>)> {
+        if let Some(value) = self.values.next() {
+            return Some((self.values_end - self.values.len() - 1, Ok(value)));
+        }
         let outcome = self.current.next()?;
         let index = self.index;
         self.index += 1;
@@ -323,6 +401,8 @@ impl<'a, R> Map<'a, R> {
             unread::report(first_error(self.current.as_slice()));
         }
         self.feed = None;
+        self.forget_course();
+        self.values = Vec::new().into_iter();
         self.outstanding = 0;
         self.current = Vec::new().into_iter();
         discard(self.panic.take());
@@ -379,11 +459,38 @@ fn failed<T: Send + 'static>(error: Error) -> Future<T> {
 impl<R> Iterator for Map<'_, R> {
     type Item = Result<R, Error>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
+        match self.values.next() {
+            Some(value) => Some(Ok(value)),
+            None => self.next_in_turn(),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let most = self.feed.as_ref().map_or(Some(0), |feed| feed.left.1);
+        // One that fails fast may end with the next.
+        let least = if self.fails_fast() { 0 } else { self.len() };
+        (least, most.and_then(|most| self.submitted_left().checked_add(most)))
+    }
+}
+
+impl<R> Map<'_, R> {
+    /// Results that are to come from what was submitted.
+    fn submitted_left(&self) -> usize {
+        self.outstanding + self.values.len() + self.ahead
+    }
+
+    #[inline(never)]
+    fn next_in_turn(&mut self) -> Option<Result<R, Error>> {
         self.iterated = true;
         loop {
             if let Some((_, outcome)) = self.next_of_current() {
                 return Some(outcome);
+            }
+            if self.ahead > 0 {
+                self.run_ahead(None);
+                continue;
             }
             self.fill(self.is_late());
             let Some(chunk) = self.chunks.pop_front() else {
@@ -392,18 +499,11 @@ impl<R> Iterator for Map<'_, R> {
             self.open(chunk);
         }
     }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let most = self.feed.as_ref().map_or(Some(0), |feed| feed.left.1);
-        // One that fails fast may end with the next.
-        let least = if self.fails_fast() { 0 } else { self.len() };
-        (least, most.and_then(|most| self.outstanding.checked_add(most)))
-    }
 }
 
 impl<R> ExactSizeIterator for Map<'_, R> {
     fn len(&self) -> usize {
-        self.outstanding.saturating_add(self.feed.as_ref().map_or(0, |feed| feed.left.0))
+        self.submitted_left().saturating_add(self.feed.as_ref().map_or(0, |feed| feed.left.0))
     }
 }
 
@@ -415,6 +515,6 @@ impl<R> Drop for Map<'_, R> {
 
 impl<R> fmt::Debug for Map<'_, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Map").field("outstanding", &self.outstanding).finish_non_exhaustive()
+        f.debug_struct("Map").field("outstanding", &self.submitted_left()).finish_non_exhaustive()
     }
 }

@@ -10,7 +10,7 @@ use crate::error::Error;
 pub(super) type Hook = Arc<dyn Fn(usize, Result<(), &Error>) + Send + Sync>;
 
 /// How [`Executor::map_with`](crate::Executor::map_with) goes about it. The default is what
-/// `map` does: one item a task, all submitted at once, no time limit.
+/// `map` does: no chunk size, all submitted at once, no time limit.
 ///
 /// ```
 /// use std::time::Duration;
@@ -33,7 +33,7 @@ pub struct MapOptions {
 }
 
 impl MapOptions {
-    /// One item a task, all submitted at once, no time limit.
+    /// No chunk size, all submitted at once, no time limit.
     pub fn new() -> Self {
         MapOptions::default()
     }
@@ -41,6 +41,12 @@ impl MapOptions {
     /// Items a task. More of them share the cost of a task, which matters for calls of a few
     /// microseconds; they run one after the other in one worker. Each has its own result, but
     /// if the worker process dies, its whole chunk is lost. At least 1.
+    ///
+    /// Default: each item starts as if it was a task of its own. A thread pool nevertheless takes many quick items
+    /// at a time (`map` of a `Vec`, an array or a range, without options): it measures them, and they still start in
+    /// their order, can be cancelled one by one, and never wait in a chunk while a worker has nothing to do. The
+    /// price of the order is that items of less than about half a microsecond are run by one worker alone, at full
+    /// speed; to share them out, give a chunk size.
     pub fn chunksize(mut self, items: usize) -> Self {
         self.chunksize = Some(items);
         self
@@ -105,6 +111,20 @@ impl MapOptions {
     pub fn on_item_done(mut self, hook: impl Fn(usize, Result<(), &Error>) + Send + Sync + 'static) -> Self {
         self.on_item_done = Some(Arc::new(hook));
         self
+    }
+
+    /// Does it leave everything open?
+    pub(crate) fn says_nothing(&self) -> bool {
+        matches!(
+            self,
+            MapOptions {
+                chunksize: None,
+                buffersize: None,
+                timeout: None,
+                fail_fast: false,
+                on_item_done: None
+            }
+        )
     }
 
     pub(super) fn check(&self) -> Result<(), Error> {

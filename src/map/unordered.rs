@@ -24,6 +24,9 @@ pub struct MapUnordered<'a, R> {
 
 impl<'a, R> MapUnordered<'a, R> {
     pub(super) fn new(map: Map<'a, R>) -> Self {
+        if let Some(course) = &map.course {
+            course.in_any_order();
+        }
         let mut unordered = MapUnordered { map, completed: AsCompleted::default() };
         unordered.watch();
         unordered
@@ -74,6 +77,10 @@ impl<R> Iterator for MapUnordered<'_, R> {
                 }
                 return Some(next);
             }
+            if self.map.ahead > 0 {
+                self.map.run_ahead(None);
+                continue;
+            }
             let Some(chunk) = self.next_chunk() else {
                 return self.map.end();
             };
@@ -101,6 +108,8 @@ impl<R> Drop for MapUnordered<'_, R> {
 
 impl<R> fmt::Debug for MapUnordered<'_, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MapUnordered").field("outstanding", &self.map.outstanding).finish_non_exhaustive()
+        f.debug_struct("MapUnordered")
+            .field("outstanding", &self.map.submitted_left())
+            .finish_non_exhaustive()
     }
 }

@@ -21,6 +21,9 @@
 //! to be run at a later moment (`later.rs`), also when the door is shut: workers leave only when there is none
 //! of these either. One of the parked, the keeper, sleeps no longer than to the next of these moments.
 //!
+//! A task may be for many workers (a map): each that comes gets a copy, and it stays at the front of the queue,
+//! so that nothing behind it starts before all of it has.
+//!
 //! Not here: how a worker is hired, and what it does with a task (`mod.rs`, `worker.rs`).
 
 use std::cell::Cell;
@@ -393,9 +396,19 @@ const LOOKS: u32 = 100;
 /// milliseconds.
 const GRACE: Duration = Duration::from_micros(20);
 
+/// A task in the queue.
+pub(crate) trait Queued: Sized {
+    /// The same for one more worker. Then it stays where it is, until there is none for the next.
+    fn another(&self) -> Option<Self> {
+        None
+    }
+}
+
 /// What a worker gets that waits at the queue.
 pub(super) enum Turn<I> {
     Task(I),
+    /// One that others may take too, and whom to hire for that.
+    Another(I, Option<Vacancy>),
     /// One that had been put back. Whoever counted on this worker has to be told.
     Due(I),
     /// Nothing came for as long as it would wait, or nothing will come. It is still counted until it retires.
@@ -495,12 +508,26 @@ impl<'a, I> Seat<'a, I> {
     }
 
     /// Waits for a task, for ever or for as long as `patience`.
-    pub(super) fn next(&self, patience: Option<Duration>) -> Turn<I> {
+    pub(super) fn next(&self, patience: Option<Duration>) -> Turn<I>
+    where
+        I: Queued,
+    {
         let floor = self.floor;
         let mut may_look = true;
         let mut state = floor.state.0.lock();
         loop {
             self.awake(&mut state);
+            if !state.later.is_due()
+                && let Some(item) = state.queue.front().and_then(Queued::another)
+            {
+                state.awake -= 1;
+                self.stand.set(Stand::Busy);
+                let call = state.call(floor.max_workers);
+                let keeper = state.call_a_keeper();
+                let vacancy = floor.leave_and_ring(state, call);
+                ring(keeper);
+                return Turn::Another(item, vacancy);
+            }
             let (item, was_put_back) = match state.later.take_due() {
                 Some(item) => (Some(item), true),
                 None => (state.queue.pop_front(), false),

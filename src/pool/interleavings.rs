@@ -10,13 +10,15 @@ use std::time::Instant;
 use explore::{ALL, Count, explore};
 use loom::thread;
 
-use super::floor::{Floor, Refusal, Seat, Turn};
+use super::floor::{Floor, Queued, Refusal, Seat, Turn};
 use super::{Context, Hiring, Item, Pool};
 use crate::error::Error;
 use crate::future::own_pool::Employer;
 use crate::future::state::Freed;
 use crate::future::{Future, Promise};
 use crate::id::TaskRef;
+
+impl Queued for i32 {}
 
 fn broken() -> Error {
     Error::broken("a model", None)
@@ -72,15 +74,15 @@ fn push_and_close_and_a_worker() {
     });
 }
 
-fn next<I>(seat: &Seat<'_, I>) -> Option<I> {
+fn next<I: Queued>(seat: &Seat<'_, I>) -> Option<I> {
     match seat.next(None) {
-        Turn::Task(item) | Turn::Due(item) => Some(item),
+        Turn::Task(item) | Turn::Due(item) | Turn::Another(item, _) => Some(item),
         Turn::Leave => None,
     }
 }
 
 /// All that a worker gets from `floor`, to its end.
-fn work<I>(floor: &Floor<I>) -> Vec<I> {
+fn work<I: Queued>(floor: &Floor<I>) -> Vec<I> {
     let seat = Seat::taken(floor);
     std::iter::from_fn(|| next(&seat)).collect()
 }
@@ -225,6 +227,8 @@ fn close_and_break() {
 /// A task that ends a future.
 struct Task(Promise<&'static str>);
 
+impl Queued for Task {}
+
 impl Item for Task {
     fn task(&self) -> TaskRef {
         self.0.task()
@@ -345,6 +349,8 @@ impl Nested {
         future
     }
 }
+
+impl Queued for Nested {}
 
 impl Item for Nested {
     fn task(&self) -> TaskRef {

@@ -32,17 +32,15 @@ impl<I> Later<I> {
         self.came += 1;
     }
 
-    /// The first task, if it is due.
-    pub(super) fn take_due(&mut self) -> Option<I> {
-        let first = self.tasks.first_entry()?;
+    /// Has the moment of the first come?
+    pub(super) fn is_due(&self) -> bool {
         // In a model there is no clock: every moment has come.
-        let is_due = cfg!(loom) || first.key().0 <= Instant::now();
-        is_due.then(|| first.remove())
+        self.tasks.first_key_value().is_some_and(|((due, _), _)| cfg!(loom) || *due <= Instant::now())
     }
 
-    /// Has the moment of the first one come?
-    pub(super) fn is_due(&self) -> bool {
-        self.tasks.first_key_value().is_some_and(|((due, _), _)| cfg!(loom) || *due <= Instant::now())
+    /// The first task, if it is due.
+    pub(super) fn take_due(&mut self) -> Option<I> {
+        if self.is_due() { self.tasks.pop_first().map(|(_, task)| task) } else { None }
     }
 
     /// All of them.

@@ -24,8 +24,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(crate) use floor::Seat;
 use floor::{Floor, Vacancy};
+pub(crate) use floor::{Queued, Seat};
 pub(crate) use room::Place;
 use room::Room;
 pub(crate) use worker::Context;
@@ -39,7 +39,7 @@ use crate::sync::Mutex;
 use crate::sync::thread::{self, JoinHandle};
 
 /// What a queue holds.
-pub(crate) trait Item: Send + 'static {
+pub(crate) trait Item: Queued + Send + 'static {
     fn task(&self) -> TaskRef;
     fn fail(self, error: Error);
     fn cancel(self);
@@ -268,6 +268,11 @@ impl<C: Context> Pool<C> {
             .field("pending", &pending)
             .field("open", &open)
             .finish()
+    }
+
+    /// Does the number of tasks in the queue have a bound?
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.floor.room().is_some()
     }
 
     /// Where its tasks are queued.

@@ -32,6 +32,10 @@ pub(super) fn work<C: Context>(
     loop {
         let item = match seat.next(pool.hiring.idle_timeout) {
             Turn::Task(item) => item,
+            Turn::Another(item, vacancy) => {
+                pool.fill(vacancy);
+                item
+            }
             Turn::Due(item) => {
                 pool.cover();
                 item

@@ -43,7 +43,7 @@ use crate::future::own_pool::beside;
 use crate::id::TaskRef;
 use crate::options::Attempts;
 use crate::outcome;
-use crate::pool::{Context, Item, Seat};
+use crate::pool::{Context, Item, Queued, Seat};
 use crate::sync::Ordering;
 use crate::task::{Begun, Completion, PortableWork, WorkItem};
 use crate::wire::frame::{HEADER, Kind, Parcel, WireError};
@@ -85,6 +85,8 @@ pub(super) struct Started {
     pub(super) call: Begun<dyn PortableWork>,
     pub(super) letter: Letter,
 }
+
+impl Queued for Call {}
 
 impl Item for Call {
     fn task(&self) -> TaskRef {

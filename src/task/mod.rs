@@ -5,6 +5,9 @@
 //! The rule: a work item is run, completed, failed or cancelled once, by value; one that is
 //! dropped breaks its future. So a future only ever waits for a task that somebody still holds.
 
+mod course;
+#[cfg(all(test, loom))]
+mod interleavings;
 mod jobs;
 
 use std::fmt;
@@ -23,6 +26,7 @@ use crate::outcome::{self, discard};
 use crate::portable::guarded;
 use crate::wire::frame::{Kind, Parcel};
 use crate::wire::message::{Failure, FunctionRef, end_call};
+pub(crate) use course::{Copied, course};
 pub(crate) use jobs::{Batch, Closure, Mapped, OneCall, Optioned};
 
 /// Which attempt of the call this is, inside of a call: 1, unless its
@@ -61,6 +65,10 @@ pub(crate) trait Work: Watch {
     fn run(&self, freed: &dyn Freed);
     /// As `run`, but one attempt, in a worker of a pool. `Some`: there is to be another at that moment.
     fn run_once(&self, freed: &dyn Freed) -> Option<Instant>;
+    /// Is it for more workers than one? Then it stays in the queue.
+    fn is_for_many(&self) -> bool {
+        false
+    }
     /// Ends a call that nobody has started.
     fn fail(&self, error: Error);
     /// Pending → running, elsewhere. `None`: cancelled, there is nothing to do.
@@ -216,6 +224,11 @@ impl<W: ?Sized + Work> WorkItem<W> {
 }
 
 impl WorkItem<dyn Work> {
+    /// The same for one more worker, if it is for many.
+    pub(crate) fn another(&self) -> Option<Self> {
+        self.work().is_for_many().then(|| WorkItem(self.0.clone()))
+    }
+
     /// As `run`, but one attempt. It comes back if there is to be another, at that moment.
     pub(crate) fn run_once(self, freed: &dyn Freed) -> Option<(Self, Instant)> {
         let again = self.work().run_once(freed);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::id::{FutureId, TaskRef};
 use crate::outcome::catch;
-use crate::pool::{Context, Item, Seat};
+use crate::pool::{Context, Item, Queued, Seat};
 use crate::task::{Work, WorkItem};
 
 pub(super) type Initializer = Arc<dyn Fn() + Send + Sync>;
@@ -40,6 +40,12 @@ impl Context for ThreadContext {
     }
 
     fn finalize(&mut self) {}
+}
+
+impl Queued for WorkItem<dyn Work> {
+    fn another(&self) -> Option<Self> {
+        WorkItem::another(self)
+    }
 }
 
 impl Item for WorkItem<dyn Work> {

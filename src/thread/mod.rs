@@ -16,10 +16,10 @@ use crate::future::Future;
 use crate::future::cell::Job;
 use crate::map::{Map, MapOptions, MapUnordered, Outcomes};
 use crate::pool::{Hiring, Pool, usable_cpus};
-use crate::portable::Raised;
+use crate::portable::{Fallible, Function, Plain, Portable, Raised};
 use crate::sync::Ordering;
 use crate::sync::statics::AtomicUsize;
-use crate::task::{self, Closure, Task};
+use crate::task::{self, Closure, Copied, Task};
 
 /// A pool of threads.
 ///
@@ -144,11 +144,7 @@ impl ThreadPoolExecutor {
         R: Send + 'static,
         I: IntoIterator<Item = A>,
     {
-        Map::eager(
-            items.into_iter(),
-            &MapOptions::new(),
-            self.batches(move |item| Ok(function(item)), PhantomData::<F>),
-        )
+        self.all(items.into_iter(), move |item| Ok(function(item)), PhantomData::<F>)
     }
 
     /// As [`map`](Self::map), with [`MapOptions`].
@@ -159,7 +155,7 @@ impl ThreadPoolExecutor {
         R: Send + 'static,
         I: IntoIterator<Item = A, IntoIter: Send + 'a>,
     {
-        Map::new(items.into_iter(), &options, self.batches(move |item| Ok(function(item)), PhantomData::<F>))
+        self.some(items.into_iter(), &options, move |item| Ok(function(item)), PhantomData::<F>)
     }
 
     /// As [`map`](Self::map), for a function that can fail: its `Err` is the result of its item.
@@ -171,8 +167,7 @@ impl ThreadPoolExecutor {
         E: Into<Box<dyn StdError + Send + Sync>> + 'static,
         I: IntoIterator<Item = A>,
     {
-        let call = move |item| function(item).map_err(Raised::new);
-        Map::eager(items.into_iter(), &MapOptions::new(), self.batches(call, PhantomData::<F>))
+        self.all(items.into_iter(), move |item| function(item).map_err(Raised::new), PhantomData::<F>)
     }
 
     /// As [`try_map`](Self::try_map), with [`MapOptions`].
@@ -184,8 +179,12 @@ impl ThreadPoolExecutor {
         E: Into<Box<dyn StdError + Send + Sync>> + 'static,
         I: IntoIterator<Item = A, IntoIter: Send + 'a>,
     {
-        let call = move |item| function(item).map_err(Raised::new);
-        Map::new(items.into_iter(), &options, self.batches(call, PhantomData::<F>))
+        self.some(
+            items.into_iter(),
+            &options,
+            move |item| function(item).map_err(Raised::new),
+            PhantomData::<F>,
+        )
     }
 
     /// As [`map`](Self::map), but yields the results as they come, each with the index of its item.
@@ -211,6 +210,50 @@ impl ThreadPoolExecutor {
         self.try_map(function, items).unordered()
     }
 
+    /// A map without options. `N` is the function that errors name.
+    fn all<N, F, A, R>(
+        &self,
+        items: impl Iterator<Item = A>,
+        call: F,
+        name: PhantomData<N>,
+    ) -> Map<'static, R>
+    where
+        N: 'static,
+        F: Fn(A) -> Result<R, Raised> + Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        // Where tasks are counted, each item is one.
+        if self.pool.is_bounded() || !is_at_hand(&items) {
+            return Map::eager(items, &MapOptions::new(), self.batches(call, name));
+        }
+        let items: Vec<A> = items.collect();
+        let count = items.len();
+        let (task, course) = task::course(call, items, self.pool.home(), name);
+        self.pool.submit(task, self.pool.place());
+        Map::of_course(course, count)
+    }
+
+    /// A map with options.
+    fn some<'a, N, F, A, R>(
+        &'a self,
+        items: impl Iterator<Item = A> + Send + 'a,
+        options: &MapOptions,
+        call: F,
+        name: PhantomData<N>,
+    ) -> Map<'a, R>
+    where
+        N: 'static,
+        F: Fn(A) -> Result<R, Raised> + Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        if options.says_nothing() {
+            return self.all(items, call, name);
+        }
+        Map::new(items, options, self.batches(call, name))
+    }
+
     /// Submits chunks of a map. `N` is the function that errors name.
     fn batches<N, F, A, R>(&self, call: F, _: PhantomData<N>) -> impl FnMut(Vec<A>) -> Future<Outcomes<R>>
     where
@@ -234,6 +277,26 @@ impl ThreadPoolExecutor {
     }
 }
 
+/// A function that can travel, to be called by many threads.
+fn calls<Fun: Function>(
+    function: Fun,
+) -> impl Fn(Fun::Argument) -> Result<Fun::Return, Raised> + Send + Sync {
+    let function = Copied::new(function);
+    move |argument| function.get().call(argument)
+}
+
+/// Are all items there, so that to take them runs no code of the user's, and takes no time?
+///
+/// Whoever makes items may wait for what became of the item before, so of all others each is submitted as soon as it
+/// was made. The name of a type is only for people, says its documentation; if it is another one day, each item
+/// becomes a task of its own again, and a test says so.
+fn is_at_hand<I>(_: &I) -> bool {
+    let name = std::any::type_name::<I>();
+    ["alloc::vec::into_iter::IntoIter<", "core::array::iter::IntoIter<", "core::ops::range::Range"]
+        .iter()
+        .any(|known| name.starts_with(known))
+}
+
 impl Default for ThreadPoolExecutor {
     /// A pool of as many threads as suit work that waits now and then: usable CPUs + 4, at most
     /// 32, as Python's. Usable are those that affinity and control groups leave to this process.
@@ -255,6 +318,49 @@ impl Executor for ThreadPoolExecutor {
 
     fn shutdown_with(&self, how: Shutdown) {
         self.pool.shutdown(how);
+    }
+
+    fn map<F, A, R, I>(&self, function: F, items: I) -> Map<'static, R>
+    where
+        F: Fn(A) -> R + Copy + Send + 'static,
+        A: Portable,
+        R: Portable,
+        I: IntoIterator<Item = A>,
+    {
+        self.all(items.into_iter(), calls(Plain::<F, A, R>::new(function)), PhantomData::<F>)
+    }
+
+    fn map_with<'a, F, A, R, I>(&'a self, function: F, items: I, options: MapOptions) -> Map<'a, R>
+    where
+        F: Fn(A) -> R + Copy + Send + 'static,
+        A: Portable,
+        R: Portable,
+        I: IntoIterator<Item = A, IntoIter: Send + 'a>,
+    {
+        self.some(items.into_iter(), &options, calls(Plain::<F, A, R>::new(function)), PhantomData::<F>)
+    }
+
+    fn try_map<F, A, R, E, I>(&self, function: F, items: I) -> Map<'static, R>
+    where
+        F: Fn(A) -> Result<R, E> + Copy + Send + 'static,
+        A: Portable,
+        R: Portable,
+        E: Into<Box<dyn StdError + Send + Sync>> + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        self.all(items.into_iter(), calls(Fallible::<F, A, R, E>::new(function)), PhantomData::<F>)
+    }
+
+    fn try_map_with<'a, F, A, R, E, I>(&'a self, function: F, items: I, options: MapOptions) -> Map<'a, R>
+    where
+        F: Fn(A) -> Result<R, E> + Copy + Send + 'static,
+        A: Portable,
+        R: Portable,
+        E: Into<Box<dyn StdError + Send + Sync>> + 'static,
+        I: IntoIterator<Item = A, IntoIter: Send + 'a>,
+    {
+        let call = calls(Fallible::<F, A, R, E>::new(function));
+        self.some(items.into_iter(), &options, call, PhantomData::<F>)
     }
 
     fn shutdown_timeout(&self, limit: Duration) -> bool {

@@ -89,6 +89,29 @@ fn map_is_the_serial_map(executor: &impl Executor, cases: u32) {
     });
 }
 
+/// With so many items that a pool takes many at a time, whatever becomes of which, and however many workers there are.
+#[test]
+fn long_maps_of_threads_are_the_serial_map() {
+    watchdog("long maps", limit(), || {
+        let items = prop::collection::vec(prop_oneof![9 => Just(1_i64), 1 => -50..50_i64], 0..5000);
+        check(64, (items, 1..5_usize, 0..6000_usize), |(items, workers, part)| {
+            let pool = ThreadPoolExecutor::new(workers).unwrap();
+            let expected: Vec<Fate> = items.iter().copied().map(fate_of_try_halve).collect();
+            let map = pool.try_map(try_halve, items.clone());
+            prop_assert_eq!(map.len(), items.len());
+            prop_assert_eq!(fates(map), &expected[..]);
+            let unordered = Executor::try_map(&pool, try_halve, items.clone()).unordered();
+            let mut seen: Vec<(usize, Fate)> =
+                unordered.map(|(index, outcome)| (index, fate(outcome))).collect();
+            seen.sort_by_key(|(index, _)| *index);
+            prop_assert_eq!(seen, expected.iter().cloned().enumerate().collect::<Vec<_>>());
+            let some: Vec<_> = pool.try_map(try_halve, items).take(part).map(fate).collect();
+            prop_assert_eq!(&some[..], &expected[..part.min(expected.len())]);
+            Ok(())
+        });
+    });
+}
+
 /// Taking a part and leaving the rest: what comes out is right, and the next case is not harmed.
 fn a_part_of_a_map_is_a_part_of_the_serial_map(executor: &impl Executor, cases: u32) {
     check(cases, (items(), options(), 0..70_usize), |(items, options, part)| {

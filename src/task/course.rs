@@ -1,0 +1,800 @@
+#![allow(unsafe_code)]
+//! A course: all items of a map that was given no chunk size, in one block of memory, run by whoever comes.
+//!
+//! In the queue of a pool it is *one* task, which stays at the front until every item has begun; each worker that
+//! comes gets a copy. A worker takes a **stint**: the next item, or, where items turn out to be quick, so many that
+//! they take some tens of microseconds. Results are written where the items were.
+//!
+//! ```text
+//!   items   0 ············· from ········ cursor ············ limit = next ············ end
+//!           done            done, told    │ begun by the      not begun, the stint's    not begun
+//!           and told        to nobody     runner
+//! ```
+//!
+//! The rule: **items begin in their order, one by one, as if each was a task of its own.** Items may wait for each
+//! other, so what begins out of order may hang where a pool would not: two workers, each in a chunk of its own,
+//! each waiting for the next item of its chunk. So a stint of more than one is run by one worker alone, the
+//! *runner*, and all behind its cursor is still anybody's:
+//!
+//! | whoever                                   | does                                                              |
+//! |-------------------------------------------|-------------------------------------------------------------------|
+//! | comes for a task while there is a runner  | watches it; if its item has not ended after a moment, takes over all that has not begun |
+//! | wants a result                            | takes what is done, also from the middle of a stint               |
+//! | cancels                                   | takes all that has not begun                                      |
+//!
+//! Items of a microsecond and more are taken one at a time, by all workers; quicker ones cost one worker less than
+//! it costs to tell another. That is the price of the order: quick items run at the speed of one worker.
+//!
+//! The runner's cost of an item is a store, a fence that is none ([`Fences`]) and a load. It writes the cursor, then
+//! reads the limit. Whoever takes over holds the lock, writes a limit of 0, passes the other fence, and reads the
+//! cursor: either the runner sees the 0, and comes for the lock before it begins an item, or its cursor is seen.
+//! Then the limit becomes the cursor, so that both know where the stint ends.
+//!
+//! Not here: the queue (`pool/floor.rs`), what the results are read by (`map`).
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Work, WorkItem};
+use crate::error::Error;
+use crate::future::Started;
+use crate::future::cell::Watch;
+use crate::future::state::{Freed, Phase, Want};
+use crate::future::watch::{Watcher, Watchers};
+use crate::id::{FutureId, Home, TaskRef};
+use crate::map::{Lap, Laps};
+use crate::outcome::{catch, discard, is_running_here};
+use crate::portable::Raised;
+use crate::sync::fence::Fences;
+use crate::sync::thread::{self, ThreadId};
+use crate::sync::{AtomicBool, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, UnsafeCell};
+use crate::unread;
+
+/// Items that take longer, on the average, are taken one at a time.
+const QUICK: Duration = Duration::from_nanos(500);
+
+/// About as long is a stint of quick items.
+const STINT: Duration = Duration::from_micros(50);
+
+/// How long the item of a runner may last before another takes over the rest.
+const MOMENT: Duration = Duration::from_micros(50);
+
+/// The average is one of so many items, at least.
+const WINDOW: u32 = 256;
+
+/// The most results that are moved at a time: what fits into the nearest cache.
+const LAP: usize = 1024;
+
+pub(crate) struct Course<N, F, A, R> {
+    id: FutureId,
+    home: Home,
+    call: F,
+    slots: Vec<UnsafeCell<Slot<A, R>>>,
+    fences: Fences,
+    /// Has an item not begun? To be seen without the lock.
+    has_more: AtomicBool,
+    state: Mutex<State>,
+    /// A worker that waits for its turn at this course.
+    turn: Condvar,
+    name: PhantomData<fn(N)>,
+}
+
+/// The item, until it begins; then nothing; then the value, unless there is an error; then nothing.
+union Slot<A, R> {
+    item: ManuallyDrop<A>,
+    value: ManuallyDrop<R>,
+}
+
+// SAFETY: items and values are only ever moved through a slot, from one thread to another, which needs `Send`. Who
+// may touch a slot, and when, is said at `take_item`, `put_value` and `take_value`. The function is called by many
+// threads.
+unsafe impl<N, F: Send + Sync, A: Send, R: Send> Sync for Course<N, F, A, R> {}
+// SAFETY: the same; `N` is only a name.
+unsafe impl<N, F: Send + Sync, A: Send, R: Send> Send for Course<N, F, A, R> {}
+
+/// What many threads may have a copy of.
+pub(crate) struct Copied<T>(T);
+
+// SAFETY: through a shared reference it can only be copied, which reads what nobody writes: there is no other way to
+// the field, and what is `Copy` has no inner state that changes. The copy is the thread's own, which needs `Send`.
+unsafe impl<T: Copy + Send> Sync for Copied<T> {}
+
+impl<T: Copy> Copied<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Copied(value)
+    }
+
+    pub(crate) fn get(&self) -> T {
+        self.0
+    }
+}
+
+/// Where the runner is. Words of one stint: whoever was taken over writes into nobody else's.
+struct Lane {
+    /// One more than the item that has begun last.
+    cursor: AtomicUsize,
+    /// The runner begins no item from here on without the lock. 0: none at all.
+    limit: AtomicUsize,
+}
+
+struct Runner {
+    lane: Arc<Lane>,
+    /// What comes before is told.
+    from: usize,
+    /// The first item of the stint.
+    first: usize,
+    end: usize,
+    thread: ThreadId,
+}
+
+struct State {
+    /// The first item that is in no stint yet.
+    next: usize,
+    /// Items from here on will not be run.
+    end: usize,
+    /// Why.
+    cut: Option<Error>,
+    /// The one stint that others may take from.
+    runner: Option<Runner>,
+    /// Other items that run, and where.
+    running: Vec<(usize, ThreadId)>,
+    pace: Pace,
+    /// A worker watches the runner; others wait until it has looked away.
+    is_watched: bool,
+    /// What is over and not taken: apart from each other, in order.
+    done: Vec<Range<usize>>,
+    errors: BTreeMap<usize, Box<Error>>,
+    /// All before this one were taken, if they are taken in order.
+    taken: usize,
+    /// Of those that were cut, how many are not taken.
+    cut_left: usize,
+    in_any_order: bool,
+    waiting: Watchers<()>,
+    is_awaited: bool,
+    /// Nobody will take anything: and did anybody before?
+    left: Option<bool>,
+}
+
+/// How long items take.
+struct Pace {
+    stint: usize,
+    spent: Duration,
+    items: u32,
+}
+
+impl Pace {
+    fn new() -> Self {
+        // A model has no clock: all stints are long.
+        Pace { stint: if cfg!(loom) { 2 } else { 1 }, spent: Duration::ZERO, items: 0 }
+    }
+
+    /// So many items took so long.
+    fn note(&mut self, items: usize, spent: Duration) {
+        if cfg!(loom) {
+            return;
+        }
+        if self.items >= WINDOW {
+            self.items /= 2;
+            self.spent /= 2;
+        }
+        self.items = self.items.saturating_add(u32::try_from(items).unwrap_or(u32::MAX)).max(1);
+        self.spent += spent;
+        let each = self.spent / self.items;
+        self.stint = if each > QUICK {
+            1
+        } else {
+            let fit = STINT.as_nanos() / each.as_nanos().max(1);
+            self.stint.saturating_mul(2).min(usize::try_from(fit).unwrap_or(usize::MAX)).max(1)
+        };
+    }
+}
+
+/// What a worker is to run.
+enum Stint {
+    One(usize),
+    Many(Arc<Lane>, Range<usize>),
+}
+
+impl State {
+    /// These are over.
+    fn add(&mut self, items: Range<usize>) {
+        if items.is_empty() {
+            return;
+        }
+        let at = self.done.partition_point(|other| other.end < items.start);
+        let behind = at + self.done[at..].partition_point(|other| other.start <= items.end);
+        let mut all = items;
+        for other in &self.done[at..behind] {
+            all = all.start.min(other.start)..all.end.max(other.end);
+        }
+        self.done.splice(at..behind, [all]);
+    }
+
+    /// Is there something to take?
+    fn has(&self) -> bool {
+        let is_next = |items: &Range<usize>| self.in_any_order || items.start == self.taken;
+        self.done.first().is_some_and(is_next)
+            || (self.cut_left > 0 && (self.in_any_order || self.taken == self.end))
+    }
+
+    /// What the runner has done so far. It may go on.
+    fn tell(&mut self, fences: Fences) {
+        let Some(runner) = &mut self.runner else { return };
+        let cursor = runner.stop(fences);
+        let done = runner.from..cursor.saturating_sub(1).max(runner.from);
+        runner.from = done.end;
+        runner.lane.limit.store(if self.is_awaited { 0 } else { runner.end }, Ordering::Relaxed);
+        self.add(done);
+    }
+
+    /// Takes from the runner all that has not begun.
+    fn take_over(&mut self, fences: Fences) {
+        let Some(runner) = self.runner.take() else { return };
+        let cursor = runner.stop(fences);
+        runner.lane.limit.store(cursor, Ordering::Relaxed);
+        if cursor > runner.first {
+            // The last may not be over. Whoever runs it will say so.
+            self.add(runner.from..(cursor - 1).max(runner.from));
+            self.running.push((cursor - 1, runner.thread));
+        }
+        assert!(runner.end == self.next, "items begin in their order");
+        self.next = cursor;
+        self.pace.stint = self.pace.stint.min(if cfg!(loom) { 2 } else { 1 });
+    }
+
+    /// This one, which was in no runner's stint, is over.
+    fn end_one(&mut self, item: usize) {
+        self.running.retain(|(other, _)| *other != item);
+        self.add(item..item + 1);
+    }
+
+    /// Those that are to be told that there is something to take.
+    fn awaited(&mut self) -> Option<Watchers<()>> {
+        if !self.is_awaited || !self.has() {
+            return None;
+        }
+        self.is_awaited = false;
+        Some(self.waiting.take())
+    }
+}
+
+impl Runner {
+    /// Keeps it from beginning an item without the lock, and tells where it is: behind the item of which only the
+    /// runner can say that it is over.
+    fn stop(&self, fences: Fences) -> usize {
+        self.lane.limit.store(0, Ordering::Relaxed);
+        fences.heavy();
+        self.lane.cursor.load(Ordering::Acquire).min(self.end)
+    }
+
+    fn is_at(&self, lane: &Arc<Lane>) -> bool {
+        Arc::ptr_eq(&self.lane, lane)
+    }
+}
+
+/// A task for the queue `home`, and its results. `N` is the function that errors name.
+pub(crate) fn course<N, F, A, R>(
+    call: F,
+    items: Vec<A>,
+    home: Home,
+    _: PhantomData<N>,
+) -> (WorkItem<dyn Work>, Arc<dyn Laps<R>>)
+where
+    N: 'static,
+    F: Fn(A) -> Result<R, Raised> + Send + Sync + 'static,
+    A: Send + 'static,
+    R: Send + 'static,
+{
+    // Where a value needs no more room than an item, the memory is that of the items.
+    let slot = |item| UnsafeCell::new(Slot { item: ManuallyDrop::new(item) });
+    let slots: Vec<_> = items.into_iter().map(slot).collect();
+    let state = State {
+        next: 0,
+        end: slots.len(),
+        cut: None,
+        runner: None,
+        running: Vec::new(),
+        pace: Pace::new(),
+        is_watched: false,
+        done: Vec::new(),
+        errors: BTreeMap::new(),
+        taken: 0,
+        cut_left: 0,
+        in_any_order: false,
+        waiting: Watchers::default(),
+        is_awaited: false,
+        left: None,
+    };
+    let course = Arc::new(Course::<N, F, A, R> {
+        id: FutureId::next(),
+        home,
+        call,
+        has_more: AtomicBool::new(!slots.is_empty()),
+        slots,
+        fences: Fences::new(),
+        state: Mutex::new(state),
+        turn: Condvar::new(),
+        name: PhantomData,
+    });
+    (WorkItem(Some(course.clone())), course)
+}
+
+impl<N, F, A, R> Course<N, F, A, R> {
+    /// # Safety
+    ///
+    /// The item has not begun, and the caller alone may begin or drop it.
+    #[inline]
+    unsafe fn take_item(&self, item: usize) -> A {
+        // SAFETY: it was put there when the course was made, nobody has taken it, and nobody else does.
+        self.slots[item].with_mut(|slot| unsafe { ManuallyDrop::take(&mut (*slot).item) })
+    }
+
+    /// # Safety
+    ///
+    /// The caller has taken the item, and has not said that it is over.
+    #[inline]
+    unsafe fn put_value(&self, item: usize, value: R) {
+        // SAFETY: nothing is there, and nobody else touches the slot until the item is over.
+        self.slots[item].with_mut(|slot| unsafe { *slot = Slot { value: ManuallyDrop::new(value) } });
+    }
+
+    /// # Safety
+    ///
+    /// The item is over, without an error, and the caller has taken it out of `done`.
+    unsafe fn take_value(&self, item: usize) -> R {
+        // SAFETY: whoever ran it has put the value there before it said that it is over, and the caller has seen
+        // that. Nobody else takes what is not in `done`.
+        self.slots[item].with_mut(|slot| unsafe { ManuallyDrop::take(&mut (*slot).value) })
+    }
+
+    fn note_more(&self, state: &State) {
+        self.has_more.store(state.runner.is_some() || state.next < state.end, Ordering::Relaxed);
+    }
+
+    /// Gives the lock back, and tells those who wait for what is there now.
+    fn leave_and_wake(&self, mut state: MutexGuard<'_, State>, freed: &dyn Freed) {
+        let awaited = state.awaited();
+        let is_left = state.left.is_some();
+        drop(state);
+        if let Some(waiting) = awaited {
+            if freed.is_wanted() {
+                freed.free();
+            }
+            waiting.wake();
+        }
+        if is_left {
+            self.sweep();
+        }
+    }
+
+    /// Nobody wants what is done.
+    fn sweep(&self) {
+        let mut state = self.state.lock();
+        let done = std::mem::take(&mut state.done);
+        let mut errors = BTreeMap::new();
+        for item in done.iter().cloned().flatten() {
+            errors.extend(state.errors.remove(&item).map(|error| (item, error)));
+        }
+        let was_read = state.left != Some(false);
+        drop(state);
+        for item in done.into_iter().flatten().filter(|item| !errors.contains_key(item)) {
+            // SAFETY: it was in `done`, and has no error.
+            discard(unsafe { self.take_value(item) });
+        }
+        if !was_read {
+            errors.values().for_each(|error| unread::report(Some(error)));
+        }
+        discard(errors);
+    }
+}
+
+impl<N, F, A, R> Course<N, F, A, R>
+where
+    N: 'static,
+    F: Fn(A) -> Result<R, Raised> + Send + Sync + 'static,
+    A: Send + 'static,
+    R: Send + 'static,
+{
+    /// A worker's turn.
+    fn visit(&self, freed: &dyn Freed) {
+        match self.claim() {
+            None => {}
+            Some(Stint::One(item)) => self.run_one(item, freed),
+            Some(Stint::Many(lane, items)) => self.run_on(&lane, items, freed),
+        }
+    }
+
+    /// The next stint. `None`: all items have begun.
+    fn claim(&self) -> Option<Stint> {
+        let mut state = self.state.lock();
+        let mut seen = None;
+        let mut has_waited = false;
+        while let Some(runner) = &state.runner {
+            let cursor = runner.lane.cursor.load(Ordering::Relaxed);
+            if seen.is_none() && state.is_watched {
+                has_waited = true;
+                self.turn.wait(&mut state);
+                continue;
+            }
+            // In a model the moment is over when the model likes, so also at once.
+            if seen == Some(cursor) || cfg!(loom) {
+                state.take_over(self.fences);
+                break;
+            }
+            seen = Some(cursor);
+            state.is_watched = true;
+            self.turn.wait_until(&mut state, Instant::now() + MOMENT);
+        }
+        if seen.is_some() {
+            state.is_watched = false;
+        }
+        if seen.is_some() || has_waited {
+            // The next of those who wait: there may be something for it, or somebody to watch.
+            self.turn.notify_one();
+        }
+        if state.next >= state.end {
+            self.note_more(&state);
+            self.leave_and_wake(state, &());
+            self.turn.notify_all();
+            return None;
+        }
+        let first = state.next;
+        let end = first + state.pace.stint.min(state.end - first);
+        let thread = thread::current().id();
+        state.next = end;
+        let stint = if end - first == 1 {
+            state.running.push((first, thread));
+            Stint::One(first)
+        } else {
+            let limit = if state.is_awaited { 0 } else { end };
+            let lane = Arc::new(Lane { cursor: AtomicUsize::new(first), limit: AtomicUsize::new(limit) });
+            state.runner = Some(Runner { lane: Arc::clone(&lane), from: first, first, end, thread });
+            Stint::Many(lane, first..end)
+        };
+        self.note_more(&state);
+        self.leave_and_wake(state, &());
+        Some(stint)
+    }
+
+    fn run_one(&self, item: usize, freed: &dyn Freed) {
+        let start = Instant::now();
+        // SAFETY: the item is a stint of its own, which we have claimed.
+        let argument = unsafe { self.take_item(item) };
+        match catch(self.task(), || (self.call)(argument)) {
+            // SAFETY: we have taken the item, and say below that it is over.
+            Ok(Ok(value)) => unsafe { self.put_value(item, value) },
+            Ok(Err(raised)) => self.fail_one(item, Error::raised(self.task(), raised.error)),
+            Err(panic) => self.fail_one(item, Error::Panicked { task: self.task(), panic }),
+        }
+        let mut state = self.state.lock();
+        state.pace.note(1, start.elapsed());
+        state.end_one(item);
+        self.leave_and_wake(state, freed);
+    }
+
+    fn fail_one(&self, item: usize, error: Error) {
+        self.state.lock().errors.insert(item, Box::new(error));
+    }
+
+    /// The runner.
+    fn run_on(&self, lane: &Arc<Lane>, items: Range<usize>, freed: &dyn Freed) {
+        let start = Instant::now();
+        let mut first = items.start;
+        while let Err(panic) = catch(self.task(), || self.run_until(first, lane, items.start, start, freed)) {
+            // It was the one that had begun last.
+            let item = lane.cursor.load(Ordering::Relaxed) - 1;
+            self.fail_one(item, Error::Panicked { task: self.task(), panic });
+            first = item + 1;
+        }
+    }
+
+    /// All items of a stint from `item` on, to its end or to the first that panics.
+    #[inline]
+    fn run_until(&self, mut item: usize, lane: &Arc<Lane>, first: usize, start: Instant, freed: &dyn Freed) {
+        loop {
+            // All before it are over, if whoever sees this is told.
+            lane.cursor.store(item + 1, Ordering::Release);
+            self.fences.light();
+            if item >= lane.limit.load(Ordering::Relaxed) && !self.may_begin(item, lane, first, start, freed)
+            {
+                return;
+            }
+            // SAFETY: the item is in our stint, and nobody has taken it over: whoever would have done so has
+            // written a limit before it read the cursor, so either we have seen that, and asked under the lock,
+            // or the cursor was seen.
+            let argument = unsafe { self.take_item(item) };
+            match (self.call)(argument) {
+                // SAFETY: we have taken the item, and say that it is over with the next cursor.
+                Ok(value) => unsafe { self.put_value(item, value) },
+                Err(raised) => self.fail_one(item, Error::raised(self.task(), raised.error)),
+            }
+            item += 1;
+        }
+    }
+
+    /// Asks under the lock whether this item is still in the stint. False: the stint is over, and all of it told.
+    #[cold]
+    fn may_begin(
+        &self,
+        item: usize,
+        lane: &Arc<Lane>,
+        first: usize,
+        start: Instant,
+        freed: &dyn Freed,
+    ) -> bool {
+        let mut state = self.state.lock();
+        let Some(runner) = state.runner.as_mut().filter(|runner| runner.is_at(lane)) else {
+            // Taken over.
+            if item < lane.limit.load(Ordering::Relaxed) {
+                return true;
+            }
+            if item > first {
+                state.pace.note(item - first, start.elapsed());
+                state.end_one(item - 1);
+            }
+            self.leave_and_wake(state, freed);
+            return false;
+        };
+        let goes_on = item < runner.end;
+        let done = runner.from..item;
+        runner.from = item;
+        state.add(done);
+        if !goes_on {
+            state.runner = None;
+            state.pace.note(item - first, start.elapsed());
+            self.note_more(&state);
+            if state.next == state.end {
+                self.turn.notify_all();
+            }
+            self.leave_and_wake(state, freed);
+            return false;
+        }
+        // Somebody waits for one of these, or for one that comes next.
+        let awaited = state.awaited();
+        if !state.is_awaited
+            && let Some(runner) = &state.runner
+        {
+            lane.limit.store(runner.end, Ordering::Relaxed);
+        }
+        drop(state);
+        awaited.into_iter().for_each(Watchers::wake);
+        true
+    }
+
+    /// Whatever has not begun never will.
+    fn cut(&self, error: Error) {
+        let mut state = self.state.lock();
+        state.take_over(self.fences);
+        let cut = state.next..state.end;
+        if !cut.is_empty() {
+            state.end = cut.start;
+            state.cut_left = cut.len();
+            state.cut = Some(error);
+        }
+        self.note_more(&state);
+        self.turn.notify_all();
+        self.leave_and_wake(state, &());
+        for item in cut {
+            // SAFETY: it has not begun, and is in nobody's stint; and nobody claims what is behind the end.
+            discard(unsafe { self.take_item(item) });
+        }
+    }
+}
+
+impl<N, F, A, R> Laps<R> for Course<N, F, A, R>
+where
+    N: 'static,
+    F: Fn(A) -> Result<R, Raised> + Send + Sync + 'static,
+    A: Send + 'static,
+    R: Send + 'static,
+{
+    fn take(&self) -> Option<Lap<R>> {
+        let mut state = self.state.lock();
+        if !state.has() {
+            return None;
+        }
+        let is_next = |items: &&Range<usize>| state.in_any_order || items.start == state.taken;
+        let Some(items) = state.done.first().filter(is_next).cloned() else {
+            let first = self.slots.len() - state.cut_left;
+            state.cut_left -= 1;
+            let error = state.cut.clone().map(Box::new);
+            return Some(Lap { first, values: Vec::new(), error });
+        };
+        let first = items.start;
+        let failed = state.errors.range(first..).next().map_or(items.end, |(item, _)| (*item).min(items.end));
+        let (values, error) = if failed == first {
+            (first..first, state.errors.remove(&first))
+        } else {
+            (first..failed.min(first + LAP), None)
+        };
+        let end = values.end + usize::from(error.is_some());
+        if end == items.end {
+            state.done.remove(0);
+        } else {
+            state.done[0].start = end;
+        }
+        state.taken = end;
+        drop(state);
+        // SAFETY: these were in `done` until we took them out, and have no error.
+        let values = values.map(|item| unsafe { self.take_value(item) }).collect();
+        Some(Lap { first, values, error })
+    }
+
+    fn in_any_order(&self) {
+        self.state.lock().in_any_order = true;
+    }
+
+    fn leave(&self, was_read: bool) {
+        self.state.lock().left = Some(was_read);
+        self.cut(Error::Cancelled { task: self.task() });
+        self.sweep();
+    }
+}
+
+impl<N, F, A, R> Watch for Course<N, F, A, R>
+where
+    N: 'static,
+    F: Fn(A) -> Result<R, Raised> + Send + Sync + 'static,
+    A: Send + 'static,
+    R: Send + 'static,
+{
+    fn task(&self) -> TaskRef {
+        TaskRef { name: std::any::type_name::<N>(), id: self.id }
+    }
+
+    /// Of the results that come next.
+    fn phase(&self) -> Phase {
+        if self.state.lock().has() { Phase::Done } else { Phase::Running }
+    }
+
+    fn failed(&self) -> bool {
+        false
+    }
+
+    fn error(&self, _read: bool) -> Option<Error> {
+        None
+    }
+
+    fn cancel(&self) -> bool {
+        self.cut(Error::Cancelled { task: self.task() });
+        true
+    }
+
+    fn kill(&self) -> bool {
+        self.cancel()
+    }
+
+    fn has(&self, _: Want) -> bool {
+        self.state.lock().has()
+    }
+
+    fn waits_for_itself(&self, _: Want) -> bool {
+        if !is_running_here(self.id) {
+            return false;
+        }
+        let me = thread::current().id();
+        let mut state = self.state.lock();
+        state.tell(self.fences);
+        if state.has() {
+            return false;
+        }
+        let is_mine = |item: usize| state.in_any_order || item == state.taken;
+        let all_are_mine = state.running.iter().all(|(_, thread)| *thread == me);
+        let runs_here = state.running.iter().any(|(item, thread)| *thread == me && is_mine(*item))
+            || state.runner.as_ref().is_some_and(|runner| runner.thread == me && is_mine(runner.from));
+        runs_here && (!state.in_any_order || all_are_mine && state.next >= state.end)
+    }
+
+    fn is_under_way_at(&self, home: Home) -> bool {
+        self.home == home && !self.state.lock().has()
+    }
+
+    /// One item, the one that is waited for.
+    fn run_from(&self, home: Home) -> bool {
+        if self.home != home {
+            return false;
+        }
+        let me = thread::current().id();
+        let mut state = self.state.lock();
+        match &state.runner {
+            // This thread is inside one of its items.
+            Some(runner) if runner.thread == me => state.take_over(self.fences),
+            Some(_) => return false,
+            None => {}
+        }
+        let is_wanted = !state.has() && (state.in_any_order || state.next == state.taken);
+        if !is_wanted || state.next >= state.end {
+            self.note_more(&state);
+            return false;
+        }
+        let item = state.next;
+        state.next += 1;
+        state.running.push((item, me));
+        self.note_more(&state);
+        drop(state);
+        self.run_one(item, &());
+        true
+    }
+
+    fn watch(&self, watcher: &Watcher, _: Want) -> bool {
+        let mut state = self.state.lock();
+        state.is_awaited = true;
+        state.tell(self.fences);
+        if state.has() {
+            state.is_awaited = false;
+            return false;
+        }
+        state.waiting.add(watcher.clone());
+        true
+    }
+
+    fn unwatch(&self, watcher: &Watcher) {
+        let mut state = self.state.lock();
+        state.waiting.remove(watcher);
+        // There is one that waits, at the most: a map has one owner.
+        state.is_awaited = false;
+    }
+}
+
+impl<N, F, A, R> Work for Course<N, F, A, R>
+where
+    N: 'static,
+    F: Fn(A) -> Result<R, Raised> + Send + Sync + 'static,
+    A: Send + 'static,
+    R: Send + 'static,
+{
+    fn settle(&self, _: Home) {}
+
+    fn run(&self, freed: &dyn Freed) {
+        self.visit(freed);
+    }
+
+    fn run_once(&self, freed: &dyn Freed) -> Option<Instant> {
+        self.visit(freed);
+        None
+    }
+
+    fn is_for_many(&self) -> bool {
+        self.has_more.load(Ordering::Relaxed)
+    }
+
+    fn fail(&self, error: Error) {
+        self.cut(error);
+    }
+
+    /// It runs here alone.
+    fn begin(&self) -> Option<Started> {
+        None
+    }
+
+    fn put_back(&self, _: Started) {}
+
+    fn call_off(&self, _: Started) {}
+
+    fn break_off(&self, _: Started, error: Error, _: &dyn Freed) {
+        self.cut(error);
+    }
+}
+
+impl<N, F, A, R> Drop for Course<N, F, A, R> {
+    /// Of a course that nobody has any more: so nothing runs, nothing is in `done` that will be taken, and the
+    /// items that were never begun are still there.
+    fn drop(&mut self) {
+        let (unbegun, left) = {
+            let state = self.state.get_mut();
+            (state.next..state.end, state.left)
+        };
+        for item in unbegun {
+            // SAFETY: it has not begun, and nobody else has the course.
+            discard(unsafe { self.take_item(item) });
+        }
+        if left.is_none() {
+            self.state.get_mut().left = Some(true);
+        }
+        self.sweep();
+    }
+}
