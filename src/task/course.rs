@@ -72,7 +72,8 @@ const LAP: usize = 1024;
 pub(crate) struct Course<N, F, A, R> {
     id: FutureId,
     home: Home,
-    call: F,
+    /// Until no item will begin any more: then what it holds is given back. Locked inside of `state`.
+    call: Mutex<Option<Arc<F>>>,
     slots: Vec<UnsafeCell<Slot<A, R>>>,
     fences: Fences,
     /// Has an item not begun? To be seen without the lock.
@@ -193,10 +194,11 @@ impl Pace {
     }
 }
 
-/// What a worker is to run.
-enum Stint {
-    One(usize),
-    Many(Arc<Lane>, Range<usize>),
+/// What a worker is to run, and where it is told how far it may go if that is more than one item.
+struct Stint<F> {
+    call: Arc<F>,
+    items: Range<usize>,
+    lane: Option<Arc<Lane>>,
 }
 
 impl State {
@@ -312,7 +314,7 @@ where
     let course = Arc::new(Course::<N, F, A, R> {
         id: FutureId::next(),
         home,
-        call,
+        call: Mutex::new(Some(Arc::new(call))),
         has_more: AtomicBool::new(!slots.is_empty()),
         slots,
         fences: Fences::new(),
@@ -321,6 +323,16 @@ where
         name: PhantomData,
     });
     (WorkItem(Some(course.clone())), course)
+}
+
+/// # Safety
+///
+/// As of [`Course::take_value`].
+#[inline]
+unsafe fn value_of<A, R>(slot: &UnsafeCell<Slot<A, R>>) -> R {
+    // SAFETY: whoever ran the item has put the value there before it said that it is over, and the caller has seen
+    // that. Nobody else takes what is not in `done`.
+    slot.with_mut(|slot| unsafe { ManuallyDrop::take(&mut (*slot).value) })
 }
 
 impl<N, F, A, R> Course<N, F, A, R> {
@@ -346,13 +358,16 @@ impl<N, F, A, R> Course<N, F, A, R> {
     ///
     /// The item is over, without an error, and the caller has taken it out of `done`.
     unsafe fn take_value(&self, item: usize) -> R {
-        // SAFETY: whoever ran it has put the value there before it said that it is over, and the caller has seen
-        // that. Nobody else takes what is not in `done`.
-        self.slots[item].with_mut(|slot| unsafe { ManuallyDrop::take(&mut (*slot).value) })
+        // SAFETY: the same.
+        unsafe { value_of(&self.slots[item]) }
     }
 
-    fn note_more(&self, state: &State) {
-        self.has_more.store(state.runner.is_some() || state.next < state.end, Ordering::Relaxed);
+    /// Notes whether there are items that have not begun. If not, the function comes back, to be dropped without the
+    /// lock.
+    fn note_more(&self, state: &State) -> Option<Arc<F>> {
+        let has_more = state.runner.is_some() || state.next < state.end;
+        self.has_more.store(has_more, Ordering::Relaxed);
+        if has_more { None } else { self.call.lock().take() }
     }
 
     /// Gives the lock back, and tells those who wait for what is there now.
@@ -401,15 +416,15 @@ where
 {
     /// A worker's turn.
     fn visit(&self, freed: &dyn Freed) {
-        match self.claim() {
-            None => {}
-            Some(Stint::One(item)) => self.run_one(item, freed),
-            Some(Stint::Many(lane, items)) => self.run_on(&lane, items, freed),
+        let Some(Stint { call, items, lane }) = self.claim() else { return };
+        match lane {
+            None => self.run_one(call, items.start, freed),
+            Some(lane) => self.run_on(call, &lane, items.start, freed),
         }
     }
 
     /// The next stint. `None`: all items have begun.
-    fn claim(&self) -> Option<Stint> {
+    fn claim(&self) -> Option<Stint<F>> {
         let mut state = self.state.lock();
         let mut seen = None;
         let mut has_waited = false;
@@ -436,40 +451,46 @@ where
             // The next of those who wait: there may be something for it, or somebody to watch.
             self.turn.notify_one();
         }
-        if state.next >= state.end {
-            self.note_more(&state);
+        let call = self.call.lock().clone().filter(|_| state.next < state.end);
+        let Some(call) = call else {
+            let spent = self.note_more(&state);
             self.leave_and_wake(state, &());
             self.turn.notify_all();
+            discard(spent);
             return None;
-        }
+        };
         let first = state.next;
         let end = first + state.pace.stint.min(state.end - first);
         let thread = thread::current().id();
         state.next = end;
-        let stint = if end - first == 1 {
-            state.running.push((first, thread));
-            Stint::One(first)
-        } else {
+        let lane = (end - first > 1).then(|| {
             let limit = if state.is_awaited { 0 } else { end };
-            let lane = Arc::new(Lane { cursor: AtomicUsize::new(first), limit: AtomicUsize::new(limit) });
-            state.runner = Some(Runner { lane: Arc::clone(&lane), from: first, first, end, thread });
-            Stint::Many(lane, first..end)
-        };
-        self.note_more(&state);
+            Arc::new(Lane { cursor: AtomicUsize::new(first), limit: AtomicUsize::new(limit) })
+        });
+        match &lane {
+            None => state.running.push((first, thread)),
+            Some(lane) => {
+                state.runner = Some(Runner { lane: Arc::clone(lane), from: first, first, end, thread });
+            }
+        }
+        let spent = self.note_more(&state);
         self.leave_and_wake(state, &());
-        Some(stint)
+        // Not the last of it: we have it.
+        drop(spent);
+        Some(Stint { call, items: first..end, lane })
     }
 
-    fn run_one(&self, item: usize, freed: &dyn Freed) {
+    fn run_one(&self, call: Arc<F>, item: usize, freed: &dyn Freed) {
         let start = Instant::now();
         // SAFETY: the item is a stint of its own, which we have claimed.
         let argument = unsafe { self.take_item(item) };
-        match catch(self.task(), || (self.call)(argument)) {
+        match catch(self.task(), || call(argument)) {
             // SAFETY: we have taken the item, and say below that it is over.
             Ok(Ok(value)) => unsafe { self.put_value(item, value) },
             Ok(Err(raised)) => self.fail_one(item, Error::raised(self.task(), raised.error)),
             Err(panic) => self.fail_one(item, Error::Panicked { task: self.task(), panic }),
         }
+        discard(call);
         let mut state = self.state.lock();
         state.pace.note(1, start.elapsed());
         state.end_one(item);
@@ -481,33 +502,61 @@ where
     }
 
     /// The runner.
-    fn run_on(&self, lane: &Arc<Lane>, items: Range<usize>, freed: &dyn Freed) {
+    fn run_on(&self, call: Arc<F>, lane: &Arc<Lane>, first: usize, freed: &dyn Freed) {
         let start = Instant::now();
-        let mut first = items.start;
-        while let Err(panic) = catch(self.task(), || self.run_until(first, lane, items.start, start, freed)) {
+        let mut item = first;
+        while let Err(panic) = catch(self.task(), || self.run_until_stopped(&call, item, lane)) {
             // It was the one that had begun last.
-            let item = lane.cursor.load(Ordering::Relaxed) - 1;
+            item = lane.cursor.load(Ordering::Relaxed) - 1;
             self.fail_one(item, Error::Panicked { task: self.task(), panic });
-            first = item + 1;
+            item += 1;
         }
+        let end = lane.cursor.load(Ordering::Relaxed) - 1;
+        self.end_call(call, end);
+        let mut state = self.state.lock();
+        state.pace.note(end - first, start.elapsed());
+        let spent = match state.runner.take_if(|runner| runner.is_at(lane)) {
+            Some(runner) => {
+                state.add(runner.from..end);
+                if state.next == state.end {
+                    self.turn.notify_all();
+                }
+                self.note_more(&state)
+            }
+            // Taken over. What came before was told then.
+            None => {
+                if end > first {
+                    state.end_one(end - 1);
+                }
+                None
+            }
+        };
+        self.leave_and_wake(state, if spent.is_none() { freed } else { &() });
+        discard(spent);
     }
 
-    /// All items of a stint from `item` on, to its end or to the first that panics.
+    /// The runner needs its function no more. Nor does anybody else, if the items before `end` were the last.
+    fn end_call(&self, call: Arc<F>, end: usize) {
+        let spent = if end == self.slots.len() { self.call.lock().take() } else { None };
+        discard(spent);
+        discard(call);
+    }
+
+    /// All items of a stint from `item` on, to where it ends or to the first that panics.
     #[inline]
-    fn run_until(&self, mut item: usize, lane: &Arc<Lane>, first: usize, start: Instant, freed: &dyn Freed) {
+    fn run_until_stopped(&self, call: &F, mut item: usize, lane: &Arc<Lane>) {
         loop {
             // All before it are over, if whoever sees this is told.
             lane.cursor.store(item + 1, Ordering::Release);
             self.fences.light();
-            if item >= lane.limit.load(Ordering::Relaxed) && !self.may_begin(item, lane, first, start, freed)
-            {
+            if item >= lane.limit.load(Ordering::Relaxed) && !self.may_begin(item, lane) {
                 return;
             }
             // SAFETY: the item is in our stint, and nobody has taken it over: whoever would have done so has
             // written a limit before it read the cursor, so either we have seen that, and asked under the lock,
             // or the cursor was seen.
             let argument = unsafe { self.take_item(item) };
-            match (self.call)(argument) {
+            match call(argument) {
                 // SAFETY: we have taken the item, and say that it is over with the next cursor.
                 Ok(value) => unsafe { self.put_value(item, value) },
                 Err(raised) => self.fail_one(item, Error::raised(self.task(), raised.error)),
@@ -516,44 +565,21 @@ where
         }
     }
 
-    /// Asks under the lock whether this item is still in the stint. False: the stint is over, and all of it told.
+    /// Asks under the lock whether this item is still in the stint; tells what came before it.
     #[cold]
-    fn may_begin(
-        &self,
-        item: usize,
-        lane: &Arc<Lane>,
-        first: usize,
-        start: Instant,
-        freed: &dyn Freed,
-    ) -> bool {
+    fn may_begin(&self, item: usize, lane: &Arc<Lane>) -> bool {
         let mut state = self.state.lock();
         let Some(runner) = state.runner.as_mut().filter(|runner| runner.is_at(lane)) else {
-            // Taken over.
-            if item < lane.limit.load(Ordering::Relaxed) {
-                return true;
-            }
-            if item > first {
-                state.pace.note(item - first, start.elapsed());
-                state.end_one(item - 1);
-            }
-            self.leave_and_wake(state, freed);
-            return false;
+            // Taken over, perhaps while we came.
+            return item < lane.limit.load(Ordering::Relaxed);
         };
-        let goes_on = item < runner.end;
-        let done = runner.from..item;
-        runner.from = item;
-        state.add(done);
-        if !goes_on {
-            state.runner = None;
-            state.pace.note(item - first, start.elapsed());
-            self.note_more(&state);
-            if state.next == state.end {
-                self.turn.notify_all();
-            }
-            self.leave_and_wake(state, freed);
+        if item == runner.end {
             return false;
         }
         // Somebody waits for one of these, or for one that comes next.
+        let done = runner.from..item;
+        runner.from = item;
+        state.add(done);
         let awaited = state.awaited();
         if !state.is_awaited
             && let Some(runner) = &state.runner
@@ -575,9 +601,10 @@ where
             state.cut_left = cut.len();
             state.cut = Some(error);
         }
-        self.note_more(&state);
+        let spent = self.note_more(&state);
         self.turn.notify_all();
         self.leave_and_wake(state, &());
+        discard(spent);
         for item in cut {
             // SAFETY: it has not begun, and is in nobody's stint; and nobody claims what is behind the end.
             discard(unsafe { self.take_item(item) });
@@ -620,7 +647,7 @@ where
         state.taken = end;
         drop(state);
         // SAFETY: these were in `done` until we took them out, and have no error.
-        let values = values.map(|item| unsafe { self.take_value(item) }).collect();
+        let values = self.slots[values].iter().map(|slot| unsafe { value_of(slot) }).collect();
         Some(Lap { first, values, error })
     }
 
@@ -707,17 +734,18 @@ where
             None => {}
         }
         let is_wanted = !state.has() && (state.in_any_order || state.next == state.taken);
-        if !is_wanted || state.next >= state.end {
-            self.note_more(&state);
-            return false;
-        }
+        let call = self.call.lock().clone().filter(|_| is_wanted && state.next < state.end);
         let item = state.next;
-        state.next += 1;
-        state.running.push((item, me));
-        self.note_more(&state);
+        if call.is_some() {
+            state.next += 1;
+            state.running.push((item, me));
+        }
+        let spent = self.note_more(&state);
         drop(state);
-        self.run_one(item, &());
-        true
+        discard(spent);
+        let is_run = call.is_some();
+        call.into_iter().for_each(|call| self.run_one(call, item, &()));
+        is_run
     }
 
     fn watch(&self, watcher: &Watcher, _: Want) -> bool {
