@@ -63,6 +63,8 @@
 //! | `submit_and_a_worker_that_retires` | `submit`, a worker that leaves because it is idle | 3 |
 //! | `a_call_that_waits_for_another_and_the_worker_that_takes_it` | a waiter that runs what it waits for, another worker | 2 |
 //! | `a_worker_that_waits_and_the_one_that_stands_in` | a waiter, the worker hired in its place, who of them leaves | 2 |
+//! | `a_map_and_its_workers` | one task for two items, the worker that takes it, the one hired for the rest, a waiter | 2 |
+//! | `a_map_and_a_shutdown_that_cancels` | the same task, the close and the drain, one worker | 3 |
 //! | `submit_and_an_initializer_that_fails` | `submit`, a worker that breaks the pool, `shutdown` | none |
 //!
 //! In `src/pool/interleavings.rs`, which sees the queue itself:
@@ -101,8 +103,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use concurrent_futures::{
-    Error, Executor, Future, Promise, ReturnWhen, Shutdown, TaskOptions, ThreadPoolExecutor, as_completed,
-    as_completed_timeout, wait, wait_timeout,
+    Error, Executor, Future, Map, Promise, ReturnWhen, Shutdown, TaskOptions, ThreadPoolExecutor,
+    as_completed, as_completed_timeout, wait, wait_timeout,
 };
 use explore::{ALL, Count, explore};
 use loom::thread;
@@ -970,6 +972,53 @@ fn a_submitter_that_was_woken_finds_the_worker_idle() {
         pool.spawn(|| ()).result().unwrap();
         pool.spawn(|| ()).result().unwrap();
         workers(&pool)
+    });
+}
+
+/// The number of values and of cancelled items.
+fn ends(map: Map<'static, usize>) -> (usize, usize) {
+    let mut ends = (0, 0);
+    for (item, outcome) in map.enumerate() {
+        match outcome {
+            Ok(value) => {
+                assert_eq!((value, ends.1), (item, 0), "in order, and none behind one that was cancelled");
+                ends.0 += 1;
+            }
+            Err(Error::Cancelled { .. }) => ends.1 += 1,
+            Err(error) => panic!("no ending of a race: {error}"),
+        }
+    }
+    ends
+}
+
+#[test]
+fn a_map_and_its_workers() {
+    // The second is hired while the first has items that have not begun.
+    explore(Some(2), [2], || {
+        let pool = pool(2);
+        let runs = Count::default();
+        let count = runs.clone();
+        let map = pool.map(
+            move |item: usize| {
+                count.add();
+                item
+            },
+            vec![0, 1],
+        );
+        assert_eq!((ends(map), runs.get()), ((2, 0), 2));
+        let workers = workers(&pool);
+        pool.shutdown();
+        workers
+    });
+}
+
+#[test]
+fn a_map_and_a_shutdown_that_cancels() {
+    explore(Some(3), [(0, 2), (1, 1), (2, 0)], || {
+        let pool = pool(1);
+        let map = pool.map(|item: usize| item, vec![0, 1]);
+        pool.shutdown_with(Shutdown { wait: true, cancel_futures: true });
+        ends(map)
     });
 }
 
