@@ -522,6 +522,7 @@ impl<'a, I> Seat<'a, I> {
             {
                 state.awake -= 1;
                 self.stand.set(Stand::Busy);
+                self.saw_more.set(true);
                 let call = state.call(floor.max_workers);
                 let keeper = state.call_a_keeper();
                 let vacancy = floor.leave_and_ring(state, call);
