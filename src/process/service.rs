@@ -53,6 +53,9 @@ enum From {
     Page,
 }
 
+/// Of a buffer that has grown beyond this, the rest is given back.
+const KEPT: usize = 1 << 20;
+
 /// How long a host that sleeps may not hear of a reply while others are made.
 const PATIENCE: Duration = Duration::from_micros(100);
 
@@ -196,9 +199,7 @@ impl<R: Source, W: Write> Service<R, W> {
             let failure = Failure::Unencodable { what: "return value".into(), reason };
             self.connection.send(&failure.encode(Kind::Failed, id))?;
         }
-        if self.reply.is_large() {
-            self.reply = Parcel::default();
-        }
+        self.reply.clear(KEPT);
         Ok(())
     }
 }

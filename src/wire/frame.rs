@@ -175,9 +175,15 @@ impl Parcel {
 
     /// The same, in the memory of one that is not needed any more.
     pub(crate) fn begin_again(&mut self, kind: Kind, id: u64) {
+        self.clear(usize::MAX);
+        begin(&mut self.bytes, kind, id);
+    }
+
+    /// Forgets what was sent, and gives back all memory but that.
+    pub(crate) fn clear(&mut self, keep: usize) {
         self.bulk = None;
         self.bytes.clear();
-        begin(&mut self.bytes, kind, id);
+        self.bytes.shrink_to(keep);
     }
 
     /// Puts a large value behind what is there; a frame has room for one.
@@ -190,11 +196,6 @@ impl Parcel {
     pub(crate) fn end(&mut self) {
         let length = (self.len() - HEADER) as u64;
         self.bytes[..8].copy_from_slice(&length.to_le_bytes());
-    }
-
-    /// Does it hold so much memory that it is to be given back?
-    pub(crate) fn is_large(&self) -> bool {
-        self.bulk.is_some() || self.bytes.capacity() > STEP
     }
 
     /// Of the whole frame.
