@@ -69,14 +69,11 @@ fn measure(peers: &Path, options: &[String]) -> io::Result<Vec<PathBuf>> {
     }
     let mut run = Command::new(peers.canonicalize()?.join("run_all.sh"));
     run.env("OURS", here).arg(&stand).args(workloads).args(options);
-    // The stand is a workspace of its own: what cargo told this process is not for it.
-    env::vars_os()
-        .map(|(name, _)| name)
-        .filter(|name| name.to_string_lossy().starts_with("CARGO_PKG"))
-        .for_each(|name| {
-            run.env_remove(name);
-        });
-    success("the stand", run.env_remove("CARGO_TARGET_DIR"))?;
+    // It builds in a directory of its own.
+    let status = run.env_remove("CARGO_TARGET_DIR").status()?;
+    if !status.success() {
+        return Err(io::Error::other(format!("the stand: {status}")));
+    }
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut run = Command::new(cargo);
     run.current_dir(here).args(["bench", "--bench", "growth"]).stderr(Stdio::inherit());
@@ -84,14 +81,9 @@ fn measure(peers: &Path, options: &[String]) -> io::Result<Vec<PathBuf>> {
     fs::write(&growth, &output.stdout)?;
     io::stdout().write_all(&output.stdout)?;
     if !output.status.success() {
-        return Err(io::Error::other("growth failed"));
+        return Err(io::Error::other(format!("growth: {}", output.status)));
     }
     Ok(vec![stand, growth])
-}
-
-fn success(what: &str, command: &mut Command) -> io::Result<()> {
-    let status = command.status()?;
-    if status.success() { Ok(()) } else { Err(io::Error::other(format!("{what}: {status}"))) }
 }
 
 fn write(from: &[PathBuf]) -> io::Result<()> {
