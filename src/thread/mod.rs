@@ -495,3 +495,17 @@ impl fmt::Debug for ThreadPoolBuilder {
             .finish()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_at_hand_is_known() {
+        assert!(is_at_hand(&vec![1, 2].into_iter()));
+        assert!(is_at_hand(&[String::new()].into_iter()));
+        assert!(is_at_hand(&(0..3_u64)) && is_at_hand(&(0..=3_u64)));
+        assert!(!is_at_hand(&vec![1, 2].into_iter().map(|n| n + 1)));
+        assert!(!is_at_hand(&std::iter::repeat_n(1, 2)));
+    }
+}
