@@ -230,7 +230,10 @@ impl ThreadPoolExecutor {
         let items: Vec<A> = items.collect();
         let count = items.len();
         let (task, course) = task::course(call, items, self.pool.home(), name);
-        self.pool.submit(task, self.pool.place());
+        // Nobody is hired for nothing.
+        if count > 0 {
+            self.pool.submit(task, self.pool.place());
+        }
         Map::of_course(course, count)
     }
 

@@ -270,6 +270,14 @@ fn a_shutdown_that_cancels_cancels_what_has_not_begun() {
 }
 
 #[test]
+fn a_map_of_nothing_needs_no_worker() {
+    let pool = threads(1);
+    assert_eq!(pool.map(|item: u32| item, 0..0).len(), 0);
+    assert_eq!(pool.map(|item: u32| item, Vec::new()).count(), 0);
+    assert!(format!("{pool:?}").contains("workers: 0"), "{pool:?}");
+}
+
+#[test]
 fn a_map_that_is_refused_yields_the_refusal_for_each_item() {
     let pool = threads(1);
     pool.shutdown();
