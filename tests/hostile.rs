@@ -31,6 +31,7 @@ roles! {
     "costs" => costs(),
     "depth" => depth(),
     "chunks" => chunks(),
+    "call_back" => call_back(),
 }
 
 fn pool(max_workers: usize) -> ProcessPoolExecutor {
@@ -397,6 +398,11 @@ fn a_call_is_not_answered_with_a_refusal_or_an_initialiser() {
 /// reference that leads to a function of the host.
 #[test]
 fn a_call_that_is_sent_back_makes_the_host_run_nothing() {
+    let _watchdog = Watchdog::new("a_call_that_is_sent_back_makes_the_host_run_nothing");
+    applause(role("call_back").spawn().unwrap());
+}
+
+fn call_back() {
     /// Answers itself, reads the call that comes, and sends that one to the host.
     fn send_it_back(gate: String) {
         let id = u64::from_le_bytes(attend(&gate).try_into().unwrap());
@@ -414,7 +420,7 @@ fn a_call_that_is_sent_back_makes_the_host_run_nothing() {
     fn leave_a_note(note: String) {
         append_line(note, "I ran");
     }
-    let _watchdog = Watchdog::new("a_call_that_is_sent_back_makes_the_host_run_nothing");
+    do_without_pages();
     let (pool, gate, dir) = (pool(1), Gate::new(), TempDir::new());
     let note = dir.path("note");
     let first = pool.submit(send_it_back, gate.path());
@@ -438,6 +444,7 @@ fn chunks() {
         }
         1
     }
+    do_without_pages();
     for results in [0, 1, 3, 5, 1000] {
         let pool = pool(1);
         let before = pool.submit(double, 21);
@@ -460,6 +467,50 @@ fn chunks() {
 fn a_chunk_that_is_answered_with_another_number_of_results_keeps_its_items() {
     let _watchdog = Watchdog::new("a_chunk_that_is_answered_with_another_number_of_results_keeps_its_items");
     applause(role("chunks").spawn().unwrap());
+}
+
+// ---- Scribbles in the page that it shares with its host --------------------------------------
+
+/// In a worker: writes words over the memory that it shares with its host.
+fn scribble_in_the_page((seed, count, gate): (u64, u64, String)) {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let line = maps.lines().find(|line| line.contains("memfd:calls")).unwrap();
+    let (start, end) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+    let [start, end] = [start, end].map(|address| usize::from_str_radix(address, 16).unwrap());
+    let words = (end - start) / 8;
+    let mut state = seed;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state >> 16
+    };
+    attend(&gate);
+    for n in 0..count {
+        // The first words say how far the lanes are; lengths and numbers of calls are small.
+        let at = if n % 2 == 0 { random() as usize % 64 } else { random() as usize % words };
+        let word = if n % 3 == 0 { random() } else { random() % 5000 };
+        // SAFETY: it is mapped, writable, and that it is somebody else's is the point.
+        unsafe { std::ptr::with_exposed_provenance_mut::<u64>(start + at * 8).write_volatile(word) };
+    }
+    std::process::abort();
+}
+
+#[test]
+fn a_worker_that_scribbles_in_the_page_harms_its_own_calls() {
+    let _watchdog = Watchdog::new("a_worker_that_scribbles_in_the_page_harms_its_own_calls");
+    let (pool, gate) = (pool(1), Gate::new());
+    for seed in 0..60 {
+        let warm: Vec<_> = (0..200).map(|n| pool.submit(double, n)).collect();
+        warm.into_iter().for_each(|future| drop(get(future).unwrap()));
+        let scribbler = pool.submit(scribble_in_the_page, (seed, 1 << (seed % 14), gate.path()));
+        let queued: Vec<_> = (0..100).map(|n| pool.submit(double, n)).collect();
+        drop(gate.next());
+        let error = get(scribbler).unwrap_err();
+        assert!(matches!(error, Error::Decode { .. } | Error::WorkerDied { .. }), "{seed}: {error:?}");
+        // None of them was given to it.
+        for (n, future) in (0..).zip(queued) {
+            assert_eq!(get(future).unwrap(), n * 2, "{seed}");
+        }
+    }
 }
 
 // ---- Words in the place of a Hello -----------------------------------------------------------

@@ -147,7 +147,8 @@ impl Child {
             lane.wanted().is_some() && lane.rouse()
         });
         if is_asleep {
-            let _ = self.post_in_pipe([&BELL, &[], &[]], None);
+            // It takes each bell when it wakes, so there is room for one, unless it lies about being asleep.
+            let _ = self.post_in_pipe([&BELL, &[], &[]], Some(Duration::from_millis(100)));
         }
     }
 

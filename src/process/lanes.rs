@@ -329,3 +329,155 @@ impl Reader {
         sleeps
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::wire::frame::{self, Kind};
+    use proptest::prelude::*;
+
+    fn frame_of(id: u64, bytes: usize) -> Vec<u8> {
+        frame::whole(Kind::Call, id, &vec![id as u8; bytes])
+    }
+
+    fn write(lanes: &Lanes, at: usize, word: u64) {
+        lanes.0.words()[at].store(word, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn what_is_written_is_read_in_order_on_the_other_side() {
+        let (host, file) = Lanes::new().unwrap();
+        let child = Lanes::of(&file).unwrap();
+        let lengths = |id: u64| (id * 37 % (LONGEST - HEADER + 1) as u64) as usize;
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut writer = Writer::default();
+                for id in 0..20_000 {
+                    while !if id % 9 == 0 {
+                        writer.announce(host.calls(), id as u32)
+                    } else {
+                        writer.push(host.calls(), &frame_of(id, lengths(id)), id as u32)
+                    } {
+                        thread::yield_now();
+                    }
+                }
+            });
+            let (mut reader, mut frame) = (Reader::default(), Vec::new());
+            for id in 0..20_000 {
+                let next = loop {
+                    match reader.next(child.calls(), &mut frame) {
+                        Next::Nothing => thread::yield_now(),
+                        next => break next,
+                    }
+                };
+                let note = id as u32;
+                if id % 9 == 0 {
+                    assert_eq!(next, Next::InPipe { note });
+                } else {
+                    assert_eq!(next, Next::Frame { note });
+                    assert_eq!(frame, frame_of(id, lengths(id)));
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_full_lane_still_has_room_to_announce_every_call() {
+        let (lanes, _file) = Lanes::new().unwrap();
+        let mut writer = Writer::default();
+        while writer.push(lanes.replies(), &frame_of(1, 100), 0) {}
+        assert!(writer.free(lanes.replies()) < words_of(HEADER + 100));
+        assert!((0..CALLS).all(|_| writer.announce(lanes.replies(), 0)));
+        let (mut reader, mut frame) = (Reader::default(), Vec::new());
+        assert_eq!(reader.next(lanes.replies(), &mut frame), Next::Frame { note: 0 });
+        assert!(reader.is_one_in_pipe(lanes.replies()));
+        while reader.next(lanes.replies(), &mut frame) != Next::Nothing {}
+        assert!(!reader.is_one_in_pipe(lanes.replies()));
+        assert!(writer.push(lanes.replies(), &frame_of(2, LONGEST - HEADER), 0));
+        assert!(!writer.push(lanes.replies(), &frame_of(2, LONGEST - HEADER + 1), 0));
+    }
+
+    #[test]
+    fn a_call_is_begun_or_taken() {
+        let (host, file) = Lanes::new().unwrap();
+        let child = Lanes::of(&file).unwrap();
+        for call in 0..20_000 {
+            host.claims().open(call);
+            let (begun, taken) = thread::scope(|scope| {
+                // A thread for each would take long; most go one after the other, in turn.
+                if call % 100 == 0 {
+                    let begun = scope.spawn(|| child.claims().begin(call));
+                    let taken = host.claims().take(call);
+                    (begun.join().unwrap(), taken)
+                } else if call % 2 == 0 {
+                    let taken = host.claims().take(call);
+                    (child.claims().begin(call), taken)
+                } else {
+                    (child.claims().begin(call), host.claims().take(call))
+                }
+            });
+            assert!(begun != taken, "call {call}");
+            // As often as it is asked.
+            assert_eq!(host.claims().take(call), taken);
+            assert!(!child.claims().begin(call));
+            // That of another call is none of its business.
+            assert!(!child.claims().begin(call + CALLS));
+        }
+    }
+
+    #[test]
+    fn who_sleeps_is_roused_once() {
+        let (lanes, _file) = Lanes::new().unwrap();
+        let (mut writer, reader, lane) = (Writer::default(), Reader::default(), lanes.calls());
+        assert_eq!(lane.wanted(), None);
+        assert!(reader.sleep(lane, 5));
+        assert_eq!(lane.wanted(), Some(5));
+        assert!(lane.rouse() && !lane.rouse());
+        assert!(writer.announce(lane, 0));
+        assert!(!reader.sleep(lane, 6), "there is something");
+        assert_eq!(lane.wanted(), None);
+    }
+
+    #[test]
+    fn a_file_that_can_be_cut_is_no_page() {
+        let dir = std::env::temp_dir().join(format!("cf-page-{}", std::process::id()));
+        let file = std::fs::File::create_new(&dir).unwrap();
+        std::fs::remove_file(&dir).unwrap();
+        file.set_len(1 << 20).unwrap();
+        assert!(Lanes::of(&file).is_err());
+        let (_lanes, file) = Lanes::new().unwrap();
+        assert!(std::fs::File::from(file).set_len(0).is_err());
+    }
+
+    proptest! {
+        /// Whatever stands in the page, reading ends, and what is read is no longer than there is room for.
+        #[test]
+        fn a_page_full_of_lies_is_read_without_harm(
+            words in proptest::collection::vec((0..WORDS, prop_oneof![any::<u64>(), 0..5000_u64]), 0..200),
+            ends: [u64; 2],
+            near in 0..3000_u64,
+        ) {
+            let (lanes, _file) = Lanes::new().unwrap();
+            let (mut reader, mut writer, mut frame) = (Reader::default(), Writer::default(), Vec::new());
+            words.iter().for_each(|(at, word)| write(&lanes, *at, *word));
+            for end in [near, ends[0], ends[1]] {
+                write(&lanes, LEDGERS[1] + END, end);
+                write(&lanes, LEDGERS[0] + START, end);
+                for _ in 0..3000 {
+                    match reader.next(lanes.replies(), &mut frame) {
+                        Next::Nothing | Next::Nonsense => break,
+                        Next::Frame { .. } => prop_assert!(frame.len() <= LONGEST),
+                        Next::InPipe { .. } => {}
+                    }
+                }
+                let _ = reader.is_one_in_pipe(lanes.replies());
+                prop_assert!(writer.free(lanes.calls()) <= LANE);
+                let _ = writer.push(lanes.calls(), &frame_of(1, 100), 0);
+                let _ = writer.announce(lanes.calls(), 0);
+                let _ = (lanes.claims().take(end % 1000), lanes.claims().begin(end % 1000));
+            }
+        }
+    }
+}

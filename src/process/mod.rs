@@ -1,14 +1,16 @@
 //! [`ProcessPoolExecutor`]: calls run in other processes, which are copies of this program.
 //!
 //! ```text
-//!   submit ── encode ──▶ queue ──▶ worker thread ══ pipe ══▶ child process: decode, call, encode
-//!                                       │                            │
-//!   future ◀── decode ── complete ◀─────┴──────── pipe ══════════════┘
+//!   submit ── encode ──▶ queue ──▶ worker thread ══ page, pipe ══▶ child process: decode, call, encode
+//!                                       │                                │
+//!   future ◀── decode ── complete ◀─────┴──────── page, pipe ════════════┘
 //! ```
 //!
-//! A worker is a thread of the host that owns one child (`context.rs`, `child.rs`); the child's
-//! side is `entry.rs`. No pipe and no lock is shared between workers, so the death of one, also
-//! in the middle of a message, is the end of a file for its own thread and nothing for the others.
+//! A worker is a thread of the host that owns one child (`context.rs`, `child.rs`), and has some calls in hand
+//! (`window.rs`); the child's side is `entry.rs` and `service.rs`. The two share a page of memory (`page.rs`,
+//! `lanes.rs`), and talk through it and two pipes (`calls.rs`). No page, no pipe and no lock is shared between workers,
+//! so the death of one, also in the middle of a message, is the end of a file for its own thread and nothing for the
+//! others.
 
 mod builder;
 mod calls;
@@ -68,10 +70,12 @@ use crate::wire::message::Terms;
 /// another call of the pool, one more worker stands in until it goes on.
 ///
 /// One queue, first in, first out, without a bound unless
-/// [`max_pending`](ProcessPoolBuilder::max_pending) sets one. A call costs two messages over pipes:
-/// some tens of microseconds, so hand over work in pieces of a millisecond or more, or in chunks
-/// ([`MapOptions::chunksize`](crate::MapOptions::chunksize)). A worker costs under 1 MB and starts
-/// in about a millisecond.
+/// [`max_pending`](ProcessPoolBuilder::max_pending) sets one. A call that is waited for before the next
+/// one is submitted costs some tens of microseconds: two messages to another process. Of many short ones
+/// a worker has several in hand at a time, as long as they prove short, so that each costs about a
+/// microsecond; chunks ([`MapOptions::chunksize`](crate::MapOptions::chunksize)) cost less. One that has not
+/// started in its process can be cancelled all the same, and goes to another worker if its own is held up or
+/// dies. A worker costs under 1 MB and starts in about a millisecond.
 ///
 /// ```
 /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor};

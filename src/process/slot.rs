@@ -7,6 +7,8 @@
 //! | `Future::kill`, `terminate_workers`  | `terminate`      | `see_off`, when the time of grace is over|
 //! | `kill_workers`, a pool that is broken|                  | `kill_call`, at once                     |
 //!
+//! Beside it, the calls that it has in hand (`window.rs`).
+//!
 //! Not here: how it is started and waited for, which its own thread does alone (`child.rs`). The rule: a signal is sent
 //! under the lock under which the process is waited for, so its number is still its own.
 

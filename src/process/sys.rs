@@ -1,5 +1,5 @@
-//! Signals of the two sides, the rights of a process, and how a worker ended. The one file of the engine with
-//! unsafe code.
+//! Signals of the two sides, the rights of a process, and how a worker ended. With `page.rs` the one file of the
+//! engine with unsafe code.
 
 #![allow(unsafe_code)]
 

@@ -17,7 +17,8 @@
 //!
 //! # What a worker cannot do to its host
 //!
-//! Whatever has got hold of a worker can write any bytes into its pipe. Three things they cannot do
+//! Whatever has got hold of a worker can write any bytes into its pipe, and into the page of memory that it shares
+//! with its host (`process/lanes.rs`), where each number is read once and checked. Three things they cannot do
 //! (`tests/hostile.rs` tries; `src/fuzzing.rs` has what must hold for all bytes):
 //!
 //! - **Take memory that they do not fill.** Above the limit nothing is read, and below it the memory
@@ -26,13 +27,14 @@
 //! - **Make the host jump.** It follows references of its own making alone (`portable/descriptor.rs`:
 //!   `of` gives them out, and `resolve` is for what a worker receives). Hello, Refusal, Returned and
 //!   Failed hold none; a Call is out of place, and nobody looks into it.
-//! - **End another call.** A connection is that of one worker, which has one call in hand. A reply is
-//!   the first frame behind a call, and bears its id; anything else is an error, and so is anything
-//!   that is there before the call is sent. What comes later comes from a worker that was given this
-//!   very call, and is free to answer it as it likes.
+//! - **End another call.** A connection is that of one worker, which has a few calls in hand. A reply bears the
+//!   id of the first of them that the worker has claimed; anything else is an error, and so is anything
+//!   that is there before a call is sent. What it answers is a call that it was given, and it is free to
+//!   answer that as it likes.
 //!
 //! What is none of this is a [`WireError`](frame::WireError): the connection is over, the worker is
-//! killed and replaced, the call in hand ends with `Error::Decode`, and no other notices.
+//! killed and replaced, the call that it had claimed ends with `Error::Decode`, and no other notices. (One that claims
+//! what it does not run loses that too: those of its own hands.)
 
 pub(crate) mod connection;
 pub(crate) mod frame;

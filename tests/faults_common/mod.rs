@@ -443,6 +443,13 @@ pub(crate) fn scribble(bytes: &[u8]) {
     OpenOptions::new().write(true).open(path).unwrap().write_all(bytes).unwrap();
 }
 
+/// In a role: from here on no worker is given a page of memory, and all goes through the pipes. (The file of the page
+/// would be larger than files may be.)
+pub(crate) fn do_without_pages() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    setrlimit(Resource::Fsize, Rlimit { current: Some(4096), maximum: Some(4096) }).unwrap();
+}
+
 /// In a worker: makes a descriptor another `/dev/null`.
 pub(crate) fn blank(fd: i32) {
     let null = OpenOptions::new().read(true).write(true).open("/dev/null").unwrap();
