@@ -30,6 +30,7 @@ pub(super) struct HostsEnd {
     heard: u64,
     /// One was announced that comes through the pipe.
     announced: Option<u32>,
+    stray: Stray,
 }
 
 impl HostsEnd {
@@ -42,6 +43,7 @@ impl HostsEnd {
             spare: Vec::new(),
             heard: 0,
             announced: None,
+            stray: Stray::default(),
         }
     }
 
@@ -91,10 +93,8 @@ pub(super) enum Until {
 pub(super) enum Heard {
     /// The reply to a call; a value is in the [payload](Child::payload). `took`: how long it ran, where that is known.
     Reply { id: u64, failure: Option<Failure>, took: Option<Duration> },
-    /// There is something in the pipe, which may take long to read: [`Child::hear_from_pipe`].
+    /// The next reply comes through the pipe, which may take long to read: [`Child::hear_from_pipe`].
     Pipe,
-    /// A bell that rang late; listen again.
-    Bell,
     /// The time is over.
     Late,
     /// The child is gone, or going.
@@ -105,10 +105,51 @@ pub(super) enum Heard {
 
 /// What stands in the pipe of replies.
 enum Pipe {
-    /// Bells only, and they have been taken.
+    /// Bells only, and they have been taken, what was announced, or the beginning of something stray.
     Quiet,
-    Bytes,
     End,
+    Nonsense(WireError),
+}
+
+/// The beginning of a frame that nobody announced: of a bell, or of nonsense. It is not kept.
+#[derive(Default)]
+struct Stray {
+    header: Vec<u8>,
+    kind: Option<Kind>,
+    /// Bytes that are still to come.
+    missing: u64,
+}
+
+impl Stray {
+    fn is_there(&self) -> bool {
+        !self.header.is_empty()
+    }
+
+    /// Takes some of the bytes; an error when they are not what may be there.
+    fn take(&mut self, bytes: &[u8], limit: u64) -> (usize, Result<(), WireError>) {
+        if let Some(kind) = self.kind {
+            let count = usize::try_from(self.missing).map_or(bytes.len(), |missing| missing.min(bytes.len()));
+            self.missing -= count as u64;
+            return (count, if self.missing == 0 { Err(unexpected(kind)) } else { Ok(()) });
+        }
+        let count = bytes.len().min(HEADER - self.header.len());
+        self.header.extend_from_slice(&bytes[..count]);
+        if self.header.len() < HEADER {
+            return (count, Ok(()));
+        }
+        if self.header == BELL {
+            self.header.clear();
+            return (count, Ok(()));
+        }
+        (count, self.judge(limit))
+    }
+
+    fn judge(&mut self, limit: u64) -> Result<(), WireError> {
+        let (length, kind) = frame::announced(&self.header, limit)?;
+        self.kind = Some(kind);
+        self.missing = length;
+        if length == 0 { Err(unexpected(kind)) } else { Ok(()) }
+    }
 }
 
 impl Child {
@@ -195,13 +236,7 @@ impl Child {
                 Ok(true) => match self.look_into_pipe() {
                     Pipe::Quiet => {}
                     Pipe::End => last = Some(Heard::Gone),
-                    Pipe::Bytes => {
-                        let Some(page) = &self.page else { unreachable!("it was there above") };
-                        if !page.replies.is_one_in_pipe(page.lanes.replies()) {
-                            // It said something that it had not announced.
-                            return Heard::Pipe;
-                        }
-                    }
+                    Pipe::Nonsense(error) => return Heard::Nonsense(error),
                 },
                 Err(_) => last = Some(Heard::Gone),
             }
@@ -217,6 +252,10 @@ impl Child {
         let mut frame = page.payload.take().unwrap_or_else(|| std::mem::take(&mut page.spare));
         let next = page.replies.next(page.lanes.replies(), &mut frame);
         page.heard += u64::from(next != Next::Nothing);
+        if next != Next::Nothing && page.stray.is_there() {
+            // It has said something else before.
+            return Some(Heard::Nonsense(WireError::truncated(HEADER, page.stray.header.len())));
+        }
         Some(match next {
             Next::Nothing => {
                 page.spare = frame;
@@ -245,12 +284,10 @@ impl Child {
 
     /// Waits for a reply in the pipe.
     pub(super) fn hear_from_pipe(&mut self, deadline: Option<Instant>) -> Heard {
-        // Without a page none has to be announced.
-        let (mut is_expected, mut note) = (true, None);
+        let mut note = None;
         if let Some(page) = &mut self.page {
             page.spare = page.payload.take().unwrap_or_default();
             note = page.announced.take();
-            is_expected = note.is_some();
         }
         self.connection.reader_mut().get_mut().deadline = deadline;
         let received = loop {
@@ -261,9 +298,7 @@ impl Child {
         };
         self.connection.reader_mut().get_mut().deadline = None;
         match received {
-            Ok(Some((Kind::Bell, _))) if self.page.is_some() => Heard::Bell,
-            Ok(Some((kind, id))) if is_expected => reply(kind, id, self.connection.payload(), note),
-            Ok(Some((kind, _))) => Heard::Nonsense(unexpected(kind)),
+            Ok(Some((kind, id))) => reply(kind, id, self.connection.payload(), note),
             Ok(None) | Err(WireError::Truncated { .. } | WireError::Closed) => Heard::Gone,
             Err(WireError::Io(error)) if error.kind() == io::ErrorKind::TimedOut => Heard::Late,
             Err(WireError::Io(_)) => Heard::Gone,
@@ -271,21 +306,31 @@ impl Child {
         }
     }
 
-    /// Takes the bells out of the pipe. There is something in it, or it is at its end.
+    /// Takes out of the pipe what is not announced: bells, and what nobody asked for. There is something in it, or it is
+    /// at its end.
     fn look_into_pipe(&mut self) -> Pipe {
-        let reader = self.connection.reader_mut();
+        let limit = self.connection.limit();
+        let (Some(page), reader) = (&mut self.page, self.connection.reader_mut()) else { return Pipe::Quiet };
         reader.get_mut().deadline = Some(Instant::now());
-        let found = match reader.fill_buf() {
-            Ok([]) => Pipe::End,
-            Ok(bytes) => {
-                let bells = bytes.chunks(BELL.len()).take_while(|chunk| **chunk == BELL).count();
-                let is_all = bells * BELL.len() == bytes.len();
-                reader.consume(bells * BELL.len());
-                if is_all { Pipe::Quiet } else { Pipe::Bytes }
+        let found = loop {
+            let bytes = match reader.fill_buf() {
+                Ok([]) => break Pipe::End,
+                Ok(bytes) => bytes,
+                // There is nothing more.
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => break Pipe::Quiet,
+                Err(_) => break Pipe::End,
+            };
+            // It was announced before it was written: so it is seen now.
+            let is_announced = page.replies.is_one_in_pipe(page.lanes.replies());
+            if is_announced && !page.stray.is_there() && !bytes.starts_with(&BELL[..bytes.len().min(HEADER)])
+            {
+                break Pipe::Quiet;
             }
-            // It was a signal, or nothing at all.
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => Pipe::Quiet,
-            Err(_) => Pipe::End,
+            let (count, judged) = page.stray.take(bytes, limit);
+            reader.consume(count);
+            if let Err(error) = judged {
+                break Pipe::Nonsense(error);
+            }
         };
         reader.get_mut().deadline = None;
         found
@@ -306,7 +351,8 @@ impl Child {
         }
         let reader = self.connection.reader();
         if !reader.buffer().is_empty() || reader.get_ref().has_news() {
-            return self.page.is_none() || !matches!(self.look_into_pipe(), Pipe::Quiet);
+            let is_quiet = matches!(self.look_into_pipe(), Pipe::Quiet);
+            return !is_quiet || self.page.as_ref().is_none_or(|page| page.stray.is_there());
         }
         false
     }

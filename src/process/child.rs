@@ -230,7 +230,7 @@ impl Child {
                 self.dismiss();
                 Err(NoStart::Died(overran(task, pid, limit.unwrap_or_default())))
             }
-            Heard::Pipe | Heard::Bell | Heard::Gone => Err(NoStart::Died(self.post_mortem(plan).of(task, 1))),
+            Heard::Pipe | Heard::Gone => Err(NoStart::Died(self.post_mortem(plan).of(task, 1))),
         }
     }
 

@@ -324,7 +324,6 @@ impl ProcessContext {
     ) -> Result<(), Error> {
         let Some(child) = &mut self.child else { return Ok(()) };
         match heard {
-            Heard::Bell => Ok(()),
             Heard::Reply { id, failure, took } => match self.answered(id) {
                 Some(started) => {
                     self.end(started, failure, took, seat);

@@ -222,6 +222,15 @@ impl fmt::Debug for Parcel {
     }
 }
 
+/// How long the payload behind that header is, and what it is about.
+pub(crate) fn announced(mut header: &[u8], limit: u64) -> Result<(u64, Kind), WireError> {
+    let Some((length, kind, _)) = read_header(&mut header)? else {
+        return Err(WireError::truncated(HEADER, 0));
+    };
+    let kind = Kind::from_byte(kind).ok_or(WireError::UnknownKind(kind))?;
+    if length > limit { Err(WireError::TooLong { length, limit }) } else { Ok((length, kind)) }
+}
+
 /// Kind and id of a whole frame, no more and no less; its payload begins at [`HEADER`].
 pub(crate) fn parse(frame: &[u8]) -> Result<(Kind, u64), WireError> {
     let mut rest = frame;
@@ -351,7 +360,7 @@ pub(crate) enum WireError {
 }
 
 impl WireError {
-    fn truncated(wanted: usize, got: usize) -> WireError {
+    pub(crate) fn truncated(wanted: usize, got: usize) -> WireError {
         WireError::Truncated { wanted: wanted as u64, got: got as u64 }
     }
 }
