@@ -500,7 +500,9 @@ fn a_worker_that_scribbles_in_the_page_harms_its_own_calls() {
     let (pool, gate) = (pool(1), Gate::new());
     for seed in 0..60 {
         let warm: Vec<_> = (0..200).map(|n| pool.submit(double, n)).collect();
-        warm.into_iter().for_each(|future| drop(get(future).unwrap()));
+        for (n, future) in (0..).zip(warm) {
+            assert_eq!(get(future).unwrap(), n * 2);
+        }
         let scribbler = pool.submit(scribble_in_the_page, (seed, 1 << (seed % 14), gate.path()));
         let queued: Vec<_> = (0..100).map(|n| pool.submit(double, n)).collect();
         drop(gate.next());

@@ -440,6 +440,40 @@ mod tests {
         assert_eq!(lane.wanted(), None);
     }
 
+    /// The reader sleeps whenever it can, and is woken by bells alone.
+    #[test]
+    fn nobody_sleeps_while_there_is_a_message() {
+        const COUNT: u64 = 50_000;
+        let (lanes, _file) = Lanes::new().unwrap();
+        let (ring, bells) = std::sync::mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut writer = Writer::default();
+                for _ in 0..COUNT {
+                    while !writer.announce(lanes.calls(), 0) {
+                        thread::yield_now();
+                    }
+                    if lanes.calls().wanted().is_some() && lanes.calls().rouse() {
+                        ring.send(()).unwrap();
+                    }
+                }
+            });
+            let (mut reader, mut frame, mut read) = (Reader::default(), Vec::new(), 0);
+            while read < COUNT {
+                match reader.next(lanes.calls(), &mut frame) {
+                    Next::InPipe { .. } => read += 1,
+                    Next::Nothing if reader.sleep(lanes.calls(), 1) => {
+                        let bell = bells.recv_timeout(std::time::Duration::from_secs(60));
+                        assert!(bell.is_ok(), "{read} were read, and nobody rang");
+                        lanes.calls().wake();
+                    }
+                    Next::Nothing => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+        });
+    }
+
     #[test]
     fn a_file_that_can_be_cut_is_no_page() {
         let dir = std::env::temp_dir().join(format!("cf-page-{}", std::process::id()));
