@@ -113,15 +113,16 @@ fn quiet_in_pipelines() {
     let pool = pool(1);
     let old = get(pool.submit(pid_of_worker, ())).unwrap();
     stop(old);
-    let future = pool.submit(|text: String| text.len(), "x".repeat(4 << 20));
+    let long_call = |pool: &ProcessPoolExecutor| pool.submit(|text: String| text.len(), "x".repeat(4 << 20));
+    let future = long_call(&pool);
     until("the call is on its way", || future.running());
     send(old, Signal::KILL);
     assert_eq!(get(future).unwrap(), 4 << 20);
-    // Workers that are deaf from the start: what is written to them has no reader.
+    // Workers that are deaf from the start: what is written to their pipes has no reader.
     for _ in 0..20 {
         let builder = ProcessPoolExecutor::builder().max_workers(1);
         let pool = builder.initializer(|()| blank(pipe_from_host()), ()).build().unwrap();
-        assert!(get(pool.submit(double, 1)).is_err());
+        assert!(get(long_call(&pool)).is_err());
     }
 }
 
