@@ -150,18 +150,17 @@ impl Window {
     /// Takes back those that have not run, as the caller says.
     pub(super) fn take_back_if(&mut self, first: usize, has_not_run: impl Fn(u64) -> bool) -> Vec<Call> {
         let mut back = Vec::new();
-        let mut at = first;
-        while at < self.calls.len() {
+        // The last first: the child, which begins them in order, finds the next one taken too, and none behind it.
+        for at in (first..self.calls.len()).rev() {
             let in_hand = &mut self.calls[at];
             if in_hand.call.is_some() && has_not_run(in_hand.number) {
                 if let Some(Started { call, letter }) = in_hand.call.take() {
                     back.push(Call { item: call.put_back(), letter });
                 }
                 self.remove(at);
-            } else {
-                at += 1;
             }
         }
+        back.reverse();
         back
     }
 
@@ -210,7 +209,7 @@ impl Window {
         let Some(at) = self.position(id) else { return false };
         let lanes = &self.lanes;
         let is_back = |call: &InHand| lanes.as_ref().is_some_and(|lanes| lanes.claims().take(call.number));
-        // All of them, whatever comes first.
-        self.calls.iter().skip(at + 1).filter(|call| !is_back(call)).count() == 0
+        // All of them, the last first, whatever is found.
+        self.calls.iter().skip(at + 1).rev().filter(|call| !is_back(call)).count() == 0
     }
 }
