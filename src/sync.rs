@@ -7,6 +7,7 @@
 //! count is not what can go wrong; statics, which outlive a model; and hints, which may be wrong.
 
 pub(crate) mod fence;
+pub(crate) mod look;
 #[cfg(loom)]
 mod model;
 

@@ -10,18 +10,11 @@ use super::state::Want;
 use super::watch::Watcher;
 use crate::error::Error;
 use crate::sync::channel::Receiver;
-use crate::sync::{Parker, thread, thread_local};
+use crate::sync::{Parker, look, thread_local};
 
 thread_local! {
     static PARKER: Arc<Parker> = Arc::default();
 }
-
-/// How often it looks before it sleeps: a wake-up costs microseconds, a tiny call less.
-const LOOKS: u32 = 100;
-
-/// How long it then lets others go first and looks again, before it sleeps: on few cores the one we wait for may
-/// need this one. Not counted, because on a crowded machine each time may cost milliseconds.
-const GRACE: Duration = Duration::from_micros(20);
 
 /// Waits until `cell` has what is wanted; false if `deadline` passed first, or if this thread
 /// would wait for itself, which is for ever.
@@ -32,13 +25,8 @@ pub(crate) fn block(cell: &dyn Watch, want: Want, deadline: Option<Instant>) -> 
             return true;
         }
     }
-    // In a model a look more is only a state more.
-    let looks = if cfg!(loom) { 0 } else { LOOKS };
-    for _ in 0..looks {
-        if cell.has(want) {
-            return true;
-        }
-        std::hint::spin_loop();
+    if look::watch(|| cell.has(want)) {
+        return true;
     }
     if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
         return cell.has(want);
@@ -49,12 +37,8 @@ pub(crate) fn block(cell: &dyn Watch, want: Want, deadline: Option<Instant>) -> 
     // With a limit, before it stands still for the first time: where many wait again and again for less than a
     // moment, none of them would be found away.
     let mut stand_in = deadline.map(|_| StandIn::while_waiting_for(iter::once(cell)));
-    let start = Instant::now();
-    while !cfg!(loom) && start.elapsed() < GRACE {
-        if cell.has(want) {
-            return true;
-        }
-        thread::yield_now();
+    if look::give_way(|| cell.has(want)) {
+        return true;
     }
     stand_in.get_or_insert_with(|| StandIn::while_waiting_for(iter::once(cell)));
     // A thread that is ending has given its parker back.

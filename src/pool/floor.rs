@@ -37,8 +37,8 @@ use crate::error::Error;
 use crate::future::deadline_after;
 use crate::future::state::Freed;
 use crate::id::TaskRef;
-use crate::sync::statics::AtomicUsize;
-use crate::sync::{Condvar, Mutex, MutexGuard, Ordering, Parker, thread};
+use crate::sync::statics::{AtomicBool, AtomicUsize};
+use crate::sync::{Condvar, Mutex, MutexGuard, Ordering, Parker, look};
 
 pub(super) struct Floor<I> {
     state: Apart<Mutex<State<I>>>,
@@ -51,6 +51,8 @@ pub(super) struct Floor<I> {
     queued: Apart<AtomicUsize>,
     /// Workers that are not away, the same.
     at_work: Apart<AtomicUsize>,
+    /// Is the door shut? The same: who sees that it is not may find it so all the same.
+    is_shut: AtomicBool,
 }
 
 /// In cache lines of its own: two, because processors fetch them in pairs.
@@ -194,6 +196,7 @@ impl<I> Floor<I> {
             someone_left: Condvar::new(),
             queued: Apart(AtomicUsize::new(0)),
             at_work: Apart(AtomicUsize::new(0)),
+            is_shut: AtomicBool::new(false),
         }
     }
 
@@ -301,10 +304,16 @@ impl<I> Floor<I> {
         if let Some(refusal) = why(&state.door) {
             state.door = Door::Shut(refusal);
         }
+        self.is_shut.store(true, Ordering::Relaxed);
         let bells = state.call_all();
         drop(state);
         ring(bells);
         self.room.iter().for_each(Room::open);
+    }
+
+    /// As `why_closed`, without the lock while it is open: to be asked before work that would be in vain.
+    pub(super) fn seems_closed(&self) -> Option<Refusal> {
+        if self.is_shut.load(Ordering::Relaxed) { self.why_closed() } else { None }
     }
 
     pub(super) fn why_closed(&self) -> Option<Refusal> {
@@ -366,35 +375,10 @@ impl<I> Floor<I> {
 
     /// Looks for a task for a moment, without the lock.
     fn look(&self) -> bool {
-        // In a model a look more is only a state more.
-        if cfg!(loom) {
-            return false;
-        }
         let is_there = || self.queued.0.load(Ordering::Relaxed) > 0;
-        for _ in 0..LOOKS {
-            if is_there() {
-                return true;
-            }
-            std::hint::spin_loop();
-        }
-        // On few cores whoever has a task for us may need this one.
-        let start = Instant::now();
-        while start.elapsed() < GRACE {
-            if is_there() {
-                return true;
-            }
-            thread::yield_now();
-        }
-        false
+        look::watch(is_there) || look::give_way(is_there)
     }
 }
-
-/// How often a worker looks for a task before it sleeps: a wake-up costs microseconds, a tiny task less.
-const LOOKS: u32 = 100;
-
-/// How long it then lets others go first, and looks again. Not counted: on a crowded machine each time may cost
-/// milliseconds.
-const GRACE: Duration = Duration::from_micros(20);
 
 /// A task in the queue.
 pub(crate) trait Queued: Sized {

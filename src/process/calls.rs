@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::child::Child;
 use super::lanes::{Lanes, Next, Reader, Writer};
 use crate::future::deadline_after;
+use crate::sync::look;
 use crate::wire::frame::{self, BELL, HEADER, Kind, Parcel, WireError};
 use crate::wire::message::Failure;
 
@@ -47,36 +48,12 @@ impl HostsEnd {
         }
     }
 
-    /// Looks at the page for a moment: a wake-up costs more than a tiny call.
+    /// Looks at the page for a moment.
     fn look(&self) -> bool {
         let is_there = || !self.replies.is_empty(self.lanes.replies());
-        look(is_there)
+        look::watch(is_there) || look::give_way(is_there)
     }
 }
-
-/// Looks again and again for a moment; on few cores whoever has it for us may need this one.
-pub(super) fn look(is_there: impl Fn() -> bool) -> bool {
-    for _ in 0..LOOKS {
-        if is_there() {
-            return true;
-        }
-        std::hint::spin_loop();
-    }
-    let start = Instant::now();
-    while start.elapsed() < MOMENT {
-        if is_there() {
-            return true;
-        }
-        std::thread::yield_now();
-    }
-    false
-}
-
-/// How often one looks before it lets others go first.
-const LOOKS: u32 = 200;
-
-/// How long it then lets others go first, and looks again.
-const MOMENT: Duration = Duration::from_micros(40);
 
 /// How long to listen.
 #[derive(Clone, Copy)]

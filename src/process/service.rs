@@ -14,9 +14,9 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use super::calls::look;
 use super::lanes::{LONGEST, Lanes, Next, Reader, Writer};
 use super::terms;
+use crate::sync::look;
 use crate::wire::connection::Connection;
 use crate::wire::frame::{self, BELL, HEADER, Kind, Parcel, Source, WireError};
 use crate::wire::message::{Failure, decode_call};
@@ -130,7 +130,8 @@ impl<R: Source, W: Write> Service<R, W> {
             {
                 self.connection.send(&BELL)?;
             }
-            if look(|| !page.calls.is_empty(page.lanes.calls())) || !page.calls.sleep(page.lanes.calls(), 1) {
+            let is_there = || !page.calls.is_empty(page.lanes.calls());
+            if look::watch(is_there) || look::give_way(is_there) || !page.calls.sleep(page.lanes.calls(), 1) {
                 continue;
             }
             let received = self.connection.receive()?;
