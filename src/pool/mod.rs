@@ -122,9 +122,9 @@ impl<C: Context> Pool<C> {
         }
     }
 
-    /// Why a task would be refused now.
+    /// Why a task would be refused, as far as can be seen at a glance.
     pub(crate) fn refusal(&self, task: TaskRef) -> Option<Error> {
-        self.floor.why_closed().map(|refusal| refusal.of(task))
+        self.floor.seems_closed().map(|refusal| refusal.of(task))
     }
 
     /// Hires a worker, if one is wanted. If that fails, the pool is only smaller than it may be, as long as

@@ -19,7 +19,7 @@
 #![allow(unsafe_code)]
 
 use std::any::TypeId;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 
 use super::Remote;
@@ -123,9 +123,26 @@ fn is_read_only(address: usize, length: usize) -> bool {
     }
 }
 
-/// `DefaultHasher::new` has fixed keys: equal in two processes of one binary.
+/// Equal in two processes of one binary. A `TypeId` is a hash by itself, so this need not mix much; and each call is
+/// checked with it three times.
 fn hash(types: TypeId) -> u64 {
-    let mut hasher = DefaultHasher::new();
+    struct Folded(u64);
+
+    impl Hasher for Folded {
+        fn write_u64(&mut self, number: u64) {
+            self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x517c_c1b7_2722_0a95);
+        }
+
+        fn write(&mut self, bytes: &[u8]) {
+            bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+        }
+
+        fn finish(&self) -> u64 {
+            self.0
+        }
+    }
+
+    let mut hasher = Folded(0);
     types.hash(&mut hasher);
     hasher.finish()
 }

@@ -35,13 +35,13 @@ use super::page::Page;
 use crate::wire::frame::HEADER;
 
 /// Words in each lane.
-const LANE: usize = 2048;
+const LANE: usize = 8192;
 
 /// Calls that can be in flight at the same time.
 pub(super) const CALLS: u64 = 128;
 
 /// The longest frame, in bytes, that goes through a lane.
-pub(super) const LONGEST: usize = 2048;
+pub(super) const LONGEST: usize = 16 << 10;
 
 /// Words that frames leave free in a lane, so that a call of each number can be announced by one word.
 const RESERVE: usize = CALLS as usize;

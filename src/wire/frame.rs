@@ -169,7 +169,8 @@ pub(crate) struct Parcel {
 impl Parcel {
     /// To be written to, and then ended.
     pub(crate) fn begin(kind: Kind, id: u64) -> Parcel {
-        let mut parcel = Parcel { bytes: Vec::new(), bulk: None };
+        // Most have room in that.
+        let mut parcel = Parcel { bytes: Vec::with_capacity(64), bulk: None };
         begin(&mut parcel.bytes, kind, id);
         parcel
     }
