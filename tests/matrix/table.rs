@@ -29,7 +29,8 @@ pub(crate) enum Moment {
     /// In the return value's `Serialize`. Error: that of the `Serialize`.
     Encode,
     /// The task has written the beginning of a reply into the pipe by itself. Error, and panics, which do not
-    /// end the worker: what the worker says of them comes after words that nobody had announced, so it is nonsense.
+    /// end the worker: what the worker says of them is taken for the rest of that reply. An error completes a
+    /// short reply, which then is nonsense; a panic leaves a long one incomplete, until the time is over.
     HalfReply,
     /// The worker waits for a call. Error, and panics: in another thread of it. A loop: of the thread that waits,
     /// so that it waits no more. What is looked at is the next call, which that worker is given.
@@ -97,8 +98,8 @@ const TABLE: [Row; 12] = {
         //                  hand-                       half          shutdown      recycling     reply  host   other
         //                  shake  decode run    encode reply  idle   call   exit   call   exit   64 MiB sends  sends
         (Error,             [moved, DECOD, RAISE, ENCOD, NOISE, value, RAISE, value, RAISE, value, value, value, RAISE]),
-        (Of(Panic),         [moved, PANIC, PANIC, PANIC, NOISE, value, PANIC, value, PANIC, value, value, value, PANIC]),
-        (Of(PanicWithBomb), [moved, PANIC, PANIC, PANIC, NOISE, moved, PANIC, value, PANIC, value, DEATH, moved, PANIC]),
+        (Of(Panic),         [moved, PANIC, PANIC, PANIC, LIMIT, value, PANIC, value, PANIC, value, value, value, PANIC]),
+        (Of(PanicWithBomb), [moved, PANIC, PANIC, PANIC, LIMIT, moved, PANIC, value, PANIC, value, DEATH, moved, PANIC]),
         (Of(ExitZero),      [moved, DEATH, DEATH, DEATH, DEATH, moved, DEATH, value, DEATH, value, DEATH, moved, DEATH]),
         (Of(ExitThree),     [moved, DEATH, DEATH, DEATH, DEATH, moved, DEATH, value, DEATH, value, DEATH, moved, DEATH]),
         (Of(Abort),         [moved, DEATH, DEATH, DEATH, DEATH, moved, DEATH, value, DEATH, value, DEATH, moved, DEATH]),
