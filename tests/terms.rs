@@ -249,13 +249,14 @@ fn no_terms_cost_a_fork() {
 fn who_am_i((): ()) -> BTreeSet<[String; 3]> {
     let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
     let who = |thread: fs::DirEntry| {
-        let status = fs::read_to_string(thread.path().join("status")).unwrap();
-        ["Uid:", "Gid:", "Groups:"].map(|name| {
+        // One that was joined may be listed for a moment longer.
+        let status = fs::read_to_string(thread.path().join("status")).ok()?;
+        Some(["Uid:", "Gid:", "Groups:"].map(|name| {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
             line.split_whitespace().collect::<Vec<_>>().join(" ")
-        })
+        }))
     };
-    threads.map(who).collect()
+    threads.filter_map(who).collect()
 }
 
 fn is(uid: u32, gid: u32, groups: &str) -> BTreeSet<[String; 3]> {

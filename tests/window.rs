@@ -188,6 +188,7 @@ fn what_waits_behind_a_long_call_can_be_cancelled() {
         let long = pool.submit(step, Step::Gate(gate.path()));
         let behind: Vec<_> = (0..50).map(|n| pool.submit(step, Step::Note(path.clone(), n))).collect();
         let visitor = gate.next();
+        assert!(long.running() && !behind.iter().any(Future::running), "round {round}");
         // The odd ones by `kill`, which is the same for them.
         let cancel =
             |(n, future): (usize, &Future<Done>)| if n % 2 == 0 { future.cancel() } else { future.kill() };

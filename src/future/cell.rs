@@ -309,7 +309,12 @@ fn call_all<T>(callbacks: Vec<Callback<T>>, outcome: Result<&T, &Error>) {
 /// A future, whatever its value is.
 pub(crate) trait Watch: Send + Sync {
     fn task(&self) -> TaskRef;
+    /// A call that was begun elsewhere is running here as soon as it is on its way.
     fn phase(&self) -> Phase;
+    /// What its observer sees: pending until it has started, wherever that is.
+    fn phase_seen(&self) -> Phase {
+        self.phase()
+    }
     /// Over, and neither with a value nor cancelled.
     fn failed(&self) -> bool;
     /// The error of a future that is over. Does the caller read it for somebody?
@@ -352,6 +357,19 @@ impl<J: Job> Watch for Cell<J> {
 
     fn phase(&self) -> Phase {
         self.slot.word().phase()
+    }
+
+    fn phase_seen(&self) -> Phase {
+        let phase = self.phase();
+        if phase != Phase::Running {
+            return phase;
+        }
+        match away::engine_of(self.slot.home()).and_then(|engine| engine.has_started(self.slot.id())) {
+            Some(true) => Phase::Running,
+            Some(false) => Phase::Pending,
+            // It runs here, or has ended, or was put back.
+            None => self.phase(),
+        }
     }
 
     fn failed(&self) -> bool {
@@ -515,6 +533,6 @@ pub(super) fn describe(f: &mut fmt::Formatter<'_>, kind: &str, cell: &dyn Watch)
     f.debug_struct(kind)
         .field("id", &task.id.get())
         .field("task", &task.name)
-        .field("state", &cell.phase())
+        .field("state", &cell.phase_seen())
         .finish()
 }

@@ -110,7 +110,7 @@ impl<T> Future<T> {
     /// Has a worker started the call, and not ended it?
     #[must_use]
     pub fn running(&self) -> bool {
-        self.cell().phase() == Phase::Running
+        self.cell().phase_seen() == Phase::Running
     }
 
     /// Is the future over: value, error or cancelled?

@@ -285,6 +285,10 @@ impl Plan {
 
 /// What can be done about a call that a worker has in hand.
 impl Engine for Plan {
+    fn has_started(&self, call: FutureId) -> Option<bool> {
+        self.slots().iter().find_map(|slot| slot.window.lock().has_started(call))
+    }
+
     fn recall(&self, call: FutureId) -> Option<bool> {
         let recalled = self.slots().iter().find_map(|slot| slot.window.lock().recall(call))?;
         match recalled {

@@ -74,6 +74,12 @@ impl Window {
         first.zip(self.lanes.as_ref()).is_some_and(|(first, lanes)| lanes.claims().is_open(first.number))
     }
 
+    /// Has the child begun that call? `None`: it is not here.
+    pub(super) fn has_started(&self, id: FutureId) -> Option<bool> {
+        let in_hand = &self.calls[self.position(id)?];
+        Some(self.lanes.as_ref().is_none_or(|lanes| !lanes.claims().is_open(in_hand.number)))
+    }
+
     /// How many more may be sent.
     pub(super) fn room(&self) -> usize {
         let first = self.calls.front().map_or(self.next, |call| call.number);
