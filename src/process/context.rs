@@ -28,7 +28,6 @@
 //! The rule: no code of those who listen runs in this thread while it has a call in hand.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::calls::{Heard, Until, unexpected};
@@ -133,16 +132,13 @@ pub(crate) struct ProcessContext {
     wary: u32,
     /// When so few are in hand, more are taken.
     low: usize,
-    /// Threads that run callbacks.
-    beside: Vec<JoinHandle<()>>,
 }
 
 impl ProcessContext {
     pub(super) fn new(plan: Arc<Plan>, number: usize) -> Self {
         let slot = Arc::new(Slot::new(plan.grace_period));
         plan.slots.lock().push(Arc::clone(&slot));
-        let (pace, beside) = (Pace::default(), Vec::new());
-        ProcessContext { plan, number, slot, child: None, pace, wary: 0, low: 0, beside }
+        ProcessContext { plan, number, slot, child: None, pace: Pace::default(), wary: 0, low: 0 }
     }
 
     /// Makes sure that there is a child, alive as far as we can see; a new one if need be.
@@ -420,9 +416,12 @@ impl ProcessContext {
         if self.in_hand().is_none() {
             return completion();
         }
-        self.beside.retain(|thread| !thread.is_finished());
         match beside(completion) {
-            Ok(thread) => self.beside.push(thread),
+            Ok(thread) => {
+                let mut callbacks = self.plan.callbacks.lock();
+                callbacks.retain(|thread| !thread.is_finished());
+                callbacks.push(thread);
+            }
             // There is no thread to be had. It must end.
             Err(completion) => completion(),
         }
@@ -605,8 +604,6 @@ impl Context for ProcessContext {
         if let Some(child) = self.child.take() {
             child.leave();
         }
-        // Who waits for the end of the pool waits for its callbacks.
-        self.beside.drain(..).for_each(|thread| drop(thread.join()));
     }
 }
 

@@ -47,6 +47,7 @@ use window::Recalled;
 use crate::error::Error;
 use crate::executor::{Executor, Shutdown};
 use crate::future::away::{self, Engine};
+use crate::future::own_pool::is_employed_at;
 use crate::id::{FutureId, TaskRef};
 use crate::pool::{Hiring, Item, Place, Pool};
 use crate::sync::{AtomicBool, Mutex, Ordering};
@@ -113,6 +114,8 @@ struct Plan {
     deaths: Deaths,
     /// The process of each worker thread, to be listed and killed.
     slots: Mutex<Vec<Arc<Slot>>>,
+    /// Threads that run callbacks, which no worker waits for: a callback may wait for a call that needs one.
+    callbacks: Mutex<Vec<thread::JoinHandle<()>>>,
     /// The workers were killed for good: none is to be started any more.
     stopped: AtomicBool,
 }
@@ -185,6 +188,11 @@ impl ProcessPoolExecutor {
             calls.into_iter().for_each(Call::cancel);
         }
         self.pool.shutdown(Shutdown { cancel_futures: false, ..how });
+        // Who waits for the end of the pool waits for its callbacks, but for one of them.
+        if how.wait && !is_employed_at(self.pool.home()) {
+            let callbacks = std::mem::take(&mut *self.plan.callbacks.lock());
+            callbacks.into_iter().for_each(|thread| drop(thread.join()));
+        }
     }
 
     /// Encodes a task and queues it. The argument's bytes are made when there is room for them.
@@ -278,6 +286,7 @@ impl Plan {
             grace_period: child::FAREWELL,
             deaths: Deaths::default(),
             slots: Mutex::default(),
+            callbacks: Mutex::default(),
             stopped: AtomicBool::new(false),
         }
     }
