@@ -342,7 +342,8 @@ impl ProcessContext {
                     self.bury(|task, _| overran(task, pid, limit), false, seat)
                 }
                 None => {
-                    self.take_back_behind(1, seat);
+                    let is_held_back = self.slot.window.lock().is_held_back();
+                    self.take_back_behind(usize::from(!is_held_back), seat);
                     Ok(())
                 }
             },

@@ -139,6 +139,12 @@ impl Claims<'_> {
         claim.load(Ordering::Acquire) == is(OPEN)
     }
 
+    /// Has the host taken it back?
+    pub(super) fn is_taken(&self, call: u64) -> bool {
+        let (claim, is) = self.of(call);
+        claim.load(Ordering::Acquire) == is(TAKEN)
+    }
+
     /// Of the host: false if the child has begun it. True also if it was taken before.
     pub(super) fn take(&self, call: u64) -> bool {
         let (claim, is) = self.of(call);

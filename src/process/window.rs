@@ -72,6 +72,13 @@ impl Window {
     pub(super) fn is_to_begin(&self) -> bool {
         let first = self.calls.front();
         first.zip(self.lanes.as_ref()).is_some_and(|(first, lanes)| lanes.claims().is_open(first.number))
+            || self.is_held_back()
+    }
+
+    /// Was the first taken back by somebody who had no use for it (`is_last`)? The child passes over it.
+    pub(super) fn is_held_back(&self) -> bool {
+        let first = self.calls.front();
+        first.zip(self.lanes.as_ref()).is_some_and(|(first, lanes)| lanes.claims().is_taken(first.number))
     }
 
     /// Has the child begun that call? `None`: it is not here.
