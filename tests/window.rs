@@ -205,6 +205,19 @@ fn what_waits_behind_a_long_call_can_be_cancelled() {
     assert_eq!(noted(&path), [0; 0]);
 }
 
+/// The number of a call that ran, as it must have unless it was cancelled.
+#[track_caller]
+fn run_unless(cancelled: bool, n: u64, future: Future<Done>) -> Option<u64> {
+    match get(future) {
+        Ok(number) if !cancelled => {
+            assert_eq!(number, Done::Number(n));
+            Some(n)
+        }
+        Err(Error::Cancelled { .. }) if cancelled => None,
+        other => panic!("{n}: {other:?}, cancelled: {cancelled}"),
+    }
+}
+
 #[test]
 fn cancelled_at_any_moment_it_runs_or_is_cancelled() {
     let _watchdog = Watchdog::new("cancelled_at_any_moment_it_runs_or_is_cancelled");
@@ -214,14 +227,7 @@ fn cancelled_at_any_moment_it_runs_or_is_cancelled() {
     for n in 0..10_000 {
         let future = pool.submit(step, Step::Note(path.clone(), n));
         let cancelled = n % 3 == 0 && future.cancel();
-        match get(future) {
-            Ok(number) if !cancelled => {
-                assert_eq!(number, Done::Number(n));
-                ran.push(n);
-            }
-            Err(Error::Cancelled { .. }) if cancelled => {}
-            other => panic!("{n}: {other:?}, cancelled: {cancelled}"),
-        }
+        ran.extend(run_unless(cancelled, n, future));
     }
     assert_once(&path, ran);
 }
@@ -237,14 +243,7 @@ fn cancelled_in_a_stream_it_runs_or_is_cancelled() {
         futures.iter().map(|future| future.id().get() % 3 == 0 && future.cancel()).collect();
     let mut ran = Vec::new();
     for ((n, future), cancelled) in (0..).zip(futures).zip(cancelled) {
-        match get(future) {
-            Ok(number) if !cancelled => {
-                assert_eq!(number, Done::Number(n));
-                ran.push(n);
-            }
-            Err(Error::Cancelled { .. }) if cancelled => {}
-            other => panic!("{n}: {other:?}, cancelled: {cancelled}"),
-        }
+        ran.extend(run_unless(cancelled, n, future));
     }
     assert_once(&path, ran);
 }

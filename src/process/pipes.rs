@@ -74,11 +74,15 @@ impl Incoming {
         Incoming { pipe, exit, deadline: None }
     }
 
+    /// What there is to wait for: the pipe, then the end of the worker.
+    fn fds(&self) -> [PollFd<'_>; 2] {
+        let exit = self.exit.fd().unwrap_or(self.pipe.as_fd());
+        [self.pipe.as_fd(), exit].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+    }
+
     /// Waits until there is anything to read, bytes or the end: false after the deadline.
     pub(super) fn wait(&self, deadline: Option<Instant>) -> io::Result<bool> {
-        let exit = self.exit.fd().unwrap_or(self.pipe.as_fd());
-        let mut fds = [PollFd::new(&self.pipe, PollFlags::IN), PollFd::new(&exit, PollFlags::IN)];
-        ready(&mut fds, deadline)
+        ready(&mut self.fds(), deadline)
     }
 
     /// Is there anything to read: bytes, or the end?
@@ -97,8 +101,7 @@ impl Incoming {
                 Err(Errno::INTR) => continue,
                 read => return Ok(read?),
             }
-            let exit = self.exit.fd().unwrap_or(self.pipe.as_fd());
-            let mut fds = [PollFd::new(&self.pipe, PollFlags::IN), PollFd::new(&exit, PollFlags::IN)];
+            let mut fds = self.fds();
             if !ready(&mut fds, self.deadline)? {
                 return Err(io::ErrorKind::TimedOut.into());
             }
