@@ -181,7 +181,8 @@ impl ProcessPoolExecutor {
             let calls = {
                 let slots = self.plan.slots.lock();
                 let mut windows: Vec<_> = slots.iter().map(|slot| slot.window.lock()).collect();
-                let mut calls: Vec<Call> = windows.iter_mut().flat_map(|window| window.take_back()).collect();
+                let mut calls: Vec<Call> =
+                    windows.iter_mut().flat_map(|window| window.take_back_behind(1)).collect();
                 calls.extend(self.pool.drain());
                 calls
             };
@@ -299,7 +300,10 @@ impl Engine for Plan {
     }
 
     fn recall(&self, call: FutureId) -> Option<bool> {
-        let recalled = self.slots().iter().find_map(|slot| slot.window.lock().recall(call))?;
+        let recalled = self.slots().iter().find_map(|slot| {
+            let mut window = slot.window.lock();
+            if window.has_started(call)? { Some(Recalled::Begun) } else { window.recall(call) }
+        })?;
         match recalled {
             Recalled::Back(begun) => {
                 begun.call_off();

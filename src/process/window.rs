@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::context::{Call, Started};
-use super::lanes::{CALLS, Lanes};
+use super::lanes::{CALLS, Claims, Lanes};
 use crate::id::{FutureId, TaskRef};
 use crate::task::{Begun, PortableWork};
 
@@ -70,21 +70,25 @@ impl Window {
 
     /// Is the first still to be begun? Then whoever cancels it may take it, and nobody tells us.
     pub(super) fn is_to_begin(&self) -> bool {
-        let first = self.calls.front();
-        first.zip(self.lanes.as_ref()).is_some_and(|(first, lanes)| lanes.claims().is_open(first.number))
-            || self.is_held_back()
+        self.first_is(|claims, first| claims.is_open(first) || claims.is_taken(first))
     }
 
     /// Was the first taken back by somebody who had no use for it (`is_last`)? The child passes over it.
     pub(super) fn is_held_back(&self) -> bool {
-        let first = self.calls.front();
-        first.zip(self.lanes.as_ref()).is_some_and(|(first, lanes)| lanes.claims().is_taken(first.number))
+        self.first_is(|claims, first| claims.is_taken(first))
     }
 
-    /// Has the child begun that call? `None`: it is not here.
+    fn first_is(&self, so: impl FnOnce(Claims<'_>, u64) -> bool) -> bool {
+        let first = self.calls.front();
+        first.zip(self.lanes.as_ref()).is_some_and(|(first, lanes)| so(lanes.claims(), first.number))
+    }
+
+    /// Has that call started? The first has, whether or not its child, which may stand still, has come to it: there
+    /// is nothing else that it waits for. `None`: it is not here.
     pub(super) fn has_started(&self, id: FutureId) -> Option<bool> {
-        let in_hand = &self.calls[self.position(id)?];
-        Some(self.lanes.as_ref().is_none_or(|lanes| !lanes.claims().is_open(in_hand.number)))
+        let at = self.position(id)?;
+        let is_open = |lanes: &Arc<Lanes>| lanes.claims().is_open(self.calls[at].number);
+        Some(at == 0 || !self.lanes.as_ref().is_some_and(is_open))
     }
 
     /// How many more may be sent.
