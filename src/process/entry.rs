@@ -176,11 +176,14 @@ fn work(invitation: Invitation) -> Result<(), WireError> {
     let lanes = page.and_then(|page| Lanes::of(&page).ok());
     lanes.iter().for_each(Lanes::attach);
     connection.send(&Hello { identity: identity(), pid: std::process::id() }.encode())?;
-    if is_watched {
-        // The host need not wait for this. Where there are no more threads, the kernel has to do.
-        let _ = watch();
-    }
-    Service::new(connection, lanes).serve()
+    let watch_too = move || {
+        if is_watched {
+            // Where there are no more threads, the kernel has to do.
+            let _ = watch();
+        }
+    };
+    // The first call need not wait for this.
+    Service::new(connection, lanes, watch_too).serve()
 }
 
 /// An input that is at its end.
