@@ -61,9 +61,23 @@ use std::time::Instant;
 pub(crate) struct Parker {
     woken: Mutex<bool>,
     bell: Condvar,
+    /// What is to be done beside, to wake one that does not sleep here.
+    alarm: std::sync::OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Parker {
+    /// Its thread sleeps elsewhere now and then, where only this wakes it.
+    #[cfg(not(loom))]
+    pub(crate) fn set_alarm(&self, alarm: impl Fn() + Send + Sync + 'static) {
+        let _ = self.alarm.set(Box::new(alarm));
+    }
+
+    /// Takes the wake-up that there may be.
+    #[cfg(not(loom))]
+    pub(crate) fn hear(&self) {
+        *self.woken.lock() = false;
+    }
+
     /// Sleeps until woken or until `deadline`; false if that came first. May also return for no
     /// reason.
     pub(crate) fn park(&self, deadline: Option<Instant>) -> bool {
@@ -82,5 +96,8 @@ impl Parker {
     pub(crate) fn wake(&self) {
         *self.woken.lock() = true;
         self.bell.notify_one();
+        if let Some(alarm) = self.alarm.get() {
+            alarm();
+        }
     }
 }

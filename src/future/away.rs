@@ -15,6 +15,8 @@ use crate::id::{FutureId, Home};
 pub(crate) trait Engine: Send + Sync {
     /// Takes back a call and cancels it. `Some(false)`: it has started. `None`: it is not in hand.
     fn recall(&self, call: FutureId) -> Option<bool>;
+    /// Looks for its end for a moment, in place of a worker, if it is one call for which that is right.
+    fn attend(&self, call: FutureId);
     /// Has it started? `None`: it is not in hand.
     fn has_started(&self, call: FutureId) -> Option<bool>;
     /// As `recall`; and stops a call that has started, and no other. `Some(false)`: it has ended by itself.

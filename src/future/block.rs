@@ -25,6 +25,10 @@ pub(crate) fn block(cell: &dyn Watch, want: Want, deadline: Option<Instant>) -> 
             return true;
         }
     }
+    // Not for those who only ask.
+    if deadline.is_none_or(|deadline| Instant::now() < deadline) {
+        cell.attend();
+    }
     if look::watch(|| cell.has(want)) {
         return true;
     }

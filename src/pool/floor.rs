@@ -12,6 +12,7 @@
 //! | busy   | has a task; one of those that wait for a call of this very pool is also *away*                |
 //! | awake  | has none and comes for one: it looks, was rung, is being hired, or is as good as done (`free`) |
 //! | parked | sleeps until its bell is rung                                                                 |
+//! | lent   | busy, as others see it, but its thread sleeps: who handed in its task, or waits for it, does its work |
 //!
 //! The rule: whenever the lock is given back, each task that is queued has an awake worker of its own, or no
 //! worker is parked; and if there may be more workers, somebody is about to hire one. So a task waits only for
@@ -68,7 +69,16 @@ struct State<I> {
     awake: usize,
     /// Those that sleep. The last to come is the first to be rung: its caches are warm, and those that are not
     /// needed can leave.
-    parked: Vec<Arc<Parker>>,
+    parked: Vec<Parked>,
+    /// Those of the busy ones that sleep all the same: others do their work.
+    lent: Vec<Arc<Parker>>,
+}
+
+/// A worker that sleeps.
+struct Parked {
+    bell: Arc<Parker>,
+    /// Others may work in its place.
+    may_be_lent: bool,
 }
 
 enum Door {
@@ -138,7 +148,7 @@ impl<I> State<I> {
         if self.queue.len() <= self.awake {
             return Call::Nobody;
         }
-        if let Some(bell) = self.parked.pop() {
+        if let Some(Parked { bell, .. }) = self.parked.pop() {
             self.awake += 1;
             return Call::Ring(bell);
         }
@@ -156,21 +166,43 @@ impl<I> State<I> {
     /// comes to look.
     fn call_a_keeper(&mut self) -> Option<Arc<Parker>> {
         let is_needed = self.later.is_unkept() && self.awake <= self.queue.len();
-        let bell = if is_needed { self.parked.pop() } else { None };
-        self.awake += usize::from(bell.is_some());
-        bell
+        let parked = if is_needed { self.parked.pop() } else { None };
+        self.awake += usize::from(parked.is_some());
+        parked.map(|parked| parked.bell)
     }
 
     /// Everybody comes to look.
     fn call_all(&mut self) -> Vec<Arc<Parker>> {
         self.awake += self.parked.len();
-        std::mem::take(&mut self.parked)
+        self.parked.drain(..).map(|parked| parked.bell).collect()
+    }
+
+    /// Lends a worker for a task, if it is the right one for it: nobody comes for one, and no other task waits.
+    fn lend(&mut self) -> Option<Arc<Parker>> {
+        let is_free = self.queue.is_empty() && self.awake == 0 && self.later.is_empty();
+        let Parked { bell, .. } = self.parked.pop_if(|parked| is_free && parked.may_be_lent)?;
+        self.lent.push(Arc::clone(&bell));
+        Some(bell)
+    }
+
+    fn is_parked(&self, bell: &Arc<Parker>) -> bool {
+        self.parked.iter().any(|parked| Arc::ptr_eq(&parked.bell, bell))
+    }
+
+    fn is_lent(&self, bell: &Arc<Parker>) -> bool {
+        self.lent.iter().any(|lent| Arc::ptr_eq(lent, bell))
+    }
+
+    /// A worker that was lent is its own again. It is busy.
+    fn take_back(&mut self, bell: &Arc<Parker>) -> bool {
+        let at = self.lent.iter().position(|lent| Arc::ptr_eq(lent, bell));
+        at.map(|at| self.lent.swap_remove(at)).is_some()
     }
 
     /// Takes a worker off the list of those that sleep. False: it is not on it, so it was rung.
     fn unpark(&mut self, bell: &Arc<Parker>) -> bool {
         // The last to come are the first to leave.
-        let at = self.parked.iter().rposition(|parked| Arc::ptr_eq(parked, bell));
+        let at = self.parked.iter().rposition(|parked| Arc::ptr_eq(&parked.bell, bell));
         at.map(|at| self.parked.remove(at)).is_some()
     }
 }
@@ -188,6 +220,7 @@ impl<I> Floor<I> {
             crew: Crew::default(),
             awake: 0,
             parked: Vec::new(),
+            lent: Vec::new(),
         };
         Floor {
             state: Apart(Mutex::new(state)),
@@ -239,6 +272,55 @@ impl<I> Floor<I> {
         state.queue.push_back(item);
         let call = state.call(self.max_workers);
         Ok(self.leave_and_ring(state, call))
+    }
+
+    /// As `push`, or lends a worker that sleeps, for that one task: then it is the caller's to do, and `return_lent` or
+    /// `unlend` is to follow.
+    pub(super) fn push_or_lend(&self, item: I) -> Result<Pushed<I>, (I, Refusal)> {
+        let mut state = self.state.0.lock();
+        let is_open = matches!(state.door, Door::Open);
+        match if is_open { state.lend() } else { None } {
+            Some(bell) => Ok(Pushed::Lent(item, bell)),
+            None => {
+                drop(state);
+                self.push(item).map(Pushed::Queued)
+            }
+        }
+    }
+
+    /// A worker that was lent has nothing to do any more, and may be lent again.
+    pub(super) fn return_lent(&self, bell: Arc<Parker>) -> Option<Vacancy> {
+        let mut state = self.state.0.lock();
+        if !state.take_back(&bell) {
+            return None;
+        }
+        state.parked.push(Parked { bell, may_be_lent: true });
+        if state.is_shut() {
+            let bells = state.call_all();
+            self.leave(state);
+            ring(bells);
+            return None;
+        }
+        let call = state.call(self.max_workers);
+        let keeper = state.call_a_keeper();
+        let vacancy = self.leave_and_ring(state, call);
+        ring(keeper);
+        vacancy
+    }
+
+    /// None but a worker itself can do that task: it is the next of the queue.
+    pub(super) fn unlend(&self, bell: Arc<Parker>, item: I) -> Option<Vacancy> {
+        // Beyond the bound, if need be: it had its place.
+        self.room.iter().for_each(|room| room.squeeze_in().keep());
+        let mut state = self.state.0.lock();
+        state.queue.push_front(item);
+        let call = if state.take_back(&bell) {
+            state.awake += 1;
+            Call::Ring(bell)
+        } else {
+            state.call(self.max_workers)
+        };
+        self.leave_and_ring(state, call)
     }
 
     /// Takes out the last task, if it `is` the one.
@@ -380,6 +462,26 @@ impl<I> Floor<I> {
     }
 }
 
+/// What came of a task that was handed in.
+pub(super) enum Pushed<I> {
+    Queued(Option<Vacancy>),
+    /// It is for the caller to do, in the place of a worker.
+    Lent(I, Arc<Parker>),
+}
+
+/// How a worker sleeps that has nothing to do.
+pub(crate) trait Sleep {
+    /// Until its bell is rung, or until then: false if that came first. May also return for no reason.
+    fn sleep(&mut self, bell: &Parker, until: Option<Instant>) -> bool {
+        bell.park(until)
+    }
+
+    /// After it lay down to be lent, and is not.
+    fn get_up(&mut self) {}
+}
+
+impl Sleep for () {}
+
 /// A task in the queue.
 pub(crate) trait Queued: Sized {
     /// The same for one more worker. Then it stays where it is, until there is none for the next.
@@ -395,6 +497,8 @@ pub(super) enum Turn<I> {
     Another(I, Option<Vacancy>),
     /// One that had been put back. Whoever counted on this worker has to be told.
     Due(I),
+    /// It was woken while it is lent: something may have come that others cannot see to.
+    Lent,
     /// Nothing came for as long as it would wait, or nothing will come. It is still counted until it retires.
     Leave,
 }
@@ -486,19 +590,65 @@ impl<'a, I> Seat<'a, I> {
         ring(bells);
     }
 
+    /// The bell that wakes this worker.
+    pub(crate) fn bell(&self) -> &Arc<Parker> {
+        &self.bell
+    }
+
+    /// Lies down before its last task is told to be over, if there is no other: whoever hands in the next one may do it
+    /// in this worker's place. False: it comes for one. To be called by one that is busy, and will not be for long.
+    pub(crate) fn lie_down(&self) -> bool {
+        let mut state = self.floor.state.0.lock();
+        let is_free = self.stand.get() == Stand::Busy
+            && state.queue.is_empty()
+            && state.later.is_empty()
+            && !state.is_shut();
+        if is_free {
+            self.stand.set(Stand::Parked);
+            state.parked.push(Parked { bell: Arc::clone(&self.bell), may_be_lent: true });
+        }
+        is_free
+    }
+
+    /// This worker, which was lent, does its work itself from here on.
+    pub(crate) fn reclaim(&self) {
+        let was_lent = self.floor.state.0.lock().take_back(&self.bell);
+        debug_assert!(was_lent, "who has its work in hand has its place");
+        self.stand.set(Stand::Busy);
+    }
+
+    /// Was there no other task in the queue when it took its own?
+    pub(crate) fn has_seen_the_last(&self) -> bool {
+        self.stand.get() == Stand::Busy && !self.saw_more.get()
+    }
+
     /// Hires whoever is needed for what was given back.
     pub(crate) fn cover(&self) {
         (self.cover)();
     }
 
     /// Waits for a task, for ever or for as long as `patience`.
-    pub(super) fn next(&self, patience: Option<Duration>) -> Turn<I>
+    pub(super) fn next(&self, patience: Option<Duration>, bed: &mut impl Sleep) -> Turn<I>
     where
         I: Queued,
     {
         let floor = self.floor;
         let mut may_look = true;
+        let has_lain_down = self.stand.get() == Stand::Parked;
+        let in_time = !has_lain_down || bed.sleep(&self.bell, patience.and_then(deadline_after));
         let mut state = floor.state.0.lock();
+        if has_lain_down {
+            if state.is_lent(&self.bell) {
+                return Turn::Lent;
+            }
+            if !in_time && state.is_parked(&self.bell) {
+                return Turn::Leave;
+            }
+            self.awake(&mut state);
+            drop(state);
+            bed.get_up();
+            state = floor.state.0.lock();
+        }
         loop {
             self.awake(&mut state);
             if !state.later.is_due()
@@ -550,15 +700,15 @@ impl<'a, I> Seat<'a, I> {
                 continue;
             }
             state.awake -= 1;
-            state.parked.push(Arc::clone(&self.bell));
+            state.parked.push(Parked { bell: Arc::clone(&self.bell), may_be_lent: false });
             self.stand.set(Stand::Parked);
             let kept = state.later.keep();
             drop(state);
-            let in_time = self.bell.park(kept.or_else(|| patience.and_then(deadline_after)));
+            let in_time = bed.sleep(&self.bell, kept.or_else(|| patience.and_then(deadline_after)));
             state = floor.state.0.lock();
             if let Some(until) = kept {
                 state.later.leave_post(until);
-            } else if !in_time && state.parked.iter().any(|bell| Arc::ptr_eq(bell, &self.bell)) {
+            } else if !in_time && state.is_parked(&self.bell) {
                 drop(state);
                 // Whoever comes back at once would do so for ever: in a model, another has to go on first.
                 #[cfg(loom)]
@@ -575,7 +725,7 @@ impl<'a, I> Seat<'a, I> {
             Stand::Busy => true,
             Stand::Awake => false,
             // If it was rung, whoever did that has counted it.
-            Stand::Parked => state.unpark(&self.bell),
+            Stand::Parked => state.take_back(&self.bell) || state.unpark(&self.bell),
         };
         state.awake += usize::from(is_new);
     }
@@ -600,7 +750,7 @@ impl<'a, I> Seat<'a, I> {
     /// Counts out a worker that has ended its task; false if it is not one too many.
     pub(super) fn shrink(&self) -> bool {
         let mut state = self.floor.state.0.lock();
-        let is_too_large = state.crew.at_work() > self.floor.max_workers;
+        let is_too_large = state.crew.at_work() > self.floor.max_workers && !state.is_lent(&self.bell);
         if is_too_large {
             self.stand_up(&mut state);
             self.floor.count_out(state);

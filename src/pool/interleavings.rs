@@ -10,7 +10,7 @@ use std::time::Instant;
 use explore::{ALL, Count, explore};
 use loom::thread;
 
-use super::floor::{Floor, Queued, Refusal, Seat, Turn};
+use super::floor::{Floor, Queued, Refusal, Seat, Sleep, Turn};
 use super::{Context, Hiring, Item, Pool};
 use crate::error::Error;
 use crate::future::own_pool::Employer;
@@ -75,9 +75,9 @@ fn push_and_close_and_a_worker() {
 }
 
 fn next<I: Queued>(seat: &Seat<'_, I>) -> Option<I> {
-    match seat.next(None) {
+    match seat.next(None, &mut ()) {
         Turn::Task(item) | Turn::Due(item) | Turn::Another(item, _) => Some(item),
-        Turn::Leave => None,
+        Turn::Leave | Turn::Lent => None,
     }
 }
 
@@ -246,6 +246,8 @@ impl Item for Task {
 /// A worker that starts if its number is below the limit, and otherwise is refused by the system.
 struct Lucky(bool);
 
+impl Sleep for Lucky {}
+
 impl Context for Lucky {
     type Item = Task;
 
@@ -295,6 +297,8 @@ fn one_worker_that_starts_and_one_that_cannot() {
 
 /// A worker that the system refuses when the first task comes, and that puts this task back.
 struct Refused(bool);
+
+impl Sleep for Refused {}
 
 impl Context for Refused {
     type Item = Task;
@@ -367,6 +371,8 @@ impl Item for Nested {
 }
 
 struct Nests;
+
+impl Sleep for Nests {}
 
 impl Context for Nests {
     type Item = Nested;

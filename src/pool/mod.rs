@@ -24,8 +24,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use floor::Pushed;
 use floor::{Floor, Vacancy};
-pub(crate) use floor::{Queued, Seat};
+pub(crate) use floor::{Queued, Seat, Sleep};
 pub(crate) use room::Place;
 use room::Room;
 pub(crate) use worker::Context;
@@ -35,8 +36,8 @@ use crate::executor::Shutdown;
 use crate::future::deadline_after;
 use crate::future::own_pool::{Employer, employed, is_employed_at};
 use crate::id::{FutureId, Home, TaskRef};
-use crate::sync::Mutex;
 use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Mutex, Parker};
 
 /// What a queue holds.
 pub(crate) trait Item: Queued + Send + 'static {
@@ -120,6 +121,39 @@ impl<C: Context> Pool<C> {
                 item.fail(refusal.of(task));
             }
         }
+    }
+
+    /// As `submit`, unless the caller can do the task in the place of a worker that sleeps, which has that bell:
+    /// `return_lent` or `unlend` is to follow.
+    pub(crate) fn submit_or_lend(
+        self: &Arc<Self>,
+        item: C::Item,
+        place: Place<'_>,
+    ) -> Option<(C::Item, Arc<Parker>)> {
+        match self.floor.push_or_lend(item) {
+            Ok(Pushed::Lent(item, bell)) => Some((item, bell)),
+            Ok(Pushed::Queued(vacancy)) => {
+                place.keep();
+                self.fill(vacancy);
+                None
+            }
+            Err((item, refusal)) => {
+                drop(place);
+                let task = item.task();
+                item.fail(refusal.of(task));
+                None
+            }
+        }
+    }
+
+    /// A worker that was lent has nothing to do any more.
+    pub(crate) fn return_lent(self: &Arc<Self>, bell: Arc<Parker>) {
+        self.fill(self.floor.return_lent(bell));
+    }
+
+    /// The worker itself is to do the task for which it was lent.
+    pub(crate) fn unlend(self: &Arc<Self>, bell: Arc<Parker>, item: C::Item) {
+        self.fill(self.floor.unlend(bell, item));
     }
 
     /// Why a task would be refused, as far as can be seen at a glance.

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::floor::{Seat, Turn};
+use super::floor::{Seat, Sleep, Turn};
 use super::{Item, Pool};
 use crate::error::Error;
 use crate::outcome::shielded;
 
 /// What one worker of an engine is: made in the worker's thread, used by it alone.
-pub(crate) trait Context: 'static {
+pub(crate) trait Context: Sleep + 'static {
     type Item: Item;
 
     /// Before the first task. An error breaks the pool.
@@ -17,6 +17,11 @@ pub(crate) trait Context: 'static {
     /// Ends the future of `item`, whatever happens, or puts it back. An error means that this worker cannot go on,
     /// and breaks the pool.
     fn run(&mut self, item: Self::Item, seat: &Seat<'_, Self::Item>) -> Result<(), Error>;
+
+    /// It was woken while others may do its work. If it has any, it goes on with it itself.
+    fn resume(&mut self, _seat: &Seat<'_, Self::Item>) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// After the last task; or after what may be the last, if there was no other for some time.
     fn finalize(&mut self);
@@ -30,16 +35,17 @@ pub(super) fn work<C: Context>(
 ) -> Result<(), Error> {
     context.initialize()?;
     loop {
-        let item = match seat.next(pool.hiring.idle_timeout) {
-            Turn::Task(item) => item,
+        let item = match seat.next(pool.hiring.idle_timeout, &mut context) {
+            Turn::Task(item) => Some(item),
             Turn::Another(item, vacancy) => {
                 pool.fill(vacancy);
-                item
+                Some(item)
             }
             Turn::Due(item) => {
                 pool.cover();
-                item
+                Some(item)
             }
+            Turn::Lent => None,
             Turn::Leave => {
                 // While it is still counted: who has been counted out leaves nothing behind.
                 shielded(|| context.finalize());
@@ -49,7 +55,10 @@ pub(super) fn work<C: Context>(
                 continue;
             }
         };
-        let outcome = context.run(item, seat);
+        let outcome = match item {
+            Some(item) => context.run(item, seat),
+            None => context.resume(seat),
+        };
         if outcome.is_err() || pool.floor.is_too_large() {
             shielded(|| context.finalize());
             if outcome.is_err() || seat.shrink() {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::child::Child;
-use super::lanes::{Lanes, Next, Reader, Writer};
+use super::lanes::{Lanes, Next, Reader, SOON, Writer};
 use crate::future::deadline_after;
 use crate::sync::look;
 use crate::wire::frame::{self, BELL, HEADER, Kind, Parcel, WireError};
@@ -46,6 +46,21 @@ impl HostsEnd {
             announced: None,
             stray: Stray::default(),
         }
+    }
+
+    /// Is there nothing to hear?
+    pub(super) fn is_silent(&self) -> bool {
+        self.replies.is_empty(self.lanes.replies())
+    }
+
+    /// Has the child ring for the next message. False: it is there.
+    pub(super) fn wake_me(&self) -> bool {
+        self.replies.sleep(self.lanes.replies(), self.heard.saturating_add(1))
+    }
+
+    /// The same, unless somebody takes it within moments.
+    pub(super) fn wake_me_soon(&self) -> bool {
+        self.replies.sleep(self.lanes.replies(), SOON)
     }
 
     /// Looks at the page for a moment.
@@ -319,6 +334,11 @@ impl Child {
             Some(payload) => payload,
             None => self.connection.payload_mut(),
         }
+    }
+
+    /// Has nothing to say, as far as can be seen; what there is to hear of it will wake us.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        !self.is_dead() && self.page.as_ref().is_some_and(HostsEnd::wake_me_soon)
     }
 
     /// Has it died since its last reply, or said something that nobody asked for?

@@ -27,23 +27,28 @@
 //!
 //! The rule: no code of those who listen runs in this thread while it has a call in hand.
 
+use std::cell::RefCell;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::berth::Lying;
 use super::calls::{Heard, Until, unexpected};
 use super::child::{Child, NoStart, overran};
 use super::lanes::{LONGEST, words_of};
 use super::pace::Pace;
+use super::pipes::News;
 use super::slot::Slot;
 use super::{Plan, sys};
 use crate::error::Error;
 use crate::future::deadline_after;
 use crate::future::own_pool::beside;
+use crate::future::state::Freed;
 use crate::id::TaskRef;
 use crate::options::Attempts;
 use crate::outcome;
-use crate::pool::{Context, Item, Queued, Seat};
-use crate::sync::Ordering;
+use crate::pool::{Context, Item, Queued, Seat, Sleep};
+use crate::sync::{Ordering, Parker};
 use crate::task::{Begun, Completion, PortableWork, WorkItem};
 use crate::wire::frame::{HEADER, Kind, Parcel, WireError};
 use crate::wire::message::{Failure, set_attempt};
@@ -73,7 +78,7 @@ impl Letter {
     }
 
     /// Does it go through the page?
-    fn is_short(&self, plan: &Plan) -> bool {
+    pub(super) fn is_short(&self, plan: &Plan) -> bool {
         let length = self.frame.len();
         length <= LONGEST && (length - HEADER) as u64 <= plan.terms.max_message_bytes
     }
@@ -111,7 +116,7 @@ const WORK: u64 = 300_000;
 const LONG: u64 = 100_000;
 
 /// So short a call is waited for without sleeping.
-const TINY: u64 = 30_000;
+pub(super) const TINY: u64 = 30_000;
 
 /// How long a call may take while others wait behind it.
 const PAUSE: Duration = Duration::from_micros(500);
@@ -132,13 +137,27 @@ pub(crate) struct ProcessContext {
     wary: u32,
     /// When so few are in hand, more are taken.
     low: usize,
+    /// What there is to hear of the child, while it lies in the berth.
+    news: Option<News>,
+    /// What its bell makes readable, to be waited for together with that.
+    alarm: Option<Arc<OwnedFd>>,
 }
 
 impl ProcessContext {
     pub(super) fn new(plan: Arc<Plan>, number: usize) -> Self {
         let slot = Arc::new(Slot::new(plan.grace_period));
         plan.slots.lock().push(Arc::clone(&slot));
-        ProcessContext { plan, number, slot, child: None, pace: Pace::default(), wary: 0, low: 0 }
+        ProcessContext {
+            plan,
+            number,
+            slot,
+            child: None,
+            pace: Pace::default(),
+            wary: 0,
+            low: 0,
+            news: None,
+            alarm: None,
+        }
     }
 
     /// Makes sure that there is a child, alive as far as we can see; a new one if need be.
@@ -206,14 +225,26 @@ impl ProcessContext {
         let pace = self.pace.of(&call.letter.frame);
         let is_plain =
             limit.is_none() && call.letter.attempts.is_none() && self.plan.max_memory_per_child.is_none();
+        let is_short = is_plain && pace.is_some_and(|pace| pace <= LONG);
         if let Err(heard) = self.send_first(call, pace, limit) {
             let until = deadline_after(limit.unwrap_or_default());
             return self.attend(heard, until, limit, seat);
         }
         let deadline = limit.and_then(deadline_after);
-        if is_plain && pace.is_some_and(|pace| pace <= LONG) {
+        if is_short {
             self.send_more(seat);
         }
+        self.go_on(is_plain, deadline, limit, seat)
+    }
+
+    /// Hears of the calls in hand, to their ends.
+    fn go_on(
+        &mut self,
+        is_plain: bool,
+        deadline: Option<Instant>,
+        limit: Option<Duration>,
+        seat: &Seat<'_, Call>,
+    ) -> Result<(), Error> {
         let mut pause = PAUSE;
         while let Some((count, cost, is_to_begin)) = self.in_hand() {
             let until = match deadline {
@@ -392,7 +423,7 @@ impl ProcessContext {
                 // The reply is decoded in this thread; the child is idle, and so are we soon.
                 None => {
                     self.slot.window.lock().decided(task.id);
-                    started.call.complete(child.payload(), seat);
+                    self.complete_last(started, seat);
                 }
                 Some(failure) => self.fail_or_put_back(started, outcome::arrived(task, failure), seat),
             }
@@ -409,6 +440,62 @@ impl ProcessContext {
         if let Some(child) = &mut self.child {
             child.connection.clear();
         }
+    }
+
+    /// Ends the call beside which there is no other. If nobody's code runs then, the worker lies down before it is told,
+    /// so that it can be lent for the next one.
+    fn complete_last(&mut self, started: Started, seat: &Seat<'_, Call>) {
+        let Some(mut child) = self.child.take() else { return };
+        let may_be_lent = self.plan.is_plain()
+            && started.letter.attempts.is_none()
+            && child.page.is_some()
+            && self.pace.of(&started.letter.frame).is_some_and(|pace| pace <= TINY)
+            && self.slot.is_sound()
+            && self.has_alarm(seat);
+        if !may_be_lent {
+            started.call.complete(child.payload(), seat);
+            self.child = Some(child);
+            return;
+        }
+        let mut payload = std::mem::take(child.payload());
+        self.news = Some(child.connection.reader().get_ref().news());
+        let lying = LieDown {
+            slot: &self.slot,
+            seat,
+            own: RefCell::new(Some((child, std::mem::take(&mut self.pace)))),
+        };
+        started.call.complete(&mut payload, &lying);
+        if let Some((child, pace)) = lying.own.into_inner() {
+            self.child = Some(child);
+            self.pace = pace;
+            self.news = None;
+        }
+    }
+
+    /// Has its bell make something readable.
+    fn has_alarm(&mut self, seat: &Seat<'_, Call>) -> bool {
+        #[cfg(target_os = "linux")]
+        if self.alarm.is_none() {
+            use rustix::event::{EventfdFlags, eventfd};
+            let Ok(alarm) = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(Arc::new) else {
+                return false;
+            };
+            let rung = Arc::clone(&alarm);
+            seat.bell().set_alarm(move || {
+                // If it was rung so often that it can count no further, it was rung.
+                let _ = rustix::io::write(&rung, &1_u64.to_ne_bytes());
+            });
+            self.alarm = Some(alarm);
+        }
+        let _ = seat;
+        self.alarm.is_some()
+    }
+
+    /// Has its child in hand again.
+    fn rise(&mut self, lying: Lying) -> &mut Child {
+        self.news = None;
+        self.pace = lying.pace;
+        self.child.insert(lying.child)
     }
 
     /// Ends a call whose callbacks may wait for whatever they like, while others are in hand.
@@ -576,6 +663,51 @@ fn give_up(call: Call, error: &impl Fn(TaskRef, u32) -> Error, seat: &Seat<'_, C
     }
 }
 
+/// A worker with its last call in hand. When it is as good as idle, it lies down.
+struct LieDown<'a> {
+    slot: &'a Slot,
+    seat: &'a Seat<'a, Call>,
+    own: RefCell<Option<(Child, Pace)>>,
+}
+
+impl Freed for LieDown<'_> {
+    fn is_wanted(&self) -> bool {
+        self.seat.has_seen_the_last() || self.seat.is_wanted()
+    }
+
+    fn free(&self) {
+        let Some((mut child, pace)) = self.own.take() else { return };
+        if !child.is_quiet() {
+            self.own.replace(Some((child, pace)));
+            return self.seat.free();
+        }
+        self.slot.berth.lie_down(child, pace, self.seat.bell());
+        if !self.seat.lie_down() {
+            // Nobody has been told of it.
+            self.own.replace(self.slot.berth.get_up().map(|lying| (lying.child, lying.pace)));
+            self.seat.free();
+        }
+    }
+}
+
+impl Sleep for ProcessContext {
+    fn sleep(&mut self, bell: &Parker, until: Option<Instant>) -> bool {
+        let Some((news, alarm)) = self.news.as_ref().zip(self.alarm.as_ref()) else {
+            return bell.park(until);
+        };
+        let in_time = news.wait(alarm.as_fd(), until);
+        bell.hear();
+        let _ = rustix::io::read(alarm, &mut [0; 8]);
+        in_time
+    }
+
+    fn get_up(&mut self) {
+        if let Some(lying) = self.slot.berth.get_up() {
+            self.rise(lying);
+        }
+    }
+}
+
 impl Context for ProcessContext {
     type Item = Call;
 
@@ -587,6 +719,22 @@ impl Context for ProcessContext {
             Err(_) if self.plan.was_ended() => Ok(()),
             started => started,
         }
+    }
+
+    fn resume(&mut self, seat: &Seat<'_, Call>) -> Result<(), Error> {
+        let Some(mut lying) = self.slot.berth.get_up_for_call() else {
+            // Somebody is about to post it, or to say that it is over.
+            std::thread::sleep(Duration::from_micros(50));
+            return Ok(());
+        };
+        seat.reclaim();
+        let heard = lying.heard.take();
+        self.low = 0;
+        self.rise(lying).ring();
+        if let Some(heard) = heard {
+            self.attend(heard, None, None, seat)?;
+        }
+        self.go_on(true, None, None, seat)
     }
 
     fn run(&mut self, call: Call, seat: &Seat<'_, Call>) -> Result<(), Error> {
@@ -602,6 +750,7 @@ impl Context for ProcessContext {
     }
 
     fn finalize(&mut self) {
+        self.get_up();
         if let Some(child) = self.child.take() {
             child.leave();
         }
@@ -611,6 +760,7 @@ impl Context for ProcessContext {
 impl Drop for ProcessContext {
     fn drop(&mut self) {
         self.child = None;
+        self.slot.berth.clear();
         self.plan.slots.lock().retain(|slot| !Arc::ptr_eq(slot, &self.slot));
     }
 }

@@ -34,6 +34,9 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use super::page::Page;
 use crate::wire::frame::HEADER;
 
+/// A sleeper that says this wants to be woken when there is a message, but not at once: another will probably take it.
+pub(super) const SOON: u64 = u64::MAX;
+
 /// Words in each lane.
 const LANE: usize = 8192;
 

@@ -12,6 +12,7 @@
 //! so the death of one, also in the middle of a message, is the end of a file for its own thread and nothing for the
 //! others.
 
+mod berth;
 mod builder;
 mod calls;
 mod child;
@@ -31,7 +32,7 @@ mod terms;
 mod window;
 
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -118,6 +119,8 @@ struct Plan {
     callbacks: Mutex<Vec<thread::JoinHandle<()>>>,
     /// The workers were killed for good: none is to be started any more.
     stopped: AtomicBool,
+    /// The pool of which this is the plan.
+    pool: OnceLock<Weak<Pool<ProcessContext>>>,
 }
 
 /// A call that each worker makes before its first task.
@@ -209,9 +212,31 @@ impl ProcessPoolExecutor {
         });
         match encoded {
             Ok((frame, attempts)) => {
-                self.pool.submit(Call { item, letter: Letter::new(frame, attempts) }, place);
+                self.hand_in(Call { item, letter: Letter::new(frame, attempts) }, place);
             }
             Err(error) => item.fail(error),
+        }
+    }
+}
+
+impl ProcessPoolExecutor {
+    /// Queues a call, or posts it in the place of a worker that sleeps.
+    fn hand_in(&self, call: Call, place: Place<'_>) {
+        let may_be_posted =
+            self.plan.is_plain() && call.letter.attempts.is_none() && call.letter.is_short(&self.plan);
+        if !may_be_posted {
+            return self.pool.submit(call, place);
+        }
+        let Some((call, bell)) = self.pool.submit_or_lend(call, place) else { return };
+        let slot = self.plan.slots.lock().iter().find(|slot| slot.berth.is_of(&bell)).cloned();
+        let posted = match slot {
+            Some(slot) => slot.post(call),
+            None => Err(call),
+        };
+        match posted {
+            Ok(true) => {}
+            Ok(false) => self.pool.return_lent(bell),
+            Err(call) => self.pool.unlend(bell, call),
         }
     }
 }
@@ -269,6 +294,13 @@ impl Plan {
         self.stopped.load(Ordering::Acquire) && self.deaths.verdict().is_none()
     }
 
+    /// Does it ask nothing special of any call?
+    fn is_plain(&self) -> bool {
+        self.task_timeout.is_none()
+            && self.max_tasks_per_child.is_none()
+            && self.max_memory_per_child.is_none()
+    }
+
     /// The places of all workers, to be looked at one after the other without a lock around them.
     fn slots(&self) -> Vec<Arc<Slot>> {
         self.slots.lock().clone()
@@ -289,12 +321,26 @@ impl Plan {
             slots: Mutex::default(),
             callbacks: Mutex::default(),
             stopped: AtomicBool::new(false),
+            pool: OnceLock::new(),
         }
     }
 }
 
 /// What can be done about a call that a worker has in hand.
 impl Engine for Plan {
+    fn attend(&self, call: FutureId) {
+        let slot = self.slots.lock().iter().find(|slot| slot.berth.is_for(call)).cloned();
+        if let Some(slot) = slot
+            && let Some(replied) = slot.attend(call)
+        {
+            let pool = self.pool.get().and_then(Weak::upgrade);
+            if let (Some(pool), Some(bell)) = (pool, slot.berth.bell()) {
+                pool.return_lent(Arc::clone(bell));
+            }
+            replied.end();
+        }
+    }
+
     fn has_started(&self, call: FutureId) -> Option<bool> {
         self.slots().iter().find_map(|slot| slot.window.lock().has_started(call))
     }
@@ -320,6 +366,7 @@ impl Engine for Plan {
                 None => {}
                 Some(Recalled::Back(begun)) => {
                     drop(window);
+                    slot.berth.nudge(call);
                     begun.call_off();
                     return Some(true);
                 }
@@ -342,6 +389,7 @@ impl Engine for Plan {
 fn pool_of(plan: &Arc<Plan>, hiring: Hiring) -> Result<Arc<Pool<ProcessContext>>, Error> {
     let pool = Pool::new(hiring, context_maker(plan))?;
     let engine: Weak<dyn Engine> = Arc::<Plan>::downgrade(plan);
+    let _ = plan.pool.set(Arc::downgrade(&pool));
     away::register(pool.home(), engine);
     Ok(pool)
 }

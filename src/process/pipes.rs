@@ -62,7 +62,7 @@ impl Exit {
 
 /// The pipe of replies. It is at its end when the worker has closed it or has died.
 pub(super) struct Incoming {
-    pipe: PipeReader,
+    pipe: Arc<PipeReader>,
     exit: Exit,
     /// When reading gives up.
     pub(super) deadline: Option<Instant>,
@@ -71,13 +71,17 @@ pub(super) struct Incoming {
 impl Incoming {
     /// Over a pipe whose end here is not blocking.
     pub(super) fn new(pipe: PipeReader, exit: Exit) -> Self {
-        Incoming { pipe, exit, deadline: None }
+        Incoming { pipe: Arc::new(pipe), exit, deadline: None }
+    }
+
+    /// To wait for it while others read.
+    pub(super) fn news(&self) -> News {
+        News { pipe: Arc::clone(&self.pipe), exit: self.exit.clone() }
     }
 
     /// What there is to wait for: the pipe, then the end of the worker.
     fn fds(&self) -> [PollFd<'_>; 2] {
-        let exit = self.exit.fd().unwrap_or(self.pipe.as_fd());
-        [self.pipe.as_fd(), exit].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+        fds(&self.pipe, &self.exit)
     }
 
     /// Waits until there is anything to read, bytes or the end: false after the deadline.
@@ -110,6 +114,26 @@ impl Incoming {
                 return Ok(0);
             }
         }
+    }
+}
+
+fn fds<'f>(pipe: &'f PipeReader, exit: &'f Exit) -> [PollFd<'f>; 2] {
+    let exit = exit.fd().unwrap_or(pipe.as_fd());
+    [pipe.as_fd(), exit].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+}
+
+/// The pipe of replies and the end of the worker, to be waited for together with something else.
+pub(super) struct News {
+    pipe: Arc<PipeReader>,
+    exit: Exit,
+}
+
+impl News {
+    /// Waits until there is anything to read, or until `alarm` is readable: false after the deadline.
+    pub(super) fn wait(&self, alarm: BorrowedFd<'_>, deadline: Option<Instant>) -> bool {
+        let [pipe, exit] = fds(&self.pipe, &self.exit);
+        let mut fds = [PollFd::from_borrowed_fd(alarm, PollFlags::IN), pipe, exit];
+        ready(&mut fds, deadline).unwrap_or(true)
     }
 }
 

@@ -14,7 +14,7 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use super::lanes::{LONGEST, Lanes, Next, Reader, Writer};
+use super::lanes::{LONGEST, Lanes, Next, Reader, SOON, Writer};
 use super::terms;
 use crate::sync::look;
 use crate::wire::connection::Connection;
@@ -131,14 +131,17 @@ impl<R: Source, W: Write, F: FnOnce()> Service<R, W, F> {
                 Next::Nonsense => return Err(WireError::NotOurs),
             }
             had_to_wait = true;
-            // Those who come next may have been taken back.
+            let is_there = || !page.calls.is_empty(page.lanes.calls());
+            if look::watch(is_there) {
+                continue;
+            }
+            // Those who come next may have been taken back, or nobody has taken the reply so far.
             if page.lanes.replies().wanted().is_some_and(|_| page.unheard.take().is_some())
                 && page.lanes.replies().rouse()
             {
                 self.connection.send(&BELL)?;
             }
-            let is_there = || !page.calls.is_empty(page.lanes.calls());
-            if look::watch(is_there) || look::give_way(is_there) || !page.calls.sleep(page.lanes.calls(), 1) {
+            if look::give_way(is_there) || !page.calls.sleep(page.lanes.calls(), 1) {
                 continue;
             }
             let received = self.connection.receive()?;
@@ -227,8 +230,7 @@ impl WorkersEnd {
             return false;
         };
         let since = *self.unheard.get_or_insert(now);
-        let is_due = self.written >= number
-            || self.calls.is_empty(self.lanes.calls())
+        let is_due = number != SOON && (self.written >= number || self.calls.is_empty(self.lanes.calls()))
             || now.duration_since(since) >= PATIENCE;
         if is_due {
             self.unheard = None;

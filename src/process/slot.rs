@@ -15,6 +15,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::berth::Berth;
 use super::pipes::Exit;
 use super::window::Window;
 use crate::sync::{AtomicBool, Mutex, Ordering};
@@ -24,6 +25,8 @@ pub(super) struct Slot {
     pub(super) process: Mutex<Option<Process>>,
     /// The calls that it has in hand. This lock comes before the one of the process.
     pub(super) window: Mutex<Window>,
+    /// Where others find the worker while its thread sleeps. Its lock comes before the one of the window.
+    pub(super) berth: Berth,
     /// How long it may take to leave.
     pub(super) grace: Duration,
     /// A call in hand was killed: whatever comes of its worker, it must not be given to another.
@@ -41,6 +44,7 @@ impl Slot {
         Slot {
             process: Mutex::default(),
             window: Mutex::default(),
+            berth: Berth::default(),
             grace,
             call_killed: AtomicBool::new(false),
         }
@@ -48,6 +52,11 @@ impl Slot {
 
     pub(super) fn pid(&self) -> Option<u32> {
         self.process.lock().as_ref().map(|process| process.child.id())
+    }
+
+    /// Is there a process, and nobody has told it to end?
+    pub(super) fn is_sound(&self) -> bool {
+        self.process.lock().as_ref().is_some_and(|process| !process.doomed)
     }
 
     pub(super) fn is_doomed(&self) -> bool {

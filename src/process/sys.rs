@@ -35,15 +35,20 @@ pub(super) fn settle_signals() {
 /// Makes a closed pipe an error for this thread, in a program that would die of it: one that
 /// Rust's `main` did not start, or that asked for it. The rest of the program stays as it is.
 pub(super) fn survive_sigpipe() {
+    if !sigpipe_is_seen_to() {
+        mask_sigpipe(libc::SIG_BLOCK);
+    }
+}
+
+/// Would this program live on, whichever of its threads writes to a closed pipe?
+pub(super) fn sigpipe_is_seen_to() -> bool {
     // SAFETY: all zero is a valid `sigaction`; a null pointer asks for the present one.
     let present = unsafe {
         let mut present: libc::sigaction = std::mem::zeroed();
         libc::sigaction(libc::SIGPIPE, ptr::null(), &raw mut present);
         present
     };
-    if present.sa_sigaction == libc::SIG_DFL {
-        mask_sigpipe(libc::SIG_BLOCK);
-    }
+    present.sa_sigaction != libc::SIG_DFL
 }
 
 /// Blocks SIGPIPE for this thread, or lets it through.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::id::{FutureId, TaskRef};
 use crate::outcome::catch;
-use crate::pool::{Context, Item, Queued, Seat};
+use crate::pool::{Context, Item, Queued, Seat, Sleep};
 use crate::task::{Work, WorkItem};
 
 pub(super) type Initializer = Arc<dyn Fn() + Send + Sync>;
@@ -19,6 +19,8 @@ impl ThreadContext {
         ThreadContext { initializer }
     }
 }
+
+impl Sleep for ThreadContext {}
 
 impl Context for ThreadContext {
     type Item = WorkItem<dyn Work>;
