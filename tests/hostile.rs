@@ -551,7 +551,7 @@ mod first_words {
         let mut space = [0_u64; 16];
         let mut piece = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
         // SAFETY: the message points at the buffers above, which outlive it; the host sends one
-        // control message, which has two descriptors in it.
+        // control message, which has descriptors in it, these two first.
         unsafe {
             let mut message: libc::msghdr = std::mem::zeroed();
             message.msg_iov = &raw mut piece;

@@ -316,15 +316,10 @@ fn other_users() {
     let pool = one().uid(NOBODY).gid(NOBODY).build().unwrap();
     assert_eq!(get(pool.submit(way_back, ())).unwrap(), [false; 4]);
     assert_eq!(get(pool.submit(nested, ())).unwrap(), is(NOBODY, NOBODY, ""));
-    let running = pool.submit(
-        |()| -> u32 {
-            loop {
-                std::thread::park()
-            }
-        },
-        (),
-    );
-    until("it runs", || running.running());
+    let gate = Gate::new();
+    fs::set_permissions(gate.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let running = pool.submit(wait_at, gate.path());
+    let _visitor = gate.next();
     assert!(running.kill(), "the host can end it");
     assert!(matches!(get(running), Err(Error::WorkerDied { .. })));
     assert_eq!(who_am_i(()), host, "the host stays who it is");
@@ -910,7 +905,7 @@ fn private_descriptors() {
             descriptors.range(3..).map(|(_, target)| target).filter(|it| !inherited.contains(*it)).collect();
         let is_pipe = |target: &&&String| target.starts_with("pipe:[");
         let own: Vec<&String> = others.iter().filter(is_pipe).copied().collect();
-        assert_eq!(own.len(), 2, "one for calls, one for replies: {others:?}");
+        assert_eq!(own.len(), 3, "for calls, for replies, and for the end of the host: {others:?}");
         assert!(
             others.iter().all(|target| target.starts_with("pipe:[") || target.starts_with("anon_inode:")),
             "neither sockets nor files: {others:?}"

@@ -6,7 +6,7 @@
 //! ```text
 //!   host                                              worker (a copy of this binary)
 //!    │ spawn, a socket as its stdin                     │
-//!    │ Hello, Terms, ends of two pipes, ─── socket ───▶ │ init(): takes the pipes, /dev/null on stdin,
+//!    │ Hello, Terms, ends of pipes, ─────── socket ───▶ │ init(): takes the pipes, /dev/null on stdin,
 //!    │ a page of memory (page.rs)                       │ and the terms (terms.rs)
 //!    │ ◀──────────────────────────── pipe ───── Hello   │ or Refusal
 //!    │ Initialise ───────────────── pipe ─────────────▶ │
@@ -16,7 +16,7 @@
 //!    │ Bye ──────────────────────── pipe ─────────────▶ │ exit
 //! ```
 
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -53,6 +53,8 @@ pub(super) struct Child {
     /// Absent where there can be none.
     pub(super) page: Option<HostsEnd>,
     slot: Arc<Slot>,
+    /// As long as this is open, we live, as the worker sees it.
+    _life: Option<PipeWriter>,
     exit: Exit,
     started: Instant,
     /// It was sent the whole of its call.
@@ -85,13 +87,14 @@ impl Child {
         if sys::has_foreign_rights() {
             return Err(NoStart::Refused(Error::Setuid));
         }
-        let (pid, ours, (call_reader, call_writer), (reply_reader, reply_writer)) = {
+        let (pid, ours, (call_reader, call_writer), (reply_reader, reply_writer), life) = {
             // Where descriptors cannot be made close-on-exec at once, no two spawns may overlap.
             static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
             let _lock = cfg!(target_vendor = "apple").then(|| ONE_AT_A_TIME.lock());
             let (ours, theirs) = UnixStream::pair().map_err(refused)?;
             let calls = io::pipe().map_err(refused)?;
             let replies = io::pipe().map_err(refused)?;
+            let life = if entry::LIFELINE { Some(io::pipe().map_err(refused)?) } else { None };
             pipes::prepare(&calls.1).and_then(|()| pipes::prepare(&replies.0)).map_err(refused)?;
             let inode = invitation::socket_inode(&theirs).unwrap_or_default();
             let depth = entry::depth().saturating_add(1);
@@ -110,8 +113,9 @@ impl Child {
             if plan.stopped.load(Ordering::Acquire) {
                 slot.kill();
             }
-            (pid, ours, calls, replies)
+            (pid, ours, calls, replies, life)
         };
+        let (theirs, life) = life.unzip();
         let exit = Exit::of(pid);
         let incoming = BufReader::new(Incoming::new(reply_reader, exit.clone()));
         let outgoing = Outgoing::new(call_writer, exit.clone());
@@ -123,6 +127,7 @@ impl Child {
             connection,
             page,
             slot: slot_of_it,
+            _life: life,
             exit,
             started,
             was_sent: false,
@@ -136,10 +141,11 @@ impl Child {
         // Without it the pipes do.
         let page = Lanes::new().ok();
         let mut ends = vec![call_reader.as_fd(), reply_writer.as_fd()];
+        ends.extend(theirs.iter().map(|life| life.as_fd()));
         ends.extend(page.iter().map(|(_, file)| file.as_fd()));
         let greeted = hand_over(&ours, &ends, &plan.terms);
         // Now the worker's ends are the worker's alone: if it dies, we see the end of the file.
-        drop((call_reader, reply_writer));
+        drop((call_reader, reply_writer, theirs));
         let greeted = greeted.map_err(WireError::from).and_then(|()| child.greet(plan.start_timeout));
         match greeted {
             Ok(None) => {
@@ -332,7 +338,7 @@ impl PostMortem {
 fn hand_over(socket: &UnixStream, ends: &[BorrowedFd<'_>], terms: &Terms) -> io::Result<()> {
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
     let hello = terms.encode(&Hello { identity: entry::identity(), pid: std::process::id() });
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut rights = SendAncillaryBuffer::new(&mut space);
     rights.push(SendAncillaryMessage::ScmRights(ends));
     let sent = sendmsg(socket, &[io::IoSlice::new(&hello)], &mut rights, SendFlags::NOSIGNAL)?;

@@ -2,9 +2,9 @@
 //!
 //! A worker never returns from `init`. It keeps the user's stdout and stderr, has `/dev/null` as
 //! its stdin, and its pipes are close-on-exec: whatever a task prints or starts cannot disturb
-//! the protocol. Two watch for the end of the host and then end the process, also in the middle
-//! of a call: a thread of its own, everywhere, and the kernel, on Linux, where the worker does
-//! not have to run for it.
+//! the protocol. The end of the host is the end of the process, also in the middle of a call. On Linux the kernel sees
+//! to it, for whom the worker does not have to run: in two ways, because either can be in vain (a task makes the
+//! kernel forget the one, a fork of the host keeps open what the other waits for). Elsewhere a thread watches.
 
 use std::ffi::CString;
 #[cfg(target_os = "linux")]
@@ -31,6 +31,9 @@ use crate::wire::connection::Connection;
 use crate::wire::frame::{self, Kind, WireError};
 use crate::wire::message::{Failure, Hello, LONGEST_TERMS, Terms};
 use crate::{outcome, portable};
+
+/// Is a worker handed a pipe through which nothing comes, whose end the kernel takes for its own?
+pub(super) const LIFELINE: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 static INITIALISED: AtomicBool = AtomicBool::new(false);
 
@@ -148,26 +151,25 @@ fn work(invitation: Invitation) -> Result<(), WireError> {
     }
     outcome::quieten();
 
-    let (host, terms, calls, replies, page) = be_handed(socket)?;
+    let (host, terms, Ends { calls, replies, life, page }) = be_handed(socket)?;
     // Before there is a second thread.
     let refused = terms::accept(&terms).err();
     // Once more, because a change of user has undone it.
-    let is_watched = be_killed_with_the_host();
-    if invitation.is_void() {
+    be_killed_with_the_host();
+    let is_watched = life.as_ref().is_some_and(sys::be_killed_at_the_end_of);
+    if invitation.is_void() || life.as_ref().is_some_and(has_ended) {
         return Ok(());
     }
+    std::mem::forget(life);
     let calls: &'static PipeReader = Box::leak(Box::new(calls));
     let mut connection =
         Connection::new(io::BufReader::new(Calls(calls)), Replies::new(replies), terms.max_message_bytes);
     if let Some(reason) = refused {
         return connection.send(&Failure::Refused { reason }.encode(Kind::Refusal, 0));
     }
-    let watch = || {
-        let builder = std::thread::Builder::new().name("host watch".into()).stack_size(64 << 10);
-        builder.spawn(|| die_with_the_host(calls))
-    };
     if !is_watched {
-        watch()?;
+        let builder = std::thread::Builder::new().name("host watch".into()).stack_size(64 << 10);
+        builder.spawn(|| die_with_the_host(calls))?;
     }
     if host.identity != identity() {
         let reason = "it is another build of this program than its host; was the file replaced?".into();
@@ -176,14 +178,7 @@ fn work(invitation: Invitation) -> Result<(), WireError> {
     let lanes = page.and_then(|page| Lanes::of(&page).ok());
     lanes.iter().for_each(Lanes::attach);
     connection.send(&Hello { identity: identity(), pid: std::process::id() }.encode())?;
-    let watch_too = move || {
-        if is_watched {
-            // Where there are no more threads, the kernel has to do.
-            let _ = watch();
-        }
-    };
-    // The first call need not wait for this.
-    Service::new(connection, lanes, watch_too).serve()
+    Service::new(connection, lanes).serve()
 }
 
 /// An input that is at its end.
@@ -195,16 +190,23 @@ fn empty_input() -> io::Result<OwnedFd> {
     }
 }
 
-/// Takes the host's Hello, our terms, our ends of the pipes, and the page that there may be.
-fn be_handed(
-    socket: UnixStream,
-) -> Result<(Hello, Terms, PipeReader, PipeWriter, Option<OwnedFd>), WireError> {
+/// Our ends of what we share with the host.
+struct Ends {
+    calls: PipeReader,
+    replies: PipeWriter,
+    /// Nothing comes through it. Its end is the end of the host. Where no kernel would tell, there is none.
+    life: Option<PipeReader>,
+    page: Option<OwnedFd>,
+}
+
+/// Takes the host's Hello, our terms, and our ends.
+fn be_handed(socket: UnixStream) -> Result<(Hello, Terms, Ends), WireError> {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
     #[cfg(not(target_vendor = "apple"))]
     let flags = RecvFlags::CMSG_CLOEXEC;
     #[cfg(target_vendor = "apple")]
     let flags = RecvFlags::empty();
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut rights = RecvAncillaryBuffer::new(&mut space);
     let mut bytes = [0; 256];
     let received = loop {
@@ -222,11 +224,13 @@ fn be_handed(
         })
         .collect();
     let mut fds = fds.into_iter();
-    let (Some(calls), Some(replies), page) = (fds.next(), fds.next(), fds.next()) else {
+    let (Some(calls), Some(replies)) = (fds.next(), fds.next()) else {
         return Err(WireError::NotOurs);
     };
+    let life = if LIFELINE { fds.next() } else { None };
+    let page = fds.next();
     #[cfg(target_vendor = "apple")]
-    for fd in [&calls, &replies].into_iter().chain(&page) {
+    for fd in [&calls, &replies].into_iter().chain(&life).chain(&page) {
         rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC).map_err(io::Error::from)?;
     }
     let mut rest = bytes[..received.bytes].chain(socket);
@@ -234,7 +238,8 @@ fn be_handed(
     match frame::read_into(&mut rest, &mut payload, LONGEST_TERMS)? {
         Some((Kind::Hello, _)) => {
             let (host, terms) = Terms::decode(&payload)?;
-            Ok((host, terms, calls.into(), replies.into(), page))
+            let (calls, replies, life) = (calls.into(), replies.into(), life.map(Into::into));
+            Ok((host, terms, Ends { calls, replies, life, page }))
         }
         Some((kind, _)) => Err(WireError::Unexpected { kind, wanted: "a Hello" }),
         None => Err(WireError::Closed),
@@ -242,8 +247,7 @@ fn be_handed(
 }
 
 /// Asks the kernel to kill this process at the end of the host: also one that is stopped, and so
-/// cannot watch for it itself, and also while a fork of the host holds its ends of our pipes. True
-/// if the kernel will.
+/// cannot watch for it itself, and also while a fork of the host holds its ends of our pipes.
 ///
 /// What the kernel waits for is the end of the *thread* that started us. That is right here: a
 /// worker is started, owned and buried by one thread of its pool, the one that made its
@@ -252,16 +256,19 @@ fn be_handed(
 ///
 /// Whether the host had died before is to be asked after this. A change of user or group makes the
 /// kernel forget: whoever drops privileges does so before.
-fn be_killed_with_the_host() -> bool {
+fn be_killed_with_the_host() {
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{Signal, set_parent_process_death_signal};
-        set_parent_process_death_signal(Some(Signal::KILL)).is_ok()
+        let _ = set_parent_process_death_signal(Some(Signal::KILL));
     }
-    #[cfg(not(target_os = "linux"))]
-    {
-        false
-    }
+}
+
+/// Is there nobody at the other end any more?
+fn has_ended(life: &PipeReader) -> bool {
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut fds = [PollFd::new(life, PollFlags::empty())];
+    poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
 /// Sleeps until the other end of the pipe is closed, which only the end of the host does; then

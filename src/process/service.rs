@@ -22,10 +22,8 @@ use crate::wire::frame::{self, BELL, HEADER, Kind, Parcel, Source, WireError};
 use crate::wire::message::{Failure, decode_call};
 use crate::{outcome, portable};
 
-pub(super) struct Service<R, W, F> {
+pub(super) struct Service<R, W> {
     connection: Connection<R, W>,
-    /// What is still to be done, when the first call has been answered.
-    unfinished: Option<F>,
     /// Absent where there can be none.
     page: Option<WorkersEnd>,
     reply: Parcel,
@@ -61,10 +59,8 @@ const KEPT: usize = 1 << 20;
 /// How long a host that sleeps may not hear of a reply while others are made.
 const PATIENCE: Duration = Duration::from_micros(100);
 
-impl<R: Source, W: Write, F: FnOnce()> Service<R, W, F> {
-    /// `after_first` is done when the first call has been answered: only that call is waited for by somebody who
-    /// waits for the worker too.
-    pub(super) fn new(connection: Connection<R, W>, lanes: Option<Lanes>, after_first: F) -> Self {
+impl<R: Source, W: Write> Service<R, W> {
+    pub(super) fn new(connection: Connection<R, W>, lanes: Option<Lanes>) -> Self {
         let page = lanes.map(|lanes| WorkersEnd {
             lanes,
             calls: Reader::default(),
@@ -75,7 +71,7 @@ impl<R: Source, W: Write, F: FnOnce()> Service<R, W, F> {
             since: Instant::now(),
             unheard: None,
         });
-        Service { connection, unfinished: Some(after_first), page, reply: Parcel::default() }
+        Service { connection, page, reply: Parcel::default() }
     }
 
     /// Answers calls until the host says Bye or closes the pipe.
@@ -86,9 +82,6 @@ impl<R: Source, W: Write, F: FnOnce()> Service<R, W, F> {
                     if self.page.as_mut().is_none_or(WorkersEnd::begin) {
                         let answered = self.answer(id, from);
                         self.reply(id, answered)?;
-                    }
-                    if let Some(rest) = self.unfinished.take() {
-                        rest();
                     }
                 }
                 Some((Kind::Initialise, id, from)) => {

@@ -4,7 +4,8 @@
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
-use std::io;
+use std::io::{self, PipeReader};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::ptr;
@@ -60,6 +61,32 @@ fn mask_sigpipe(how: c_int) {
         libc::sigemptyset(&raw mut pipe);
         libc::sigaddset(&raw mut pipe, libc::SIGPIPE);
         libc::pthread_sigmask(how, &raw const pipe, ptr::null_mut());
+    }
+}
+
+/// Has the kernel kill this process when the other end of that pipe is closed, by the end of whoever holds it or
+/// otherwise; or when something comes through it. True if it will. That it is closed already is to be asked after this.
+///
+/// `fcntl(2)`: a descriptor with `O_ASYNC` sends its owner the signal of its choice when it becomes readable.
+pub(super) fn be_killed_at_the_end_of(pipe: &PipeReader) -> bool {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        /// The same on every architecture (`asm-generic/fcntl.h`).
+        const F_SETSIG: c_int = 10;
+        let fd = pipe.as_raw_fd();
+        // SAFETY: system calls with numbers, about a descriptor that is open for their time.
+        unsafe {
+            let flags = libc::fcntl(fd, libc::F_GETFL);
+            flags >= 0
+                && libc::fcntl(fd, F_SETSIG, libc::SIGKILL) == 0
+                && libc::fcntl(fd, libc::F_SETOWN, libc::getpid()) == 0
+                && libc::fcntl(fd, libc::F_SETFL, flags | libc::O_ASYNC) == 0
+        }
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = pipe;
+        false
     }
 }
 

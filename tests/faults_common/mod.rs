@@ -426,6 +426,7 @@ fn private_pipe(mode: i32) -> i32 {
             && target.to_string_lossy().starts_with("pipe:")
             && flags & libc::O_ACCMODE == mode
             && flags & libc::O_CLOEXEC != 0
+            && flags & libc::O_ASYNC == 0 // that is the one whose end is the host's
     };
     let found: Vec<i32> = descriptors("/proc/self/fd").into_iter().filter(is_ours).collect();
     assert_eq!(found.len(), 1, "a worker has one pipe of each kind: {found:?}");
