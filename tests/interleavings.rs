@@ -74,6 +74,9 @@
 //! | `push_and_close` | a push, the close, the drain after it | none |
 //! | `push_and_close_and_a_worker` | a push, the close, a worker | none |
 //! | `two_pushes_and_one_idle_worker` | two pushes: one finds the worker, the other hires unless it is back | none |
+//! | `a_worker_that_is_lent_and_close` | one that hands a task in and may do it in a worker's place, the worker, the close | none |
+//! | `a_worker_that_is_lent_and_a_push` | the same, and a push | 4 |
+//! | `a_worker_that_is_lent_for_what_only_it_can_do` | a worker that is lent and called, the close | none |
 //! | `break_and_push_and_a_worker` | a push, a queue that breaks and is drained, a worker | none |
 //! | `close_and_break` | the two ways to close | none |
 //! | `a_task_put_back_and_close_and_two_workers` | a task that is put back, the close, two workers | 3 |

@@ -10,13 +10,14 @@ use std::time::Instant;
 use explore::{ALL, Count, explore};
 use loom::thread;
 
-use super::floor::{Floor, Queued, Refusal, Seat, Sleep, Turn};
+use super::floor::{Floor, Pushed, Queued, Refusal, Seat, Sleep, Turn};
 use super::{Context, Hiring, Item, Pool};
 use crate::error::Error;
 use crate::future::own_pool::Employer;
 use crate::future::state::Freed;
 use crate::future::{Future, Promise};
 use crate::id::TaskRef;
+use crate::sync::Mutex;
 
 impl Queued for i32 {}
 
@@ -177,6 +178,115 @@ fn two_pushes_and_one_idle_worker() {
         got.sort_unstable();
         assert_eq!(got, [1, 2]);
         hired.get()
+    });
+}
+
+/// A worker that lies down after its task, and is lent for the next. What is posted for it, it does itself if nobody
+/// else has.
+fn lies(floor: &Floor<i32>, posted: &Mutex<Option<i32>>) -> Vec<i32> {
+    let seat = Seat::taken(floor);
+    let mut got = Vec::new();
+    loop {
+        match seat.next(None, &mut ()) {
+            Turn::Task(item) => got.push(item),
+            Turn::Lent => {
+                let mine = posted.lock().take();
+                let Some(item) = mine else {
+                    thread::yield_now();
+                    continue;
+                };
+                seat.reclaim();
+                got.push(item);
+            }
+            Turn::Leave => return got,
+            Turn::Due(_) | Turn::Another(..) => unreachable!("nothing is put back, and nothing is for many"),
+        }
+        seat.lie_down();
+    }
+}
+
+/// Posts a task for a worker that was lent; looks for its end, once, and else leaves that to the worker.
+fn hand_in(floor: &Floor<i32>, posted: &Mutex<Option<i32>>, item: i32) -> Option<i32> {
+    match floor.push_or_lend(item) {
+        Ok(Pushed::Queued(vacancy)) => {
+            assert!(vacancy.is_none());
+            None
+        }
+        Ok(Pushed::Lent(item, bell)) => {
+            *posted.lock() = Some(item);
+            bell.wake();
+            let done = posted.lock().take()?;
+            assert!(floor.return_lent(bell).is_none());
+            Some(done)
+        }
+        Err(_) => unreachable!("it is open"),
+    }
+}
+
+#[test]
+fn a_worker_that_is_lent_and_close() {
+    explore(ALL, ["its own", "in its place"], || {
+        let (floor, posted) = (floor(), Arc::new(Mutex::new(None)));
+        assert!(floor.push(1).is_ok());
+        let worker = thread::spawn({
+            let (floor, posted) = (Arc::clone(&floor), Arc::clone(&posted));
+            move || lies(&floor, &posted)
+        });
+        let in_its_place = hand_in(&floor, &posted, 2);
+        floor.close();
+        let got = worker.join().unwrap();
+        match (&got[..], in_its_place) {
+            ([1, 2], None) => "its own",
+            ([1], Some(2)) => "in its place",
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn a_worker_that_is_lent_and_a_push() {
+    explore(Some(4), ["its own", "in its place"], || {
+        let (floor, posted) = (floor(), Arc::new(Mutex::new(None)));
+        assert!(floor.push(1).is_ok());
+        let worker = thread::spawn({
+            let (floor, posted) = (Arc::clone(&floor), Arc::clone(&posted));
+            move || lies(&floor, &posted)
+        });
+        let pusher = thread::spawn({
+            let floor = Arc::clone(&floor);
+            move || floor.push(3).is_ok()
+        });
+        let in_its_place = hand_in(&floor, &posted, 2);
+        assert!(pusher.join().unwrap());
+        floor.close();
+        let mut got = worker.join().unwrap();
+        got.extend(in_its_place);
+        got.sort_unstable();
+        assert_eq!(got, [1, 2, 3], "each once");
+        if in_its_place.is_some() { "in its place" } else { "its own" }
+    });
+}
+
+#[test]
+fn a_worker_that_is_lent_for_what_only_it_can_do() {
+    explore(ALL, ["queued", "given back"], || {
+        let (floor, posted) = (floor(), Arc::new(Mutex::new(None)));
+        assert!(floor.push(1).is_ok());
+        let worker = thread::spawn({
+            let (floor, posted) = (Arc::clone(&floor), Arc::clone(&posted));
+            move || lies(&floor, &posted)
+        });
+        let ending = match floor.push_or_lend(2) {
+            Ok(Pushed::Queued(_)) => "queued",
+            Ok(Pushed::Lent(item, bell)) => {
+                assert!(floor.unlend(bell, item).is_none());
+                "given back"
+            }
+            Err(_) => unreachable!("it is open"),
+        };
+        floor.close();
+        assert_eq!(worker.join().unwrap(), [1, 2]);
+        ending
     });
 }
 
