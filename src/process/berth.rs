@@ -21,9 +21,10 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::call::{Call, Started};
 use super::calls::{Heard, Until, unexpected};
 use super::child::Child;
-use super::context::{Call, Started, TINY};
+use super::context::TINY;
 use super::lanes::words_of;
 use super::pace::Pace;
 use super::slot::Slot;

@@ -27,87 +27,25 @@
 //!
 //! The rule: no code of those who listen runs in this thread while it has a call in hand.
 
-use std::cell::RefCell;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::berth::Lying;
-use super::calls::{Heard, Until, unexpected};
-use super::child::{Child, NoStart, overran};
-use super::lanes::{LONGEST, words_of};
+use super::call::Call;
+use super::calls::{Heard, Until};
+use super::child::{Child, NoStart};
+use super::lanes::words_of;
 use super::pace::Pace;
 use super::pipes::News;
 use super::slot::Slot;
 use super::{Plan, sys};
 use crate::error::Error;
 use crate::future::deadline_after;
-use crate::future::own_pool::beside;
-use crate::future::state::Freed;
-use crate::id::TaskRef;
-use crate::options::Attempts;
-use crate::outcome;
-use crate::pool::{Context, Item, Queued, Seat, Sleep};
-use crate::sync::{Ordering, Parker};
-use crate::task::{Begun, Completion, PortableWork, WorkItem};
-use crate::wire::frame::{HEADER, Kind, Parcel, WireError};
-use crate::wire::message::{Failure, set_attempt};
-
-/// A call and its frame, queued.
-pub(crate) struct Call {
-    pub(super) item: WorkItem<dyn PortableWork>,
-    pub(super) letter: Letter,
-}
-
-/// What is sent.
-pub(crate) struct Letter {
-    pub(super) frame: Parcel,
-    /// If it has options.
-    pub(super) attempts: Option<Box<Attempts>>,
-    /// Workers that were given it and died before they began any call.
-    pub(super) moved: u8,
-}
-
-impl Letter {
-    pub(super) fn new(frame: Parcel, attempts: Option<Box<Attempts>>) -> Self {
-        Letter { frame, attempts, moved: 0 }
-    }
-
-    pub(super) fn attempt(&self) -> u32 {
-        self.attempts.as_ref().map_or(1, |attempts| attempts.number())
-    }
-
-    /// Does it go through the page?
-    pub(super) fn is_short(&self, plan: &Plan) -> bool {
-        let length = self.frame.len();
-        length <= LONGEST && (length - HEADER) as u64 <= plan.terms.max_message_bytes
-    }
-}
-
-/// A call that was started.
-pub(super) struct Started {
-    pub(super) call: Begun<dyn PortableWork>,
-    pub(super) letter: Letter,
-}
-
-impl Queued for Call {}
-
-impl Item for Call {
-    fn task(&self) -> TaskRef {
-        self.item.task()
-    }
-
-    fn fail(self, error: Error) {
-        self.item.fail(error);
-    }
-
-    fn cancel(self) {
-        self.item.cancel();
-    }
-}
+use crate::pool::{Context, Seat, Sleep};
+use crate::sync::Ordering;
 
 /// How often in a row a worker may fail to start, or die before it begins a call.
-const ATTEMPTS: u8 = 3;
+pub(super) const ATTEMPTS: u8 = 3;
 
 /// What a child has to do at the most, in nanoseconds, as far as one knows.
 const WORK: u64 = 300_000;
@@ -125,22 +63,22 @@ const PAUSE: Duration = Duration::from_micros(500);
 const LONGEST_PAUSE: Duration = Duration::from_millis(16);
 
 /// After a call whose end ran a callback, so many travel alone: the next ones probably have some too.
-const WARY: u32 = 64;
+pub(super) const WARY: u32 = 64;
 
 pub(crate) struct ProcessContext {
-    plan: Arc<Plan>,
-    number: usize,
-    slot: Arc<Slot>,
-    child: Option<Child>,
-    pace: Pace,
+    pub(super) plan: Arc<Plan>,
+    pub(super) number: usize,
+    pub(super) slot: Arc<Slot>,
+    pub(super) child: Option<Child>,
+    pub(super) pace: Pace,
     /// So many calls are still to travel alone.
-    wary: u32,
+    pub(super) wary: u32,
     /// When so few are in hand, more are taken.
-    low: usize,
+    pub(super) low: usize,
     /// What there is to hear of the child, while it lies in the berth.
-    news: Option<News>,
+    pub(super) news: Option<News>,
     /// What its bell makes readable, to be waited for together with that.
-    alarm: Option<Arc<OwnedFd>>,
+    pub(super) alarm: Option<Arc<OwnedFd>>,
 }
 
 impl ProcessContext {
@@ -203,7 +141,7 @@ impl ProcessContext {
     }
 
     /// A child died that nobody had asked to. An error breaks the pool, and all its other workers end.
-    fn judge(&self, death: &Error) -> Result<(), Error> {
+    pub(super) fn judge(&self, death: &Error) -> Result<(), Error> {
         let was_asked = self.slot.call_was_killed() || self.plan.stopped.load(Ordering::Acquire);
         let Some(verdict) = (!was_asked).then(|| self.plan.deaths.judge(death)).flatten() else {
             return Ok(());
@@ -238,7 +176,7 @@ impl ProcessContext {
     }
 
     /// Hears of the calls in hand, to their ends.
-    fn go_on(
+    pub(super) fn go_on(
         &mut self,
         is_plain: bool,
         deadline: Option<Instant>,
@@ -269,7 +207,7 @@ impl ProcessContext {
 
     /// How many calls there are in hand, what they will take, and whether the first is still to begin; `None` if there
     /// is none.
-    fn in_hand(&self) -> Option<(usize, u64, bool)> {
+    pub(super) fn in_hand(&self) -> Option<(usize, u64, bool)> {
         let window = self.slot.window.lock();
         (window.len() > 0).then(|| (window.len(), window.cost(), window.is_to_begin()))
     }
@@ -340,372 +278,6 @@ impl ProcessContext {
         drop(window);
         child.ring();
     }
-
-    /// Does what follows from what was heard of the child.
-    fn attend(
-        &mut self,
-        heard: Heard,
-        deadline: Option<Instant>,
-        limit: Option<Duration>,
-        seat: &Seat<'_, Call>,
-    ) -> Result<(), Error> {
-        let Some(child) = &mut self.child else { return Ok(()) };
-        match heard {
-            Heard::Reply { id, failure, took } => match self.answered(id) {
-                Some(started) => {
-                    self.end(started, failure, took, seat);
-                    Ok(())
-                }
-                None => self.end_nonsense(&unexpected(Kind::Returned), seat),
-            },
-            Heard::Pipe => {
-                self.take_back_behind(0, seat);
-                let Some(child) = &mut self.child else { return Ok(()) };
-                let heard = child.hear_from_pipe(deadline);
-                self.attend(heard, deadline, limit, seat)
-            }
-            Heard::Nonsense(error) => self.end_nonsense(&error, seat),
-            Heard::Late => match limit {
-                Some(limit) => {
-                    let pid = child.pid;
-                    child.dismiss();
-                    // Not before: it may read on until it is gone.
-                    self.bury(|task, _| overran(task, pid, limit), false, seat)
-                }
-                None => {
-                    let is_held_back = self.slot.window.lock().is_held_back();
-                    self.take_back_behind(usize::from(!is_held_back), seat);
-                    Ok(())
-                }
-            },
-            Heard::Gone => {
-                // It may take a while to go.
-                self.take_back_behind(1, seat);
-                let Some(child) = &mut self.child else { return Ok(()) };
-                let death = child.post_mortem(&self.plan);
-                // What it said before its end is still good.
-                while let Some(child) = self.child.as_mut().filter(|child| child.page.is_some()) {
-                    let Heard::Reply { id, failure, took } = child.hear(Until::Now, false, 1) else { break };
-                    let Some(started) = self.answered(id) else { break };
-                    self.end(started, failure, took, seat);
-                }
-                if self.in_hand().is_none() {
-                    self.child = None;
-                    return self.judge(&death.of_nobody());
-                }
-                self.bury(|task, attempt| death.of(task, attempt), true, seat)
-            }
-        }
-    }
-
-    /// Takes out the call that was answered.
-    fn answered(&self, id: u64) -> Option<Started> {
-        self.slot.window.lock().answered(id)
-    }
-
-    /// Ends a call with the reply that was heard.
-    fn end(
-        &mut self,
-        started: Started,
-        failure: Option<Failure>,
-        took: Option<Duration>,
-        seat: &Seat<'_, Call>,
-    ) {
-        let Some(child) = &mut self.child else { return };
-        child.served += 1;
-        self.wary = self.wary.saturating_sub(1);
-        if let Some(took) = took {
-            self.pace.note(&started.letter.frame, took);
-        }
-        let task = started.call.task();
-        if self.slot.window.lock().len() == 0 || started.letter.attempts.is_some() {
-            match failure {
-                // The reply is decoded in this thread; the child is idle, and so are we soon.
-                None => {
-                    self.slot.window.lock().decided(task.id);
-                    self.complete_last(started, seat);
-                }
-                Some(failure) => self.fail_or_put_back(started, outcome::arrived(task, failure), seat),
-            }
-        } else {
-            let reply = match failure {
-                None => Ok(child.payload()),
-                Some(failure) => Err(outcome::arrived(task, failure)),
-            };
-            if let Some(completion) = started.call.complete_unheard(reply) {
-                self.wary = WARY;
-                self.complete_beside(completion, seat);
-            }
-        }
-        if let Some(child) = &mut self.child {
-            child.connection.clear();
-        }
-    }
-
-    /// Ends the call beside which there is no other. If nobody's code runs then, the worker lies down before it is told,
-    /// so that it can be lent for the next one.
-    fn complete_last(&mut self, started: Started, seat: &Seat<'_, Call>) {
-        let Some(mut child) = self.child.take() else { return };
-        let may_be_lent = self.plan.is_plain()
-            && started.letter.attempts.is_none()
-            && child.page.is_some()
-            && self.pace.of(&started.letter.frame).is_some_and(|pace| pace <= TINY)
-            && self.slot.is_sound()
-            && self.has_alarm(seat);
-        if !may_be_lent {
-            started.call.complete(child.payload(), seat);
-            self.child = Some(child);
-            return;
-        }
-        let mut payload = std::mem::take(child.payload());
-        self.news = Some(child.connection.reader().get_ref().news());
-        let lying = LieDown {
-            slot: &self.slot,
-            seat,
-            own: RefCell::new(Some((child, std::mem::take(&mut self.pace)))),
-        };
-        started.call.complete(&mut payload, &lying);
-        if let Some((child, pace)) = lying.own.into_inner() {
-            self.child = Some(child);
-            self.pace = pace;
-            self.news = None;
-        }
-    }
-
-    /// Has its bell make something readable.
-    fn has_alarm(&mut self, seat: &Seat<'_, Call>) -> bool {
-        #[cfg(target_os = "linux")]
-        if self.alarm.is_none() {
-            use rustix::event::{EventfdFlags, eventfd};
-            let Ok(alarm) = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(Arc::new) else {
-                return false;
-            };
-            let rung = Arc::clone(&alarm);
-            seat.bell().set_alarm(move || {
-                // If it was rung so often that it can count no further, it was rung.
-                let _ = rustix::io::write(&rung, &1_u64.to_ne_bytes());
-            });
-            self.alarm = Some(alarm);
-        }
-        let _ = seat;
-        self.alarm.is_some()
-    }
-
-    /// Has its child in hand again.
-    fn rise(&mut self, lying: Lying) -> &mut Child {
-        self.news = None;
-        self.pace = lying.pace;
-        self.child.insert(lying.child)
-    }
-
-    /// Ends a call whose callbacks may wait for whatever they like, while others are in hand.
-    fn complete_beside(&mut self, completion: Completion, seat: &Seat<'_, Call>) {
-        self.take_back_behind(0, seat);
-        if self.in_hand().is_none() {
-            return completion();
-        }
-        match beside(completion) {
-            Ok(thread) => {
-                let mut callbacks = self.plan.callbacks.lock();
-                callbacks.retain(|thread| !thread.is_finished());
-                callbacks.push(thread);
-            }
-            // There is no thread to be had. It must end.
-            Err(completion) => completion(),
-        }
-    }
-
-    /// Takes back what the child has not begun, but for so many at the head of the line. It is the next of the queue
-    /// again.
-    fn take_back_behind(&self, first: usize, seat: &Seat<'_, Call>) {
-        {
-            // Under the lock: who cancels all finds each here or there.
-            let mut window = self.slot.window.lock();
-            seat.give_back(window.take_back_behind(first));
-        }
-        seat.cover();
-    }
-
-    /// Ends a call with what came of its present attempt, or puts it back for another one.
-    fn fail_or_put_back(&self, started: Started, error: Error, seat: &Seat<'_, Call>) {
-        let Started { call, mut letter } = started;
-        let task = call.task();
-        let again = match &mut letter.attempts {
-            Some(attempts) => attempts.failed(task, error.clone()),
-            None => Err(error.clone()),
-        };
-        let mut window = self.slot.window.lock();
-        window.decided(task.id);
-        match again {
-            // Somebody killed it meanwhile: it ends with this attempt.
-            Ok(_) if self.slot.call_was_killed() => {
-                drop(window);
-                call.fail(error, seat);
-            }
-            Ok(due) => {
-                let item = call.put_back();
-                drop(window);
-                let number = letter.attempt();
-                set_attempt(&mut letter.frame, number);
-                seat.put_back(Call { item, letter }, due);
-            }
-            Err(error) => {
-                drop(window);
-                call.fail(error, seat);
-            }
-        }
-    }
-
-    /// The child talks nonsense: it is replaced, and the call that it ran is lost.
-    fn end_nonsense(&mut self, error: &WireError, seat: &Seat<'_, Call>) -> Result<(), Error> {
-        // It is dead when it is dropped.
-        self.child = None;
-        let lost = {
-            let mut window = self.slot.window.lock();
-            seat.give_back(window.take_back());
-            window.take_all()
-        };
-        seat.cover();
-        let reason = format!("the worker process answered nonsense and was replaced: {error}");
-        for Started { call, .. } in lost {
-            let task = call.task();
-            self.slot.window.lock().decided(task.id);
-            call.fail(Error::Decode { task, what: "return value", reason: reason.clone() }, seat);
-        }
-        Ok(())
-    }
-
-    /// The child is dead, and with it what it had begun; the rest is queued again. `error`: of a call, and its attempt.
-    fn bury(
-        &mut self,
-        error: impl Fn(TaskRef, u32) -> Error,
-        is_to_be_judged: bool,
-        seat: &Seat<'_, Call>,
-    ) -> Result<(), Error> {
-        // Without a page it had the one call that it was sent, if it took that out of the pipe.
-        let took_call = self.child.take().is_none_or(|child| child.page.is_some() || child.took_call());
-        let victim = self.slot.window.lock().victim(took_call);
-        let death = victim.filter(|_| is_to_be_judged).map(|(task, attempt)| error(task, attempt));
-        let ours = death.map_or(Ok(()), |death| self.judge(&death));
-        // Another one's death may have been one too many.
-        let broken = self.plan.deaths.verdict().filter(|_| ours.is_ok());
-        let (given_up, lost) = {
-            let mut window = self.slot.window.lock();
-            let mut back = if took_call { window.take_back() } else { window.take_back_if(0, |_| true) };
-            let lost = window.take_all();
-            let mut given_up = None;
-            if lost.is_empty() && !back.is_empty() {
-                back[0].letter.moved += 1;
-                // Each got as far as Hello; were all killed from outside, it must end somewhere.
-                if back[0].letter.moved > ATTEMPTS {
-                    given_up = Some(back.remove(0));
-                }
-            }
-            // Before any code of the user may keep us busy.
-            seat.give_back(back);
-            (given_up, lost)
-        };
-        seat.cover();
-        let was_killed = self.slot.call_was_killed();
-        for started in lost {
-            let (task, attempt) = (started.call.task(), started.letter.attempt());
-            let error = broken.map_or_else(|| error(task, attempt), Error::clone);
-            if was_killed || ours.is_err() || broken.is_some() {
-                self.slot.window.lock().decided(task.id);
-                started.call.fail(error, seat);
-            } else {
-                self.fail_or_put_back(started, error, seat);
-            }
-        }
-        if let Some(call) = given_up {
-            give_up(call, &error, seat);
-        }
-        ours.and_then(|()| broken.map_or(Ok(()), |verdict| Err(verdict.clone())))
-    }
-
-    /// There is no child for a call that has not been started.
-    fn not_started(&self, call: Call, refusal: Error, seat: &Seat<'_, Call>) -> Result<(), Error> {
-        if let Some(verdict) = self.plan.deaths.verdict() {
-            call.item.fail(verdict.clone());
-            return Err(verdict.clone());
-        }
-        if self.plan.stopped.load(Ordering::Acquire) {
-            call.item.cancel();
-            return Ok(());
-        }
-        // What the system refuses to this worker, others may have.
-        if matches!(refusal, Error::Spawn { .. }) {
-            seat.put_back(call, Instant::now());
-        } else {
-            call.item.fail(refusal.clone());
-        }
-        Err(refusal)
-    }
-}
-
-/// Ends a call that no worker begins, or puts it back for another attempt.
-fn give_up(call: Call, error: &impl Fn(TaskRef, u32) -> Error, seat: &Seat<'_, Call>) {
-    let Call { item, mut letter } = call;
-    let (task, attempt) = (item.task(), letter.attempt());
-    let error = error(task, attempt);
-    let again = match &mut letter.attempts {
-        Some(attempts) => attempts.failed(task, error),
-        None => Err(error),
-    };
-    match again {
-        Ok(due) => {
-            letter.moved = 0;
-            let number = letter.attempt();
-            set_attempt(&mut letter.frame, number);
-            seat.put_back(Call { item, letter }, due);
-        }
-        Err(error) => item.fail(error),
-    }
-}
-
-/// A worker with its last call in hand. When it is as good as idle, it lies down.
-struct LieDown<'a> {
-    slot: &'a Slot,
-    seat: &'a Seat<'a, Call>,
-    own: RefCell<Option<(Child, Pace)>>,
-}
-
-impl Freed for LieDown<'_> {
-    fn is_wanted(&self) -> bool {
-        self.seat.has_seen_the_last() || self.seat.is_wanted()
-    }
-
-    fn free(&self) {
-        let Some((mut child, pace)) = self.own.take() else { return };
-        if !child.is_quiet() {
-            self.own.replace(Some((child, pace)));
-            return self.seat.free();
-        }
-        self.slot.berth.lie_down(child, pace, self.seat.bell());
-        if !self.seat.lie_down() {
-            // Nobody has been told of it.
-            self.own.replace(self.slot.berth.get_up().map(|lying| (lying.child, lying.pace)));
-            self.seat.free();
-        }
-    }
-}
-
-impl Sleep for ProcessContext {
-    fn sleep(&mut self, bell: &Parker, until: Option<Instant>) -> bool {
-        let Some((news, alarm)) = self.news.as_ref().zip(self.alarm.as_ref()) else {
-            return bell.park(until);
-        };
-        let in_time = news.wait(alarm.as_fd(), until);
-        bell.hear();
-        let _ = rustix::io::read(alarm, &mut [0; 8]);
-        in_time
-    }
-
-    fn get_up(&mut self) {
-        if let Some(lying) = self.slot.berth.get_up() {
-            self.rise(lying);
-        }
-    }
 }
 
 impl Context for ProcessContext {
@@ -722,19 +294,7 @@ impl Context for ProcessContext {
     }
 
     fn resume(&mut self, seat: &Seat<'_, Call>) -> Result<(), Error> {
-        let Some(mut lying) = self.slot.berth.get_up_for_call() else {
-            // Somebody is about to post it, or to say that it is over.
-            std::thread::sleep(Duration::from_micros(50));
-            return Ok(());
-        };
-        seat.reclaim();
-        let heard = lying.heard.take();
-        self.low = 0;
-        self.rise(lying).ring();
-        if let Some(heard) = heard {
-            self.attend(heard, None, None, seat)?;
-        }
-        self.go_on(true, None, None, seat)
+        self.go_on_from_berth(seat)
     }
 
     fn run(&mut self, call: Call, seat: &Seat<'_, Call>) -> Result<(), Error> {

@@ -7,17 +7,20 @@
 //! ```
 //!
 //! A worker is a thread of the host that owns one child (`context.rs`, `child.rs`), and has some calls in hand
-//! (`window.rs`); the child's side is `entry.rs` and `service.rs`. The two share a page of memory (`page.rs`,
+//! (`window.rs`). While it has none it sleeps, and lends its child to those who call and wait, one short call at a time
+//! (`rest.rs`, `berth.rs`). The child's side is `entry.rs` and `service.rs`. The two share a page of memory (`page.rs`,
 //! `lanes.rs`), and talk through it and two pipes (`calls.rs`). No page, no pipe and no lock is shared between workers,
 //! so the death of one, also in the middle of a message, is the end of a file for its own thread and nothing for the
 //! others.
 
 mod berth;
 mod builder;
+mod call;
 mod calls;
 mod child;
 mod context;
 mod deaths;
+mod endings;
 mod entry;
 mod invitation;
 mod lanes;
@@ -25,6 +28,7 @@ mod memory;
 mod pace;
 mod page;
 mod pipes;
+mod rest;
 mod service;
 mod slot;
 mod sys;
@@ -37,7 +41,8 @@ use std::thread;
 use std::time::Duration;
 
 pub use builder::ProcessPoolBuilder;
-use context::{Call, Letter, ProcessContext};
+use call::{Call, Letter};
+use context::ProcessContext;
 use deaths::Deaths;
 pub use deaths::WorkerDeath;
 pub use entry::init;
@@ -68,12 +73,14 @@ use crate::wire::message::Terms;
 /// its stdin is empty. Lines of `println!` arrive whole; `eprintln!` with arguments is written in
 /// pieces by the standard library, so lines of several processes can mix: format them first.
 ///
-/// A callback runs in a thread of the pool, the one whose worker ended the call. If it waits for
-/// another call of the pool, one more worker stands in until it goes on.
+/// A callback runs in a thread of the pool, the one whose worker ended the call, or in that of somebody who waited for
+/// the call in [`Future::result`](crate::Future::result) or the like. If it waits for another call of the pool, one more
+/// worker stands in until it goes on.
 ///
 /// One queue, first in, first out, without a bound unless
-/// [`max_pending`](ProcessPoolBuilder::max_pending) sets one. A call that is waited for before the next
-/// one is submitted costs some tens of microseconds: two messages to another process. Of many short ones
+/// [`max_pending`](ProcessPoolBuilder::max_pending) sets one. A short call that is waited for before the next
+/// one is submitted costs about a microsecond where both processes have a CPU, as neither sleeps meanwhile; one after
+/// a pause, or that is awaited, some tens of microseconds: two threads are woken. Of many short ones
 /// a worker has several in hand at a time, as long as they prove short, so that each costs about a
 /// microsecond; chunks ([`MapOptions::chunksize`](crate::MapOptions::chunksize)) cost less. One that has not
 /// started in its process can be cancelled all the same, and goes to another worker if its own is held up or

@@ -20,7 +20,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::context::{Call, Started};
+use super::call::{Call, Started};
 use super::lanes::{CALLS, Claims, Lanes};
 use crate::id::{FutureId, TaskRef};
 use crate::task::{Begun, PortableWork};

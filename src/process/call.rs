@@ -1,0 +1,65 @@
+//! A call on its way to a child: what is queued, and what is in hand.
+//!
+//! Not here: where it is (`window.rs`), what becomes of it (`endings.rs`).
+
+use super::Plan;
+use super::lanes::LONGEST;
+use crate::error::Error;
+use crate::id::TaskRef;
+use crate::options::Attempts;
+use crate::pool::{Item, Queued};
+use crate::task::{Begun, PortableWork, WorkItem};
+use crate::wire::frame::{HEADER, Parcel};
+
+/// A call and its frame, queued.
+pub(crate) struct Call {
+    pub(super) item: WorkItem<dyn PortableWork>,
+    pub(super) letter: Letter,
+}
+
+/// What is sent.
+pub(crate) struct Letter {
+    pub(super) frame: Parcel,
+    /// If it has options.
+    pub(super) attempts: Option<Box<Attempts>>,
+    /// Workers that were given it and died before they began any call.
+    pub(super) moved: u8,
+}
+
+impl Letter {
+    pub(super) fn new(frame: Parcel, attempts: Option<Box<Attempts>>) -> Self {
+        Letter { frame, attempts, moved: 0 }
+    }
+
+    pub(super) fn attempt(&self) -> u32 {
+        self.attempts.as_ref().map_or(1, |attempts| attempts.number())
+    }
+
+    /// Does it go through the page?
+    pub(super) fn is_short(&self, plan: &Plan) -> bool {
+        let length = self.frame.len();
+        length <= LONGEST && (length - HEADER) as u64 <= plan.terms.max_message_bytes
+    }
+}
+
+/// A call that was started.
+pub(super) struct Started {
+    pub(super) call: Begun<dyn PortableWork>,
+    pub(super) letter: Letter,
+}
+
+impl Queued for Call {}
+
+impl Item for Call {
+    fn task(&self) -> TaskRef {
+        self.item.task()
+    }
+
+    fn fail(self, error: Error) {
+        self.item.fail(error);
+    }
+
+    fn cancel(self) {
+        self.item.cancel();
+    }
+}
