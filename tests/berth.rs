@@ -205,6 +205,29 @@ fn a_callback_may_wait_for_the_next_call() {
 }
 
 #[test]
+fn whoever_waits_runs_no_callback() {
+    let _watchdog = Watchdog::new("whoever_waits_runs_no_callback");
+    let (pool, gate) = (lying(), Gate::new());
+    for _ in 0..20 {
+        let (told, hears) = mpsc::channel();
+        let (goes_on, may_go_on) = mpsc::channel::<()>();
+        let future = pool.submit(step, Step::Gate(gate.path()));
+        let visitor = gate.next();
+        let pid = visitor.pid;
+        future.add_done_callback(move |_| {
+            told.send(thread::current().id()).unwrap();
+            let _ = may_go_on.recv();
+        });
+        visitor.go_on();
+        future.wait();
+        drop(goes_on);
+        assert_ne!(hears.recv_timeout(LONG).unwrap(), thread::current().id());
+        assert_eq!(get(future).unwrap(), Done::Number(pid.into()));
+        until_it_lies(&pool);
+    }
+}
+
+#[test]
 fn a_thread_pool_may_wait_for_a_process_pool() {
     let _watchdog = Watchdog::new("a_thread_pool_may_wait_for_a_process_pool");
     let (threads, processes) = (ThreadPoolExecutor::new(4).unwrap(), Arc::new(lying()));

@@ -331,7 +331,7 @@ pub(crate) trait Watch: Send + Sync {
     /// Runs a call that waits in the queue of that pool in this thread. False if it does not, or
     /// is not here to be run, but encoded.
     fn run_from(&self, home: Home) -> bool;
-    /// If the call was begun elsewhere, whoever waits for it may be able to see to its end.
+    /// If the call was begun elsewhere and nobody listens, whoever waits for it may be able to see to its end.
     fn attend(&self) {}
     /// False, and `watcher` is not kept, if there is nothing to wait for.
     fn watch(&self, watcher: &Watcher, want: Want) -> bool;
@@ -419,7 +419,9 @@ impl<J: Job> Watch for Cell<J> {
     }
 
     fn attend(&self) {
-        if self.slot.word().state() == State::Running
+        let word = self.slot.word();
+        if word.state() == State::Running
+            && !word.is(Flag::Heard)
             && let Some(engine) = away::engine_of(self.slot.home())
         {
             engine.attend(self.slot.id());

@@ -57,10 +57,13 @@ pub(crate) fn employed<R>(home: Home, employer: Arc<dyn Employer>, life: impl Fn
     outcome
 }
 
-/// Runs something for the pool of this thread in a thread of its own: it belongs to the pool and is none of its workers,
-/// so nobody need stand in for it. It comes back if there is no thread to be had.
+/// Runs something for that pool in a thread of its own: it belongs to the pool and is none of its workers, so nobody
+/// need stand in for it. It comes back if there is no thread to be had.
 #[cfg(all(unix, not(loom)))]
-pub(crate) fn beside<F: FnOnce() + Send + 'static>(life: F) -> Result<std::thread::JoinHandle<()>, F> {
+pub(crate) fn beside<F: FnOnce() + Send + 'static>(
+    home: Home,
+    life: F,
+) -> Result<std::thread::JoinHandle<()>, F> {
     use std::sync::{Mutex, PoisonError};
 
     struct NoWorker;
@@ -71,7 +74,6 @@ pub(crate) fn beside<F: FnOnce() + Send + 'static>(life: F) -> Result<std::threa
         fn retract(&self, _: FutureId) {}
     }
 
-    let home = HOME.get();
     let life = Arc::new(Mutex::new(Some(life)));
     let take = |life: &Mutex<Option<F>>| life.lock().unwrap_or_else(PoisonError::into_inner).take();
     let its = Arc::clone(&life);

@@ -33,6 +33,7 @@ use crate::id::FutureId;
 use crate::outcome;
 use crate::sync::statics::AtomicU64;
 use crate::sync::{Mutex, Ordering, Parker};
+use crate::task::Completion;
 use crate::wire::frame::Kind;
 use crate::wire::message::Failure;
 
@@ -64,13 +65,14 @@ pub(super) struct Replied {
 }
 
 impl Replied {
-    /// Ends the call. Runs code of the user.
-    pub(super) fn end(mut self) {
+    /// Ends the call. `Some`: somebody has come to listen, and this is left to do, in a thread of the pool.
+    pub(super) fn end(mut self) -> Option<Completion> {
         let task = self.started.call.task();
-        match self.failure {
-            None => self.started.call.complete(&mut self.payload, &()),
-            Some(failure) => self.started.call.fail(outcome::arrived(task, failure), &()),
-        }
+        let reply = match self.failure {
+            None => Ok(&mut self.payload),
+            Some(failure) => Err(outcome::arrived(task, failure)),
+        };
+        self.started.call.complete_unheard(reply)
     }
 }
 

@@ -17,7 +17,6 @@ use super::calls::{Heard, Until, unexpected};
 use super::child::overran;
 use super::context::{ATTEMPTS, ProcessContext, WARY};
 use crate::error::Error;
-use crate::future::own_pool::beside;
 use crate::id::TaskRef;
 use crate::outcome;
 use crate::pool::Seat;
@@ -134,15 +133,7 @@ impl ProcessContext {
         if self.in_hand().is_none() {
             return completion();
         }
-        match beside(completion) {
-            Ok(thread) => {
-                let mut callbacks = self.plan.callbacks.lock();
-                callbacks.retain(|thread| !thread.is_finished());
-                callbacks.push(thread);
-            }
-            // There is no thread to be had. It must end.
-            Err(completion) => completion(),
-        }
+        self.plan.complete_beside(completion);
     }
 
     /// Takes back what the child has not begun, but for so many at the head of the line. It is the next of the queue

@@ -53,11 +53,11 @@ use window::Recalled;
 use crate::error::Error;
 use crate::executor::{Executor, Shutdown};
 use crate::future::away::{self, Engine};
-use crate::future::own_pool::is_employed_at;
-use crate::id::{FutureId, TaskRef};
+use crate::future::own_pool::{beside, is_employed_at};
+use crate::id::{FutureId, Home, TaskRef};
 use crate::pool::{Hiring, Item, Place, Pool};
 use crate::sync::{AtomicBool, Mutex, Ordering};
-use crate::task::Task;
+use crate::task::{Completion, Task};
 use crate::wire::frame::Parcel;
 use crate::wire::message::Terms;
 
@@ -73,9 +73,8 @@ use crate::wire::message::Terms;
 /// its stdin is empty. Lines of `println!` arrive whole; `eprintln!` with arguments is written in
 /// pieces by the standard library, so lines of several processes can mix: format them first.
 ///
-/// A callback runs in a thread of the pool, the one whose worker ended the call, or in that of somebody who waited for
-/// the call in [`Future::result`](crate::Future::result) or the like. If it waits for another call of the pool, one more
-/// worker stands in until it goes on.
+/// A callback runs in a thread of the pool. If it waits for another call of the pool, one more worker stands in until it
+/// goes on.
 ///
 /// One queue, first in, first out, without a bound unless
 /// [`max_pending`](ProcessPoolBuilder::max_pending) sets one. A short call that is waited for before the next
@@ -308,6 +307,20 @@ impl Plan {
             && self.max_memory_per_child.is_none()
     }
 
+    /// Ends a call whose callbacks may wait for whatever they like, in a thread of its own.
+    fn complete_beside(&self, completion: Completion) {
+        let home = self.pool.get().and_then(Weak::upgrade).map_or(Home::NONE, |pool| pool.home());
+        match beside(home, completion) {
+            Ok(thread) => {
+                let mut callbacks = self.callbacks.lock();
+                callbacks.retain(|thread| !thread.is_finished());
+                callbacks.push(thread);
+            }
+            // There is no thread to be had. It must end.
+            Err(completion) => completion(),
+        }
+    }
+
     /// The places of all workers, to be looked at one after the other without a lock around them.
     fn slots(&self) -> Vec<Arc<Slot>> {
         self.slots.lock().clone()
@@ -344,7 +357,9 @@ impl Engine for Plan {
             if let (Some(pool), Some(bell)) = (pool, slot.berth.bell()) {
                 pool.return_lent(Arc::clone(bell));
             }
-            replied.end();
+            if let Some(completion) = replied.end() {
+                self.complete_beside(completion);
+            }
         }
     }
 
