@@ -30,7 +30,13 @@
 //! cursor: either the runner sees the 0, and comes for the lock before it begins an item, or its cursor is seen.
 //! Then the limit becomes the cursor, so that both know where the stint ends.
 //!
-//! Not here: the queue (`pool/floor.rs`), what the results are read by (`map`).
+//! Not here: what is known of the items (`course/ledger.rs`), what others see (`course/views.rs`), the queue
+//! (`pool/floor.rs`), what the results are read by (`map`).
+
+#[deny(unsafe_code)]
+mod ledger;
+#[deny(unsafe_code)]
+mod views;
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -39,32 +45,24 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ledger::{Lane, Pace, Runner, State};
+
 use super::{Work, WorkItem};
 use crate::error::Error;
-use crate::future::Started;
 use crate::future::cell::Watch;
-use crate::future::state::{Freed, Phase, Want};
-use crate::future::watch::{Watcher, Watchers};
-use crate::id::{FutureId, Home, TaskRef};
+use crate::future::state::Freed;
+use crate::future::watch::Watchers;
+use crate::id::{FutureId, Home};
 use crate::map::{Lap, Laps};
-use crate::outcome::{catch, discard, is_running_here};
+use crate::outcome::{catch, discard};
 use crate::portable::Raised;
 use crate::sync::fence::Fences;
-use crate::sync::thread::{self, ThreadId};
+use crate::sync::thread;
 use crate::sync::{AtomicBool, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, UnsafeCell};
 use crate::unread;
 
-/// Items that take longer, on the average, are taken one at a time.
-const QUICK: Duration = Duration::from_nanos(500);
-
-/// About as long is a stint of quick items.
-const STINT: Duration = Duration::from_micros(50);
-
 /// How long the item of a runner may last before another takes over the rest.
 const MOMENT: Duration = Duration::from_micros(50);
-
-/// The average is one of so many items, at least.
-const WINDOW: u32 = 256;
 
 /// The most results that are moved at a time: what fits into the nearest cache.
 const LAP: usize = 1024;
@@ -114,168 +112,11 @@ impl<T: Copy> Copied<T> {
     }
 }
 
-/// Where the runner is. Words of one stint: whoever was taken over writes into nobody else's.
-struct Lane {
-    /// One more than the item that has begun last.
-    cursor: AtomicUsize,
-    /// The runner begins no item from here on without the lock. 0: none at all.
-    limit: AtomicUsize,
-}
-
-struct Runner {
-    lane: Arc<Lane>,
-    /// What comes before is told.
-    from: usize,
-    /// The first item of the stint.
-    first: usize,
-    end: usize,
-    thread: ThreadId,
-}
-
-struct State {
-    /// The first item that is in no stint yet.
-    next: usize,
-    /// Items from here on will not be run.
-    end: usize,
-    /// Why.
-    cut: Option<Error>,
-    /// The one stint that others may take from.
-    runner: Option<Runner>,
-    /// Other items that run, and where.
-    running: Vec<(usize, ThreadId)>,
-    pace: Pace,
-    /// A worker watches the runner; others wait until it has looked away.
-    is_watched: bool,
-    /// What is over and not taken: apart from each other, in order.
-    done: Vec<Range<usize>>,
-    errors: BTreeMap<usize, Box<Error>>,
-    /// All before this one were taken, if they are taken in order.
-    taken: usize,
-    /// Of those that were cut, how many are not taken.
-    cut_left: usize,
-    in_any_order: bool,
-    waiting: Watchers<()>,
-    is_awaited: bool,
-    /// Nobody will take anything: and did anybody before?
-    left: Option<bool>,
-}
-
-/// How long items take.
-struct Pace {
-    stint: usize,
-    spent: Duration,
-    items: u32,
-}
-
-impl Pace {
-    fn new() -> Self {
-        // A model has no clock: all stints are long.
-        Pace { stint: if cfg!(loom) { 2 } else { 1 }, spent: Duration::ZERO, items: 0 }
-    }
-
-    /// So many items took so long.
-    fn note(&mut self, items: usize, spent: Duration) {
-        if cfg!(loom) {
-            return;
-        }
-        if self.items >= WINDOW {
-            self.items /= 2;
-            self.spent /= 2;
-        }
-        self.items = self.items.saturating_add(u32::try_from(items).unwrap_or(u32::MAX)).max(1);
-        self.spent += spent;
-        let each = self.spent / self.items;
-        self.stint = if each > QUICK {
-            1
-        } else {
-            let fit = STINT.as_nanos() / each.as_nanos().max(1);
-            self.stint.saturating_mul(2).min(usize::try_from(fit).unwrap_or(usize::MAX)).max(1)
-        };
-    }
-}
-
 /// What a worker is to run, and where it is told how far it may go if that is more than one item.
 struct Stint<F> {
     call: Arc<F>,
     items: Range<usize>,
     lane: Option<Arc<Lane>>,
-}
-
-impl State {
-    /// These are over.
-    fn add(&mut self, items: Range<usize>) {
-        if items.is_empty() {
-            return;
-        }
-        let at = self.done.partition_point(|other| other.end < items.start);
-        let behind = at + self.done[at..].partition_point(|other| other.start <= items.end);
-        let mut all = items;
-        for other in &self.done[at..behind] {
-            all = all.start.min(other.start)..all.end.max(other.end);
-        }
-        self.done.splice(at..behind, [all]);
-    }
-
-    /// Is there something to take?
-    fn has(&self) -> bool {
-        let is_next = |items: &Range<usize>| self.in_any_order || items.start == self.taken;
-        self.done.first().is_some_and(is_next)
-            || (self.cut_left > 0 && (self.in_any_order || self.taken == self.end))
-    }
-
-    /// What the runner has done so far. It may go on.
-    fn tell(&mut self, fences: Fences) {
-        let Some(runner) = &mut self.runner else { return };
-        let cursor = runner.stop(fences);
-        let done = runner.from..cursor.saturating_sub(1).max(runner.from);
-        runner.from = done.end;
-        runner.lane.limit.store(if self.is_awaited { 0 } else { runner.end }, Ordering::Relaxed);
-        self.add(done);
-    }
-
-    /// Takes from the runner all that has not begun.
-    fn take_over(&mut self, fences: Fences) {
-        let Some(runner) = self.runner.take() else { return };
-        let cursor = runner.stop(fences);
-        runner.lane.limit.store(cursor, Ordering::Relaxed);
-        if cursor > runner.first {
-            // The last may not be over. Whoever runs it will say so.
-            self.add(runner.from..(cursor - 1).max(runner.from));
-            self.running.push((cursor - 1, runner.thread));
-        }
-        assert!(runner.end == self.next, "items begin in their order");
-        self.next = cursor;
-        self.pace.stint = self.pace.stint.min(if cfg!(loom) { 2 } else { 1 });
-    }
-
-    /// This one, which was in no runner's stint, is over.
-    fn end_one(&mut self, item: usize) {
-        self.running.retain(|(other, _)| *other != item);
-        self.add(item..item + 1);
-    }
-
-    /// Those that are to be told that there is something to take.
-    fn awaited(&mut self) -> Option<Watchers<()>> {
-        if !self.is_awaited || !self.has() {
-            return None;
-        }
-        self.is_awaited = false;
-        Some(self.waiting.take())
-    }
-}
-
-impl Runner {
-    /// Keeps it from beginning an item without the lock, and tells where it is: behind the item of which only the
-    /// runner can say that it is over.
-    fn stop(&self, fences: Fences) -> usize {
-        self.lane.limit.store(0, Ordering::Relaxed);
-        fences.heavy();
-        self.lane.cursor.load(Ordering::Acquire).min(self.end)
-    }
-
-    fn is_at(&self, lane: &Arc<Lane>) -> bool {
-        Arc::ptr_eq(&self.lane, lane)
-    }
 }
 
 /// A task for the queue `home`, and its results. `N` is the function that errors name.
@@ -659,152 +500,6 @@ where
         self.state.lock().left = Some(was_read);
         self.cut(Error::Cancelled { task: self.task() });
         self.sweep();
-    }
-}
-
-impl<N, F, A, R> Watch for Course<N, F, A, R>
-where
-    N: 'static,
-    F: Fn(A) -> Result<R, Raised> + Send + Sync + 'static,
-    A: Send + 'static,
-    R: Send + 'static,
-{
-    fn task(&self) -> TaskRef {
-        TaskRef { name: std::any::type_name::<N>(), id: self.id }
-    }
-
-    /// Of the results that come next.
-    fn phase(&self) -> Phase {
-        if self.state.lock().has() { Phase::Done } else { Phase::Running }
-    }
-
-    fn failed(&self) -> bool {
-        false
-    }
-
-    fn error(&self, _read: bool) -> Option<Error> {
-        None
-    }
-
-    fn cancel(&self) -> bool {
-        self.cut(Error::Cancelled { task: self.task() });
-        true
-    }
-
-    fn kill(&self) -> bool {
-        self.cancel()
-    }
-
-    fn has(&self, _: Want) -> bool {
-        self.state.lock().has()
-    }
-
-    fn waits_for_itself(&self, _: Want) -> bool {
-        if !is_running_here(self.id) {
-            return false;
-        }
-        let me = thread::current().id();
-        let mut state = self.state.lock();
-        state.tell(self.fences);
-        if state.has() {
-            return false;
-        }
-        let is_mine = |item: usize| state.in_any_order || item == state.taken;
-        let all_are_mine = state.running.iter().all(|(_, thread)| *thread == me);
-        let runs_here = state.running.iter().any(|(item, thread)| *thread == me && is_mine(*item))
-            || state.runner.as_ref().is_some_and(|runner| runner.thread == me && is_mine(runner.from));
-        runs_here && (!state.in_any_order || all_are_mine && state.next >= state.end)
-    }
-
-    fn is_under_way_at(&self, home: Home) -> bool {
-        self.home == home && !self.state.lock().has()
-    }
-
-    /// One item, the one that is waited for.
-    fn run_from(&self, home: Home) -> bool {
-        if self.home != home {
-            return false;
-        }
-        let me = thread::current().id();
-        let mut state = self.state.lock();
-        match &state.runner {
-            // This thread is inside one of its items.
-            Some(runner) if runner.thread == me => state.take_over(self.fences),
-            Some(_) => return false,
-            None => {}
-        }
-        let is_wanted = !state.has() && (state.in_any_order || state.next == state.taken);
-        let call = self.call.lock().clone().filter(|_| is_wanted && state.next < state.end);
-        let item = state.next;
-        if call.is_some() {
-            state.next += 1;
-            state.running.push((item, me));
-        }
-        let spent = self.note_more(&state);
-        drop(state);
-        discard(spent);
-        let is_run = call.is_some();
-        call.into_iter().for_each(|call| self.run_one(call, item, &()));
-        is_run
-    }
-
-    fn watch(&self, watcher: &Watcher, _: Want) -> bool {
-        let mut state = self.state.lock();
-        state.is_awaited = true;
-        state.tell(self.fences);
-        if state.has() {
-            state.is_awaited = false;
-            return false;
-        }
-        state.waiting.add(watcher.clone());
-        true
-    }
-
-    fn unwatch(&self, watcher: &Watcher) {
-        let mut state = self.state.lock();
-        state.waiting.remove(watcher);
-        // There is one that waits, at the most: a map has one owner.
-        state.is_awaited = false;
-    }
-}
-
-impl<N, F, A, R> Work for Course<N, F, A, R>
-where
-    N: 'static,
-    F: Fn(A) -> Result<R, Raised> + Send + Sync + 'static,
-    A: Send + 'static,
-    R: Send + 'static,
-{
-    fn settle(&self, _: Home) {}
-
-    fn run(&self, freed: &dyn Freed) {
-        self.visit(freed);
-    }
-
-    fn run_once(&self, freed: &dyn Freed) -> Option<Instant> {
-        self.visit(freed);
-        None
-    }
-
-    fn is_for_many(&self) -> bool {
-        self.has_more.load(Ordering::Relaxed)
-    }
-
-    fn fail(&self, error: Error) {
-        self.cut(error);
-    }
-
-    /// It runs here alone.
-    fn begin(&self) -> Option<Started> {
-        None
-    }
-
-    fn put_back(&self, _: Started) {}
-
-    fn call_off(&self, _: Started) {}
-
-    fn break_off(&self, _: Started, error: Error, _: &dyn Freed) {
-        self.cut(error);
     }
 }
 
