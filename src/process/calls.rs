@@ -328,6 +328,11 @@ impl Child {
         found
     }
 
+    /// Did the reply heard last come through the page?
+    pub(super) fn was_heard_in_page(&self) -> bool {
+        self.page.as_ref().is_some_and(|page| page.payload.is_some())
+    }
+
     /// What the reply heard last brought. Its memory may be taken.
     pub(super) fn payload(&mut self) -> &mut Vec<u8> {
         match self.page.as_mut().and_then(|page| page.payload.as_mut()) {

@@ -27,9 +27,11 @@ impl ProcessContext {
     /// so that it can be lent for the next one.
     pub(super) fn complete_last(&mut self, started: Started, seat: &Seat<'_, Call>) {
         let Some(mut child) = self.child.take() else { return };
+        // The next one is probably as this one: one that is long, or answered at length, needs its thread.
         let may_be_lent = self.plan.is_plain()
             && started.letter.attempts.is_none()
-            && child.page.is_some()
+            && started.letter.is_short(&self.plan)
+            && child.was_heard_in_page()
             && self.pace.of(&started.letter.frame).is_some_and(|pace| pace <= TINY)
             && self.slot.is_sound()
             && self.has_alarm(seat);
