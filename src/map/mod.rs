@@ -373,12 +373,18 @@ impl<'a, R> Map<'a, R> {
         }
         let outcome = self.current.next()?;
         let index = self.index;
+        self.count(outcome.is_err());
+        Some((index, outcome.map_err(|error| *error)))
+    }
+
+    /// One of the current results has been taken.
+    #[inline]
+    fn count(&mut self, is_error: bool) {
         self.index += 1;
         self.outstanding -= 1;
-        if outcome.is_err() && self.fails_fast() {
+        if is_error && self.fails_fast() {
             self.leave();
         }
-        Some((index, outcome.map_err(|error| *error)))
     }
 
     /// The time is over.
@@ -461,8 +467,20 @@ impl<R> Iterator for Map<'_, R> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        match self.values.next() {
-            Some(value) => Some(Ok(value)),
+        if let Some(value) = self.values.next() {
+            return Some(Ok(value));
+        }
+        match self.current.next() {
+            // Whoever gets a value has asked for one before: there is none until a chunk was waited for.
+            Some(Ok(value)) => {
+                self.count(false);
+                Some(Ok(value))
+            }
+            Some(Err(error)) => {
+                self.iterated = true;
+                self.count(true);
+                Some(Err(*error))
+            }
             None => self.next_in_turn(),
         }
     }
