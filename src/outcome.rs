@@ -7,7 +7,7 @@
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::{Arc, Once};
 
@@ -26,6 +26,11 @@ static HOSTS_ATTEMPT: AtomicU32 = AtomicU32::new(1);
 thread_local! {
     /// The calls that run on this thread, innermost last (a serial executor nests them).
     static RUNNING: RefCell<Vec<Call>> = const { RefCell::new(Vec::new()) };
+}
+
+thread_local! {
+    /// How many panics have been noted on this thread.
+    static NOTED: Cell<usize> = const { Cell::new(0) };
 }
 
 struct Call {
@@ -75,6 +80,48 @@ fn catch_as<R>(future: Option<FutureId>, attempt: u32, call: impl FnOnce() -> R)
         let Place { location, backtrace } = place.unwrap_or(Place { location: None, backtrace: None });
         Panic::new(message(&*payload), location, backtrace, Some(payload))
     })
+}
+
+/// The items of a chunk, each of which is a call, with one `catch` around as many as end without a panic: around each
+/// it costs more than a short call does. Whoever catches one takes it for that of the item that was given last, makes
+/// that one's failure of it, and begins another run with the next item.
+///
+/// To be made inside of the `catch`. A panic that an item has caught itself is not told of a later one.
+pub(crate) fn run_of<I: Iterator>(items: I) -> RunOf<I> {
+    RunOf { items, noted: noted() }
+}
+
+pub(crate) struct RunOf<I> {
+    items: I,
+    noted: usize,
+}
+
+impl<I: Iterator> Iterator for RunOf<I> {
+    type Item = I::Item;
+
+    #[inline]
+    fn next(&mut self) -> Option<I::Item> {
+        let noted = noted();
+        if noted != self.noted {
+            self.noted = noted;
+            forget_place();
+        }
+        self.items.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.items.size_hint()
+    }
+}
+
+#[inline]
+fn noted() -> usize {
+    NOTED.try_with(Cell::get).unwrap_or(0)
+}
+
+#[cold]
+fn forget_place() {
+    with_running(|running| running.last_mut().map(|call| call.place = None));
 }
 
 /// Is the future `id` the one of a call that runs on this thread? Then waiting for it here never ends.
@@ -139,6 +186,7 @@ fn note(panic: &PanicHookInfo<'_>) -> bool {
             location: panic.location().map(ToString::to_string),
             backtrace: (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string()),
         });
+        let _ = NOTED.try_with(|noted| noted.set(noted.get().wrapping_add(1)));
         true
     });
     noted.unwrap_or(false)

@@ -286,9 +286,9 @@ fn frame(kind: u8, id: u64, payload: &[u8]) -> Vec<u8> {
     [&header(payload.len() as u64, kind, id)[..], payload].concat()
 }
 
-/// A reply that looks like one: it is `u64`, `u32` and so on.
+/// A reply that looks like one: a `u64`.
 fn forged(id: u64) -> Vec<u8> {
-    frame(kind::RETURNED, id, &length(FORGED))
+    frame(kind::RETURNED, id, &FORGED.to_le_bytes())
 }
 
 /// What an idle worker may have to say after it answered the call `id`: nothing.
@@ -439,7 +439,7 @@ fn call_back() {
 fn chunks() {
     fn answer_for_all((id, results, this_is_it): (u64, usize, bool)) -> u64 {
         if this_is_it {
-            let result = [&[0][..], &1_u64.to_le_bytes(), &[7]].concat();
+            let result = [&[8][..], &7_u64.to_le_bytes()].concat();
             scribble(&frame(kind::RETURNED, id, &result.repeat(results)));
         }
         1
@@ -574,7 +574,7 @@ mod first_words {
 #[test]
 fn a_worker_that_does_not_begin_with_hello_gets_no_call() {
     let _watchdog = Watchdog::new("a_worker_that_does_not_begin_with_hello_gets_no_call");
-    let hello = [&b"cf-wire\0\x04\0\0\0"[..], &length(1), &length(1)].concat();
+    let hello = [&b"cf-wire\0\x05\0\0\0"[..], &length(1), &length(1)].concat();
     let other_version = b"cf-wire\0\x02\0\0\0?".to_vec();
     let (again, at_once) = (3, 1);
     for (words, why, born) in [

@@ -149,7 +149,7 @@ fn alone<T: Portable>(bytes: &[u8]) {
 fn entries(bytes: &[u8]) {
     let (mut again, mut failed, mut malformed) = (Vec::new(), false, false);
     let entries: Vec<_> = Entries(bytes).collect();
-    assert!(entries.len() <= bytes.len() / 9 + 1);
+    assert!(entries.len() <= bytes.len());
     for entry in entries {
         assert!(!malformed, "it went on out of step");
         match entry {
@@ -164,8 +164,8 @@ fn entries(bytes: &[u8]) {
             Err(_) => malformed = true,
         }
     }
-    // A failure may have been written in a longer form than ours. What comes of it is the same.
-    assert!(failed || bytes.starts_with(&again) && (malformed || bytes.len() == again.len()));
+    // It may have been written in a longer form than ours, a value too. What comes of it is the same.
+    assert!(failed || again.len() <= bytes.len());
     let once: Vec<_> = Entries(bytes).take_while(Result::is_ok).collect();
     assert_eq!(Entries(&again).collect::<Vec<_>>(), once);
     reply_of_a_batch(|(): ()| Shape::Point, bytes);
@@ -182,7 +182,7 @@ where
     let task = TaskRef { name: "a batch", id: FutureId::next() };
     match <Batch<Plain<F, A, R>> as PortableJob>::decode(&mut reply.to_vec(), task) {
         Ok(outcomes) => {
-            assert!(outcomes.len() <= reply.len() / 9);
+            assert!(outcomes.len() <= reply.len());
             let errors = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
             errors.for_each(|error| assert_eq!(error.task(), Some(task), "it tells of another call"));
         }
@@ -301,8 +301,10 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         seed(10, &(f32::NAN, -0.0_f64, vec![f64::INFINITY, 1.5])),
         batch(&[0]),
         batch(&[1, 0, 1]),
-        // A tag that there is not, with an entry behind it.
-        [&batch(&[0]), &[2][..], &[0; 8], &batch(&[0])[1..]].concat(),
+        // A value that is not there to its end, short and long; one in a longer form than need be.
+        [&batch(&[0]), &[2, 0][..]].concat(),
+        [&batch(&[0]), &[254, 3][..], &[0; 9]].concat(),
+        [&batch(&[0]), &[254, 2][..], &[0; 9], &batch(&[1, 0])[1..]].concat(),
         seed(12, &vec![1_u32, 2, 3]),
         seed(13, &shape),
         seed(14, &(7, text("abc"))),

@@ -1,4 +1,4 @@
-//! Values that are nothing but their bytes: `Vec<u8>`, `String`, and vectors of numbers.
+//! Values that are nothing but their bytes: numbers, `Vec<u8>`, `String`, and vectors of numbers.
 //!
 //! serde hands such a value over element by element. Here it travels as it lies in memory, with nothing in
 //! front of it, because both sides are the same binary: one copy on each way into or out of the bytes, and
@@ -21,7 +21,7 @@ use crate::wire::frame::Bulk;
 /// From here on a value is not copied: it costs more than to keep one piece of memory more.
 const LARGE: usize = 16 << 10;
 
-/// Runs that for `Vec`s of each kind of number, under the name `N`.
+/// Runs that for each kind of number, under the name `N`.
 macro_rules! for_all_numbers {
     ($N:ident => $run:block) => {
         for_all_numbers!($N => $run: u8, i8, u16, i16, u32, i32, u64, i64, u128, i128, usize, isize, f32, f64);
@@ -30,12 +30,16 @@ macro_rules! for_all_numbers {
 }
 
 /// The bytes of such a value.
+#[inline]
 pub(super) fn bytes_of<T: 'static>(value: &T) -> Option<&[u8]> {
     let value: &dyn Any = value;
     if let Some(text) = value.downcast_ref::<String>() {
         return Some(text.as_bytes());
     }
     for_all_numbers!(N => {
+        if let Some(number) = value.downcast_ref::<N>() {
+            return Some(bytemuck::bytes_of(number));
+        }
         if let Some(numbers) = value.downcast_ref::<Vec<N>>() {
             return Some(bytemuck::cast_slice(numbers));
         }
@@ -68,12 +72,16 @@ pub(super) fn take<T: 'static>(value: &mut T) -> Option<Bulk> {
 }
 
 /// Such a value, out of a copy of its bytes. `None`: a `T` is none.
+#[inline]
 pub(super) fn value_of<T: 'static>(bytes: &[u8]) -> Option<Result<T, Bad>> {
     let text = || std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Bad::no_text());
     if let Some(value) = if_same(text) {
         return Some(value);
     }
     for_all_numbers!(N => {
+        if let Some(value) = if_same(|| number::<N>(bytes)) {
+            return Some(value);
+        }
         if let Some(value) = if_same(|| numbers::<N>(bytes)) {
             return Some(value);
         }
@@ -95,6 +103,15 @@ pub(super) fn made_of<T: 'static>(bytes: &mut Vec<u8>) -> Option<Result<T, Bad>>
 }
 
 /// All of the bytes, which need not be aligned.
+#[inline]
+fn number<N: bytemuck::AnyBitPattern>(bytes: &[u8]) -> Result<N, Bad> {
+    bytemuck::try_pod_read_unaligned(bytes).map_err(|_| match bytes.len().checked_sub(size_of::<N>()) {
+        Some(left) => Bad::left_over(left),
+        None => Bad::ended(),
+    })
+}
+
+/// The same for as many as there are.
 fn numbers<N: bytemuck::AnyBitPattern + bytemuck::NoUninit>(bytes: &[u8]) -> Result<Vec<N>, Bad> {
     if let Ok(numbers) = bytemuck::try_cast_slice(bytes) {
         return Ok(numbers.to_vec());
@@ -108,6 +125,7 @@ fn numbers<N: bytemuck::AnyBitPattern + bytemuck::NoUninit>(bytes: &[u8]) -> Res
 }
 
 /// What `make` makes, if that is a `T`.
+#[inline]
 fn if_same<V: 'static, T: 'static>(make: impl FnOnce() -> Result<V, Bad>) -> Option<Result<T, Bad>> {
     if TypeId::of::<V>() != TypeId::of::<T>() {
         return None;

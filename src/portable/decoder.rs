@@ -42,7 +42,7 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Bad> {
     let value = T::deserialize(&mut decoder)?;
     match decoder.rest.len() {
         0 => Ok(value),
-        left => Err(Bad::custom(format_args!("{left} bytes are left over"))),
+        left => Err(Bad::left_over(left)),
     }
 }
 
@@ -58,6 +58,11 @@ impl Bad {
 
     pub(super) fn ended() -> Bad {
         Bad::new("the bytes end inside it")
+    }
+
+    #[cold]
+    pub(super) fn left_over(count: usize) -> Bad {
+        Bad::custom(format_args!("{count} bytes are left over"))
     }
 
     pub(super) fn no_text() -> Bad {

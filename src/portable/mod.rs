@@ -8,6 +8,7 @@
 mod bulk;
 mod decoder;
 mod descriptor;
+mod entries;
 #[cfg(unix)]
 mod image;
 
@@ -22,10 +23,14 @@ pub(crate) use descriptor::identity;
 #[cfg(any(test, fuzzing))]
 pub(crate) use descriptor::types_of;
 pub(crate) use descriptor::{of, resolve};
+#[cfg(any(test, fuzzing))]
+pub(crate) use entries::put_entry;
+pub(crate) use entries::{Entries, put_entries};
 
+use crate::error::Panic;
 use crate::id::TaskRef;
 use crate::outcome::{catch, catch_for_the_host};
-use crate::wire::frame::{Kind, Parcel};
+use crate::wire::frame::Parcel;
 use crate::wire::message::{Failure, RemoteCause};
 
 /// What can be an argument or a return value of a call that may run in another process:
@@ -38,7 +43,7 @@ use crate::wire::message::{Failure, RemoteCause};
 /// `serde_json::Value`) end their call with [`Error::Encode`](crate::Error::Encode) or
 /// [`Error::Decode`](crate::Error::Decode).
 ///
-/// An argument or a return value that is a `Vec<u8>`, a `String`, or a `Vec` of numbers goes past serde: it
+/// An argument or a return value that is a number, a `Vec<u8>`, a `String`, or a `Vec` of numbers goes past serde: it
 /// travels as it lies in memory, at the speed of the pipe, and a large one is not copied on its way into it.
 /// (Numbers are copied once on their way out.) Inside of a tuple or a struct such a vector goes element by
 /// element, some ten times slower; there bytes are better off as a type that serde knows as bytes, such as
@@ -153,7 +158,7 @@ pub(crate) trait Remote: Copy + 'static {
 #[derive(Clone, Copy)]
 pub(crate) struct Once<Fun>(pub(crate) Fun);
 
-/// One call an entry, in order: see [`Entries`].
+/// One call an entry, in order (`entries.rs`).
 #[derive(Clone, Copy)]
 pub(crate) struct Each<Fun>(pub(crate) Fun);
 
@@ -162,18 +167,12 @@ where
     Fun: Function<Argument: Portable, Return: Portable>,
 {
     fn serve(self, argument: &mut Vec<u8>, reply: &mut Parcel) -> Result<(), Failure> {
-        make(self.0, || unpack(argument, "argument"), |mut value| pack(&mut value, reply, "return value"))
-    }
-}
-
-/// Makes a call; whatever of it panics, also on the way in or out, is caught.
-fn make<Fun: Function>(
-    function: Fun,
-    argument: impl FnOnce() -> Result<Fun::Argument, Failure>,
-    keep: impl FnOnce(Fun::Return) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    catch_for_the_host(|| keep(function.call(argument()?).map_err(raised)?))
+        catch_for_the_host(|| {
+            let mut value = self.0.call(unpack(argument, "argument")?).map_err(raised)?;
+            pack(&mut value, reply, "return value")
+        })
         .unwrap_or_else(|panic| Err(panicked(&panic)))
+    }
 }
 
 impl<Fun> Remote for Each<Fun>
@@ -181,18 +180,27 @@ where
     Fun: Function<Argument: Portable, Return: Portable>,
 {
     fn serve(self, argument: &mut Vec<u8>, reply: &mut Parcel) -> Result<(), Failure> {
-        for entry in Entries(argument) {
-            let argument =
-                entry.map_err(|reason| Failure::Undecodable { what: "argument".into(), reason })?;
-            put_entry(&mut reply.bytes, |reply| {
-                make(self.0, || decode(argument?, "argument"), |value| encode(&value, reply, "return value"))
-            });
+        let mut malformed = None;
+        let arguments =
+            Entries(argument).map_while(|entry| entry.map_err(|reason| malformed = Some(reason)).ok());
+        put_entries(
+            arguments,
+            &mut reply.bytes,
+            |run| catch_for_the_host(run),
+            |argument, reply| {
+                let value = self.0.call(decode(argument?, "argument")?).map_err(raised)?;
+                encode(&value, reply, "return value")
+            },
+        );
+        match malformed {
+            None => Ok(()),
+            Some(reason) => Err(Failure::Undecodable { what: "argument".into(), reason }),
         }
-        Ok(())
     }
 }
 
 /// Appends a value. On failure `out` may hold a part of it.
+#[inline]
 pub(crate) fn encode<T: Serialize + 'static>(
     value: &T,
     out: &mut Vec<u8>,
@@ -247,6 +255,7 @@ pub(crate) fn pack<T: Serialize + 'static>(
 }
 
 /// Reads a value that is all of `bytes`; it costs no more than `decoder.rs` allows.
+#[inline]
 pub(crate) fn decode<T: DeserializeOwned + 'static>(bytes: &[u8], what: &str) -> Result<T, Failure> {
     let value = bulk::value_of(bytes).unwrap_or_else(|| decoder::decode(bytes));
     value.map_err(|reason| Failure::Undecodable { what: what.into(), reason: about::<T>(reason) })
@@ -282,7 +291,7 @@ fn raised(raised: Raised) -> Failure {
     })
 }
 
-fn panicked(panic: &crate::error::Panic) -> Failure {
+pub(crate) fn panicked(panic: &Panic) -> Failure {
     Failure::Panicked {
         message: panic.message().into(),
         location: panic.location().map(Into::into),
@@ -293,63 +302,4 @@ fn panicked(panic: &crate::error::Panic) -> Failure {
 /// Runs the user's `Serialize` or `Deserialize` in the host; its panic is one more failure.
 pub(crate) fn guarded<R>(task: TaskRef, code: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
     catch(task, code).unwrap_or_else(|panic| Err(panicked(&panic)))
-}
-
-/// The entries of a batch: each a tag, a length, and either an encoded value or a [`Failure`].
-///
-/// ```text
-///   0 = value, 1 = failure (u8) │ length (u64, little endian) │ bytes
-/// ```
-///
-/// Arguments and return values use the same form: an argument that cannot be encoded travels as
-/// its failure, and comes back as the outcome of its place.
-pub(crate) struct Entries<'a>(pub(crate) &'a [u8]);
-
-const ENTRY_HEAD: usize = 1 + 8;
-
-impl<'a> Entries<'a> {
-    fn take(&mut self) -> Option<Result<&'a [u8], Failure>> {
-        let (&tag, rest) = self.0.split_first()?;
-        let (length, rest) = rest.split_first_chunk::<8>()?;
-        let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
-        let (bytes, rest) = rest.split_at_checked(length)?;
-        self.0 = rest;
-        match tag {
-            0 => Some(Ok(bytes)),
-            1 => Some(Err(Failure::decode(Kind::Failed, bytes).unwrap_or_else(|error| {
-                Failure::Undecodable { what: "failure".into(), reason: error.to_string() }
-            }))),
-            _ => None,
-        }
-    }
-}
-
-impl<'a> Iterator for Entries<'a> {
-    /// The outer error: the bytes are no entries.
-    type Item = Result<Result<&'a [u8], Failure>, String>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let entry = self.take();
-        if entry.is_none() {
-            self.0 = &[];
-        }
-        Some(entry.ok_or_else(|| "the batch is malformed".into()))
-    }
-}
-
-/// Appends one entry: what `write` appends, or its failure.
-pub(crate) fn put_entry(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Result<(), Failure>) {
-    let start = out.len();
-    out.extend_from_slice(&[0; ENTRY_HEAD]);
-    if let Err(failure) = write(out) {
-        out.resize(start + ENTRY_HEAD, 0);
-        out[start] = 1;
-        // Strings and numbers: this cannot fail, and if it did, the other side would say so.
-        let _ = encode(&failure, out, "failure");
-    }
-    let length = (out.len() - start - ENTRY_HEAD) as u64;
-    out[start + 1..start + ENTRY_HEAD].copy_from_slice(&length.to_le_bytes());
 }

@@ -20,8 +20,8 @@ use crate::future::cell::{Attempt, Job};
 use crate::id::TaskRef;
 use crate::map::{Outcomes, first_error};
 use crate::options::{Attempts, TaskOptions};
-use crate::outcome::{self, catch_attempt, discard};
-use crate::portable::{self, Each, Entries, Function, Once, Portable, Raised, guarded};
+use crate::outcome::{self, catch, catch_attempt, discard, run_of};
+use crate::portable::{self, Each, Entries, Function, Once, Portable, Raised, guarded, put_entries};
 use crate::wire::frame::Parcel;
 use crate::wire::message::{Failure, FunctionRef};
 
@@ -242,26 +242,47 @@ impl<Fun: Function<Argument: Portable, Return: Portable>> PortableJob for Batch<
     }
 
     fn encode(&mut self, task: TaskRef, out: &mut Parcel) -> Result<(), Failure> {
-        for argument in &self.1 {
-            portable::put_entry(&mut out.bytes, |out| {
-                guarded(task, || portable::encode(argument, out, "argument"))
-            });
-        }
+        put_entries(
+            self.1.iter(),
+            &mut out.bytes,
+            |run| catch(task, run),
+            |argument, out| portable::encode(argument, out, "argument"),
+        );
         Ok(())
     }
 
     fn decode(reply: &mut Vec<u8>, task: TaskRef) -> Result<Self::Output, Failure> {
         let malformed = |reason| Failure::Undecodable { what: "return value".into(), reason };
-        Entries(reply)
-            .map(|entry| {
-                let value = entry
-                    .map_err(malformed)?
-                    .and_then(|bytes| guarded(task, || portable::decode(bytes, "return value")));
-                Ok(value.map_err(|failure| Box::new(outcome::arrived(task, failure))))
-            })
-            .collect()
+        let mut outcomes = Vec::new();
+        let mut bad = reply.len() / 8 + BAD;
+        let mut entries = Entries(reply);
+        loop {
+            let run = catch(task, || {
+                for entry in run_of(&mut entries) {
+                    let value =
+                        entry.map_err(malformed)?.and_then(|bytes| portable::decode(bytes, "return value"));
+                    if value.is_err() {
+                        bad = bad
+                            .checked_sub(1)
+                            .ok_or_else(|| malformed("too little of it can be read".into()))?;
+                    }
+                    outcomes.push(value.map_err(|failure| Box::new(outcome::arrived(task, failure))));
+                }
+                Ok(())
+            });
+            match run {
+                Ok(whole) => return whole.map(|()| outcomes),
+                Err(panic) => {
+                    outcomes.push(Err(Box::new(outcome::arrived(task, portable::panicked(&panic)))));
+                }
+            }
+        }
     }
 }
+
+/// How many more values than an eighth of its bytes a reply may have that cannot be read: an entry may be one byte,
+/// and the error of it takes some two hundred. No honest chunk is as long as that, and unreadable.
+const BAD: usize = 1 << 16;
 
 /// Runs user code here; what it panics or raises becomes the error of `task`.
 fn call<R>(task: TaskRef, attempt: u32, call: impl FnOnce() -> Result<R, Raised>) -> Result<R, Error> {
@@ -274,5 +295,44 @@ fn call<R>(task: TaskRef, attempt: u32, call: impl FnOnce() -> Result<R, Raised>
 
 /// The same as `call`, for every item of a chunk.
 fn each<A, R>(task: TaskRef, items: Vec<A>, function: impl Fn(A) -> Result<R, Raised>) -> Outcomes<R> {
-    items.into_iter().map(|item| call(task, 1, || function(item)).map_err(Box::new)).collect()
+    let mut outcomes = Vec::with_capacity(items.len());
+    let mut items = items.into_iter();
+    loop {
+        let run = catch(task, || {
+            for item in run_of(&mut items) {
+                outcomes.push(function(item).map_err(|raised| Box::new(Error::raised(task, raised.error))));
+            }
+        });
+        match run {
+            Ok(()) => return outcomes,
+            Err(panic) => outcomes.push(Err(Box::new(Error::Panicked { task, panic }))),
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::id::FutureId;
+    use crate::portable::Plain;
+
+    fn decoded(reply: &[u8]) -> Result<Outcomes<u64>, Failure> {
+        fn of<F: Fn(u64) -> u64 + Copy + Send + 'static>(
+            _: F,
+            reply: &[u8],
+        ) -> Result<Outcomes<u64>, Failure> {
+            let task = TaskRef { name: "a chunk", id: FutureId::next() };
+            <Batch<Plain<F, u64, u64>> as PortableJob>::decode(&mut reply.to_vec(), task)
+        }
+        of(|n: u64| n, reply)
+    }
+
+    #[test]
+    fn what_cannot_be_read_costs_its_own_item_and_does_not_grow_without_bound() {
+        // Each byte is the head of an entry that has no more.
+        let outcomes = decoded(&[0; 10_000]).unwrap();
+        assert!(outcomes.len() == 10_000 && outcomes.iter().all(Result::is_err));
+        let failure = decoded(&vec![0; 1 << 20]).unwrap_err();
+        assert!(format!("{failure:?}").contains("too little of it can be read"), "{failure:?}");
+    }
 }

@@ -29,7 +29,7 @@ pub(crate) const MAGIC: [u8; 8] = *b"cf-wire\0";
 
 /// Raised with every change of what follows the version in a hello, of the kinds,
 /// or of a payload.
-pub(crate) const VERSION: u32 = 4;
+pub(crate) const VERSION: u32 = 5;
 
 /// The longest message, in bytes, where the user sets no other limit: 64 GiB. What is announced
 /// is not allocated before it arrives.

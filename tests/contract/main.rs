@@ -22,6 +22,7 @@ mod b_pool;
 mod bounded;
 mod cancel;
 mod choice;
+mod chunks;
 mod courses;
 mod errors;
 mod f_future;

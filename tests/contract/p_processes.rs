@@ -357,11 +357,12 @@ fn in_chunks<A: Clone + Serialize + de::DeserializeOwned + Send + 'static, R>(
     R: Serialize + de::DeserializeOwned + Send + 'static,
 {
     let pool = processes(1);
-    for chunksize in [1, 2, 5] {
-        let items = [good.clone(), bad.clone(), good.clone(), bad.clone(), good.clone()];
+    for chunksize in [1, 2, 3, 6] {
+        let items =
+            [true, false, true, true, false, true].map(|is_bad| if is_bad { &bad } else { &good }.clone());
         let outcomes: Vec<_> =
             pool.map_with(function, items, MapOptions::new().chunksize(chunksize)).map(describe).collect();
-        assert_eq!(outcomes, ["ok", expected, "ok", expected, "ok"], "chunks of {chunksize}");
+        assert_eq!(outcomes, [expected, "ok", expected, expected, "ok", expected], "chunks of {chunksize}");
     }
 }
 
