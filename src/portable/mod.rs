@@ -214,6 +214,9 @@ pub(crate) fn encode<T: Serialize + 'static>(
         .map_err(|error| Failure::Unencodable { what: what.into(), reason: about::<T>(error) })
 }
 
+/// Up to so many bytes, to copy them one by one is cheaper than the call that copies them. A number has ten at most.
+const SHORT: usize = 10;
+
 /// Lets postcard write behind what is in the buffer already.
 struct Appending<'a>(&'a mut Vec<u8>);
 
@@ -229,7 +232,11 @@ impl postcard::ser_flavors::Flavor for Appending<'_> {
 
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(bytes);
+        if bytes.len() <= SHORT {
+            self.0.extend(bytes.iter().copied());
+        } else {
+            self.0.extend_from_slice(bytes);
+        }
         Ok(())
     }
 
