@@ -233,10 +233,13 @@ impl Writer {
             return false;
         }
         self.put(lane, frame.len() as u64 | u64::from(note) << 32);
-        for piece in frame.chunks(8) {
-            let mut bytes = [0; 8];
-            bytes[..piece.len()].copy_from_slice(piece);
-            self.put(lane, u64::from_le_bytes(bytes));
+        // Whole words are copied without a call.
+        let (words, rest) = frame.as_chunks();
+        words.iter().for_each(|word| self.put(lane, u64::from_le_bytes(*word)));
+        if !rest.is_empty() {
+            let mut word = [0; 8];
+            word[..rest.len()].copy_from_slice(rest);
+            self.put(lane, u64::from_le_bytes(word));
         }
         lane.end.store(self.end, Ordering::Release);
         true
@@ -292,10 +295,12 @@ impl Reader {
             return Next::Nothing;
         }
         let Some((length, note)) = self.head(lane, self.start, written) else { return Next::Nonsense };
+        // All of the room at once: else each word asks whether there is some.
         frame.clear();
-        for at in 1..=length.div_ceil(8) as u64 {
-            let word = lane.word(self.start.wrapping_add(at)).load(Ordering::Relaxed);
-            frame.extend_from_slice(&word.to_le_bytes());
+        frame.resize(length.next_multiple_of(8), 0);
+        for (place, bytes) in (1..).zip(frame.as_chunks_mut().0) {
+            let word = lane.word(self.start.wrapping_add(place)).load(Ordering::Relaxed);
+            *bytes = word.to_le_bytes();
         }
         frame.truncate(length);
         self.start = self.start.wrapping_add(words_of(length) as u64);
