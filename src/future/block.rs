@@ -65,6 +65,17 @@ pub(crate) fn block(cell: &dyn Watch, want: Want, deadline: Option<Instant>) -> 
     }
 }
 
+/// Sleeps until `cell` has what is wanted, for some time at the most. For those who can do without, and know that it
+/// takes a moment: so they do not look before, and nobody stands in for them.
+pub(crate) fn nap(cell: &dyn Watch, want: Want, until: Instant) {
+    let parker = PARKER.try_with(Arc::clone).unwrap_or_default();
+    let watcher = Watcher::Thread(Arc::clone(&parker));
+    if cell.watch(&watcher, want) {
+        parker.park(Some(until));
+        cell.unwatch(&watcher);
+    }
+}
+
 /// The next number in a mailbox. `None`: the time is over.
 pub(super) fn arrival(mailbox: &Receiver<usize>, deadline: Option<Instant>) -> Option<usize> {
     match deadline {

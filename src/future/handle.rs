@@ -5,9 +5,9 @@ use std::hash::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::block::{block, deadline_after, late, waits_for_itself};
+use super::block::{block, deadline_after, late, nap, waits_for_itself};
 use super::cell::{Shared, Watch, describe};
 use super::state::{Phase, Want};
 use crate::error::Error;
@@ -148,6 +148,11 @@ impl<T> Future<T> {
     #[must_use]
     pub fn id(&self) -> FutureId {
         self.cell().task().id
+    }
+
+    /// Sleeps until the future is over or until then: see [`nap`].
+    pub(crate) fn nap(&self, until: Instant) {
+        nap(self.watch(), Want::End, until);
     }
 
     pub(super) fn watch(&self) -> &dyn Watch {

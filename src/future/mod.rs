@@ -18,7 +18,7 @@ mod wait;
 pub(crate) mod watch;
 
 pub use as_completed::{AsCompleted, AsCompletedTimeout, as_completed, as_completed_timeout};
-pub(crate) use block::{block, deadline_after, waits_for_itself};
+pub(crate) use block::{block, deadline_after, nap, waits_for_itself};
 pub use handle::Future;
 pub use promise::Promise;
 pub use shared::SharedFuture;

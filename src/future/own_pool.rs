@@ -93,6 +93,11 @@ pub(crate) fn is_employed_at(home: Home) -> bool {
     HOME.get() == home
 }
 
+/// Does it work for any pool?
+pub(crate) fn is_employed() -> bool {
+    my_home().is_some()
+}
+
 fn my_home() -> Option<Home> {
     Some(HOME.get()).filter(|home| *home != Home::NONE)
 }

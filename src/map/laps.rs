@@ -2,6 +2,8 @@
 //!
 //! Not here: who runs the items (`task/course.rs`).
 
+use std::time::Instant;
+
 use crate::error::Error;
 use crate::future::cell::Watch;
 
@@ -18,6 +20,8 @@ pub(crate) trait Laps<R>: Watch {
     fn take(&self) -> Option<Lap<R>>;
     /// From here on, any lap is the next.
     fn in_any_order(&self);
+    /// Sleeps until there are so many results to take, or no more of them will come, or until then.
+    fn nap(&self, results: usize, until: Instant);
     /// No more is wanted. Did anybody ask for a result? If not, errors are told to the hook for those.
     fn leave(&self, was_read: bool);
 }

@@ -5,12 +5,14 @@
 //! the items there are no chunks: results come from a course (`laps.rs`), which finds out how many items a worker
 //! best takes at a time.
 //!
-//! Not here: how a course is run (`task/course.rs`), what is done about items that nobody has asked for yet (`oversight.rs`), results in
-//! the order in which they come (`unordered.rs`).
+//! Not here: how a course is run (`task/course.rs`), what is done about items that nobody has asked for yet
+//! (`oversight.rs`), how many results are waited for at a time (`stride.rs`), results in the order in which they come
+//! (`unordered.rs`).
 
 mod laps;
 mod options;
 mod oversight;
+mod stride;
 mod unordered;
 
 use std::any::Any;
@@ -23,6 +25,7 @@ use std::time::{Duration, Instant};
 pub(crate) use laps::{Lap, Laps};
 pub use options::MapOptions;
 use oversight::Oversight;
+use stride::Stride;
 pub use unordered::MapUnordered;
 
 use crate::error::Error;
@@ -40,6 +43,10 @@ pub(crate) type Outcomes<R> = Vec<Result<R, Box<Error>>>;
 /// exact, unless it fails fast, or the input was pulled lazily and did not know its own: then `len`
 /// is the least that it can be. Dropping it cancels what has not started. A map whose options
 /// were wrong yields the one error that says so.
+///
+/// Where results come quickly one after the other, `next` sleeps for several of them at a time, so that
+/// the workers keep their cores: then a result may be handed over half a millisecond after it is there.
+/// [`next_timeout`](Self::next_timeout) does not, nor does anybody inside a worker of a pool.
 ///
 /// One that pulls its input ends early when the executor takes nothing more (shut down, broken)
 /// and when the time is over: what was submitted comes out, then the error of what was refused,
@@ -70,6 +77,7 @@ pub struct Map<'a, R> {
     submitted: usize,
     /// Items submitted and not yielded.
     outstanding: usize,
+    stride: Stride,
     /// What the input ended with, if it panicked: comes after the results.
     panic: Option<Payload>,
     limit: Option<Duration>,
@@ -186,6 +194,7 @@ impl<'a, R> Map<'a, R> {
             index: 0,
             submitted: 0,
             outstanding: 0,
+            stride: Stride::default(),
             panic: None,
             limit: options.timeout,
             deadline: options.timeout.and_then(deadline_after),
@@ -314,7 +323,12 @@ impl<'a, R> Map<'a, R> {
             if let Some(lap) = course.take() {
                 break lap;
             }
-            if !block(&**course, Want::Value, deadline) {
+            let wait = || block(&**course, Want::Value, deadline);
+            let is_there = match deadline {
+                None => self.stride.wait(self.ahead - 1, |places, until| course.nap(places + 1, until), wait),
+                Some(_) => wait(),
+            };
+            if !is_there {
                 if !course.waits_for_itself(Want::Value) {
                     if course.has(Want::Value) {
                         continue;
@@ -353,8 +367,23 @@ impl<'a, R> Map<'a, R> {
 
     /// The outcome of a chunk, within what is left of the time.
     fn wait_for(&mut self, future: Future<Outcomes<R>>, first: usize) -> Result<Outcomes<R>, Error> {
-        let Some(deadline) = self.deadline else { return future.result() };
-        if !self.expired && !future.wait_timeout(deadline.saturating_duration_since(Instant::now())) {
+        let (chunks, deadline) = (&self.chunks, self.deadline);
+        let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+        let nap = |places: usize, until: Instant| {
+            chunks[places - 1].future.nap(deadline.map_or(until, |deadline| until.min(deadline)));
+        };
+        let wait = || match deadline {
+            None => {
+                future.wait();
+                true
+            }
+            Some(deadline) => future.wait_timeout(left(deadline)),
+        };
+        let in_time = self.expired || future.done() || self.stride.wait(chunks.len(), nap, wait);
+        if deadline.is_none() {
+            return future.result();
+        }
+        if !in_time {
             self.expire();
             future.cancel();
         }

@@ -50,7 +50,8 @@ use ledger::{Lane, Pace, Runner, State};
 use super::{Work, WorkItem};
 use crate::error::Error;
 use crate::future::cell::Watch;
-use crate::future::state::Freed;
+use crate::future::nap;
+use crate::future::state::{Freed, Want};
 use crate::future::watch::Watchers;
 use crate::id::{FutureId, Home};
 use crate::map::{Lap, Laps};
@@ -150,6 +151,7 @@ where
         in_any_order: false,
         waiting: Watchers::default(),
         is_awaited: false,
+        wanted: 0,
         left: None,
     };
     let course = Arc::new(Course::<N, F, A, R> {
@@ -494,6 +496,12 @@ where
 
     fn in_any_order(&self) {
         self.state.lock().in_any_order = true;
+    }
+
+    fn nap(&self, results: usize, until: Instant) {
+        self.state.lock().wanted = results;
+        nap(self, Want::Value, until);
+        self.state.lock().wanted = 0;
     }
 
     fn leave(&self, was_read: bool) {

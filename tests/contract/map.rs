@@ -1,16 +1,39 @@
 //! E6: `map` gives one result an item. The rest of it is parity: `m_map.rs`.
 
 use std::iter;
+use std::sync::{Arc, Condvar, Mutex};
 
 use concurrent_futures::{Executor, MapOptions};
 
-use crate::common::LONG;
-use crate::engines::double;
+use crate::common::{LIMIT, LONG, watchdog};
+use crate::engines::{double, threads};
 
 contract!(
     [e6_map_yields_one_result_an_item_in_order, e6_map_of_nothing_is_empty, e6_the_length_is_exact,],
     []
 );
+
+/// Whoever reads quick results waits for several at a time, but for none that waits for the reader.
+#[test]
+fn an_item_can_wait_for_the_reader_of_the_one_before() {
+    watchdog("the reader", LIMIT, || {
+        for options in [MapOptions::new(), MapOptions::new().chunksize(1)] {
+            let pool = threads(2);
+            let read = Arc::new((Mutex::new(0), Condvar::new()));
+            let its = Arc::clone(&read);
+            let item = move |item: usize| {
+                let read = its.0.lock().unwrap();
+                drop(its.1.wait_while(read, |read| item >= 100 && *read < item).unwrap());
+                item
+            };
+            for (item, outcome) in pool.map_with(item, 0..200, options).enumerate() {
+                assert_eq!(outcome.unwrap(), item);
+                *read.0.lock().unwrap() += 1;
+                read.1.notify_all();
+            }
+        }
+    });
+}
 
 fn e6_map_yields_one_result_an_item_in_order<E: Executor>(make: impl Fn(usize) -> E) {
     let executor = make(3);

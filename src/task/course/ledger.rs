@@ -65,6 +65,8 @@ pub(super) struct State {
     pub(super) in_any_order: bool,
     pub(super) waiting: Watchers<()>,
     pub(super) is_awaited: bool,
+    /// So many results are to be there before who waits is told; 0 is as good as 1.
+    pub(super) wanted: usize,
     /// Nobody will take anything: and did anybody before?
     pub(super) left: Option<bool>,
 }
@@ -125,6 +127,14 @@ impl State {
             || (self.cut_left > 0 && (self.in_any_order || self.taken == self.end))
     }
 
+    /// Is there what the one who waits sleeps for?
+    pub(super) fn has_wanted(&self) -> bool {
+        // Quick items come in numbers without that.
+        let are_quick = self.runner.is_some();
+        let is_last = || self.next >= self.end && self.running.is_empty();
+        self.has() && (are_quick || is_last() || self.wanted <= self.done.iter().map(Range::len).sum())
+    }
+
     /// What the runner has done so far. It may go on.
     pub(super) fn tell(&mut self, fences: Fences) {
         let Some(runner) = &mut self.runner else { return };
@@ -158,7 +168,7 @@ impl State {
 
     /// Those that are to be told that there is something to take.
     pub(super) fn awaited(&mut self) -> Option<Watchers<()>> {
-        if !self.is_awaited || !self.has() {
+        if !self.is_awaited || !self.has_wanted() {
             return None;
         }
         self.is_awaited = false;

@@ -106,7 +106,7 @@ where
         let mut state = self.state.lock();
         state.is_awaited = true;
         state.tell(self.fences);
-        if state.has() {
+        if state.has_wanted() {
             state.is_awaited = false;
             return false;
         }
