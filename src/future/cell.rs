@@ -413,7 +413,7 @@ impl<J: Job> Watch for Cell<J> {
         let is_here =
             self.slot.is_queued_at(home) && word.state() == State::Pending && !word.is(Flag::PutBack);
         let Some((job, started)) = is_here.then(|| self.slot.start()).flatten() else { return false };
-        retract(self.slot.id());
+        retract(std::ptr::from_ref(self).cast());
         self.run_to_the_end(job, started, &());
         true
     }

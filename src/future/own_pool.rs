@@ -16,7 +16,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::cell::Watch;
-use crate::id::{FutureId, Home};
+use crate::id::Home;
 use crate::sync::thread_local;
 
 /// A pool, as one of its workers sees it.
@@ -25,9 +25,9 @@ pub(crate) trait Employer: Send + Sync {
     /// may work.
     fn step_out(self: Arc<Self>);
     fn step_in(&self);
-    /// A worker runs a call itself for which it waits. If that is the last in the queue, as it is where calls
-    /// submit others and wait for them, it need not stay there.
-    fn retract(&self, call: FutureId);
+    /// A worker runs a call itself for which it waits. If that is one of the last in the queue, as it is where calls
+    /// submit others and wait for them, it need not stay there. It is known by where its cell is.
+    fn retract(&self, cell: *const ());
 }
 
 thread_local! {
@@ -71,7 +71,7 @@ pub(crate) fn beside<F: FnOnce() + Send + 'static>(
     impl Employer for NoWorker {
         fn step_out(self: Arc<Self>) {}
         fn step_in(&self) {}
-        fn retract(&self, _: FutureId) {}
+        fn retract(&self, _: *const ()) {}
     }
 
     let life = Arc::new(Mutex::new(Some(life)));
@@ -116,10 +116,10 @@ pub(super) fn help<'c>(mut cells: impl Iterator<Item = &'c dyn Watch>) -> bool {
 }
 
 /// Takes the mark that a call leaves in the queue out of it, if that is easy.
-pub(super) fn retract(call: FutureId) {
+pub(super) fn retract(cell: *const ()) {
     let _ = EMPLOYER.try_with(|employer| {
         if let Some(employer) = &*employer.borrow() {
-            employer.retract(call);
+            employer.retract(cell);
         }
     });
 }

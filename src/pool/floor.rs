@@ -56,6 +56,9 @@ pub(super) struct Floor<I> {
     is_shut: AtomicBool,
 }
 
+/// So many tasks are the last: each worker has some.
+const LAST: usize = 16;
+
 /// In cache lines of its own: two, because processors fetch them in pairs.
 #[repr(align(128))]
 struct Apart<T>(T);
@@ -323,10 +326,12 @@ impl<I> Floor<I> {
         self.leave_and_ring(state, call)
     }
 
-    /// Takes out the last task, if it `is` the one.
-    pub(super) fn take_back(&self, is: impl FnOnce(&I) -> bool) -> Option<I> {
+    /// Takes out the task that `is` the one, if that is among the last.
+    pub(super) fn take_back(&self, is: impl Fn(&I) -> bool) -> Option<I> {
         let mut state = self.state.0.lock();
-        let item = if state.queue.back().is_some_and(is) { state.queue.pop_back() } else { None };
+        let count = state.queue.len();
+        let at = (count.saturating_sub(LAST)..count).rev().find(|at| is(&state.queue[*at]));
+        let item = at.and_then(|at| state.queue.remove(at));
         self.leave(state);
         if item.is_some() {
             self.room.iter().for_each(Room::leave);
@@ -487,6 +492,11 @@ pub(crate) trait Queued: Sized {
     /// The same for one more worker. Then it stays where it is, until there is none for the next.
     fn another(&self) -> Option<Self> {
         None
+    }
+
+    /// Is it the call of that cell, which can be run by whoever waits for it?
+    fn stands_for(&self, _cell: *const ()) -> bool {
+        false
     }
 }
 

@@ -35,7 +35,7 @@ use crate::error::Error;
 use crate::executor::Shutdown;
 use crate::future::deadline_after;
 use crate::future::own_pool::{Employer, employed, is_employed_at};
-use crate::id::{FutureId, Home, TaskRef};
+use crate::id::{Home, TaskRef};
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Mutex, Parker};
 
@@ -44,6 +44,10 @@ pub(crate) trait Item: Queued + Send + 'static {
     fn task(&self) -> TaskRef;
     fn fail(self, error: Error);
     fn cancel(self);
+    /// Somebody else runs it.
+    fn forget(self) {
+        self.cancel();
+    }
 }
 
 /// How many workers a pool has, how their threads are made, and how much it lets wait.
@@ -324,10 +328,9 @@ impl<C: Context> Employer for Pool<C> {
         self.floor.step_in();
     }
 
-    fn retract(&self, call: FutureId) {
-        let item = self.floor.take_back(|item| item.task().id == call);
-        // Without effect on a call that runs.
-        item.into_iter().for_each(Item::cancel);
+    fn retract(&self, cell: *const ()) {
+        let item = self.floor.take_back(|item| item.stands_for(cell));
+        item.into_iter().for_each(Item::forget);
     }
 }
 

@@ -196,6 +196,16 @@ impl<W: ?Sized + Work> WorkItem<W> {
         self.end(|work| work.fail(error));
     }
 
+    /// Of a call that somebody else runs.
+    pub(crate) fn forget(self) {
+        self.end(|_| ());
+    }
+
+    /// Is it the call of that cell?
+    pub(crate) fn stands_for(&self, cell: *const ()) -> bool {
+        std::ptr::addr_eq(self.work(), cell)
+    }
+
     /// Starts a call that is made elsewhere. `None`: it was cancelled.
     pub(crate) fn begin(mut self) -> Option<Begun<W>> {
         let work = self.take();

@@ -48,6 +48,10 @@ impl Queued for WorkItem<dyn Work> {
     fn another(&self) -> Option<Self> {
         WorkItem::another(self)
     }
+
+    fn stands_for(&self, cell: *const ()) -> bool {
+        WorkItem::stands_for(self, cell)
+    }
 }
 
 impl Item for WorkItem<dyn Work> {
@@ -61,5 +65,9 @@ impl Item for WorkItem<dyn Work> {
 
     fn cancel(self) {
         WorkItem::cancel(self);
+    }
+
+    fn forget(self) {
+        WorkItem::forget(self);
     }
 }
