@@ -47,9 +47,9 @@ pub(super) struct Floor<I> {
     /// Absent if the queue has no bound.
     room: Option<Room>,
     someone_left: Condvar,
-    /// Tasks in the queue, to be seen without the lock: a hint. Those who look again and again do not slow down
-    /// those who take it.
-    queued: Apart<AtomicUsize>,
+    /// Are there tasks in the queue? To be seen without the lock: a hint. Those who look again and again do not slow
+    /// down those who take it.
+    has_tasks: Apart<AtomicBool>,
     /// Workers that are not away, the same.
     at_work: Apart<AtomicUsize>,
     /// Is the door shut? The same: who sees that it is not may find it so all the same.
@@ -63,13 +63,15 @@ const LAST: usize = 16;
 #[repr(align(128))]
 struct Apart<T>(T);
 
+/// What changes with each task comes first, in one cache line with the lock: so no other line goes from core to core.
+#[repr(C)]
 struct State<I> {
-    door: Door,
     queue: VecDeque<I>,
-    later: Later<I>,
-    crew: Crew,
     /// Those of the crew that have no task and come for one.
     awake: usize,
+    crew: Crew,
+    door: Door,
+    later: Later<I>,
     /// Those that sleep. The last to come is the first to be rung: its caches are warm, and those that are not
     /// needed can leave.
     parked: Vec<Parked>,
@@ -230,7 +232,7 @@ impl<I> Floor<I> {
             max_workers,
             room: bound.map(Room::new),
             someone_left: Condvar::new(),
-            queued: Apart(AtomicUsize::new(0)),
+            has_tasks: Apart(AtomicBool::new(false)),
             at_work: Apart(AtomicUsize::new(0)),
             is_shut: AtomicBool::new(false),
         }
@@ -242,9 +244,12 @@ impl<I> Floor<I> {
 
     /// Gives the lock back, after a change of what can be seen without it.
     fn leave(&self, state: MutexGuard<'_, State<I>>) {
-        self.queued.0.store(state.queue.len(), Ordering::Relaxed);
+        let has_tasks = !state.queue.is_empty();
         let at_work = state.crew.at_work();
-        // It seldom changes, and all look at it.
+        // They seldom change, and all look at them.
+        if self.has_tasks.0.load(Ordering::Relaxed) != has_tasks {
+            self.has_tasks.0.store(has_tasks, Ordering::Relaxed);
+        }
         if self.at_work.0.load(Ordering::Relaxed) != at_work {
             self.at_work.0.store(at_work, Ordering::Relaxed);
         }
@@ -462,7 +467,7 @@ impl<I> Floor<I> {
 
     /// Looks for a task for a moment, without the lock.
     fn look(&self) -> bool {
-        let is_there = || self.queued.0.load(Ordering::Relaxed) > 0;
+        let is_there = || self.has_tasks.0.load(Ordering::Relaxed);
         look::watch(is_there) || look::give_way(is_there)
     }
 }
@@ -562,7 +567,7 @@ impl<'a, I> Seat<'a, I> {
     /// than its share of them. None while another worker, or a task that was put back, has to come first.
     pub(crate) fn take_more(&self, most: usize, mut fits: impl FnMut(&I) -> bool) -> Vec<I> {
         let floor = self.floor;
-        if floor.queued.0.load(Ordering::Relaxed) == 0 || floor.is_too_large() {
+        if !floor.has_tasks.0.load(Ordering::Relaxed) || floor.is_too_large() {
             return Vec::new();
         }
         let mut state = floor.state.0.lock();
