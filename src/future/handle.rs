@@ -94,7 +94,8 @@ impl<T> Future<T> {
     /// that runs it is asked to end (SIGTERM), and killed if it is still there after the pool's
     /// [`grace_period`](crate::ProcessPoolBuilder::grace_period). Then the future ends, with
     /// [`Error::WorkerDied`] unless the result had been sent by then, and whatever its
-    /// [`TaskOptions::retries`](crate::TaskOptions::retries) say it is not tried again. Does not wait.
+    /// [`TaskOptions::retries`](crate::TaskOptions::retries) say it is not tried again. A call that is on its way to
+    /// its process, which has not come to it, is cancelled. Does not wait.
     ///
     /// False for a call that has ended, and for one that runs on a thread: threads cannot be stopped.
     pub fn kill(&self) -> bool {

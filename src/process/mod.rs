@@ -77,7 +77,8 @@ use crate::wire::message::Terms;
 /// goes on.
 ///
 /// One queue, first in, first out, without a bound unless
-/// [`max_pending`](ProcessPoolBuilder::max_pending) sets one. A short call that is waited for before the next
+/// [`max_pending`](ProcessPoolBuilder::max_pending) sets one. (A call that is in a worker's hands already, behind one
+/// that turns out long, goes back to the front of the queue within a millisecond; later ones may have started by then.) A short call that is waited for before the next
 /// one is submitted costs about a microsecond where both processes have a CPU, as neither sleeps meanwhile; one after
 /// a pause, or that is awaited, some tens of microseconds: two threads are woken. Of many short ones
 /// a worker has several in hand at a time, as long as they prove short, so that each costs about a

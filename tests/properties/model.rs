@@ -137,6 +137,8 @@ pub(crate) struct Rules {
     pub(crate) workers: usize,
     /// Can a call that runs be stopped?
     pub(crate) kills: bool,
+    /// May a call wait behind another in the hands of a worker that is busy, while later ones start elsewhere?
+    pub(crate) overtakes: bool,
     /// A wrong model, to see what a failure looks like: a callback that comes too late is not told.
     pub(crate) wrong: bool,
 }
@@ -371,7 +373,17 @@ impl World {
                 continue;
             }
             match thread.job {
-                Job::Nothing if number == SCRIPT || self.queue.is_empty() => {}
+                Job::Nothing if number == SCRIPT => {}
+                Job::Nothing => {
+                    let others_run = || self.threads.iter().any(|thread| matches!(thread.job, Job::Runs(_)));
+                    let some = if self.rules.overtakes && others_run() { self.queue.len() } else { 1 };
+                    for place in 0..some.min(self.queue.len()) {
+                        reach_by(&|world| {
+                            let call = world.queue.remove(place);
+                            world.threads[number].job = call.map_or(Job::Nothing, Job::Takes);
+                        });
+                    }
+                }
                 Job::Runs(call) => {
                     for outcome in self.endings(call) {
                         reach_by(&|world| {
@@ -388,7 +400,7 @@ impl World {
     fn go_on(&mut self, thread: usize) {
         let job = mem::replace(&mut self.threads[thread].job, Job::Nothing);
         self.threads[thread].job = match job {
-            Job::Nothing => self.queue.pop_front().map_or(Job::Nothing, Job::Takes),
+            Job::Nothing => Job::Nothing,
             Job::Takes(call) if self.calls[call].phase == Phase::Pending => {
                 self.calls[call].phase = Phase::Running;
                 Job::Runs(call)
@@ -421,6 +433,10 @@ impl World {
         }
         if call.killed && !endings.contains(&Outcome::Died) {
             endings.push(Outcome::Died);
+        }
+        if call.killed {
+            // It was on its way, and its process had not come to it.
+            endings.push(Outcome::Cancelled);
         }
         endings
     }

@@ -168,6 +168,33 @@ mod once {
         play::<ProcessPoolExecutor>(1, &[Submit(Free, Dies)]);
     }
 
+    /// The model was wrong: the one that died in the end had overtaken one that waited behind a call that is held.
+    #[test]
+    fn a_call_could_not_overtake_one_that_waits_behind_another() {
+        let script = [
+            Submit(Free, Returns),
+            Exception(0),
+            Cancel(0),
+            Submit(Free, Raises),
+            Settle,
+            TryResult(0),
+            Submit(Free, Returns),
+            Submit(Free, Dies),
+            Submit(Held, Panics),
+            Submit(Held, Returns),
+            Submit(Free, Dies),
+            Settle,
+            Kill(4),
+            TryResult(0),
+            Kill(6),
+            Callback(3, Nothing),
+            Settle,
+            Submit(Free, Panics),
+            Settle,
+        ];
+        (0..20).for_each(|_| play::<ProcessPoolExecutor>(2, &script));
+    }
+
     #[test]
     fn a_map_that_was_dropped_went_on() {
         let all = Map { items: 1, chunksize: 1, buffersize: None, take: 0 };

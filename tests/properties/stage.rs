@@ -38,7 +38,7 @@ pub(crate) trait Engine: Executor + Sized + 'static {
     fn has_worker(name: &str, processes: &HashSet<u32>) -> bool;
 }
 
-const RULES: Rules = Rules { workers: 0, kills: false, wrong: false };
+const RULES: Rules = Rules { workers: 0, kills: false, overtakes: false, wrong: false };
 
 impl Engine for SerialExecutor {
     const NAME: &'static str = "SerialExecutor";
@@ -70,7 +70,7 @@ impl Engine for ThreadPoolExecutor {
 
 impl Engine for ProcessPoolExecutor {
     const NAME: &'static str = "ProcessPoolExecutor";
-    const RULES: Rules = Rules { kills: true, ..RULES };
+    const RULES: Rules = Rules { kills: true, overtakes: true, ..RULES };
 
     fn make(workers: usize, name: &str) -> Self {
         ProcessPoolExecutor::builder().max_workers(workers).name(name).build().unwrap()
