@@ -4,6 +4,7 @@ use std::iter;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::away::has_waited;
 use super::cell::Watch;
 use super::own_pool::{StandIn, help};
 use super::state::Want;
@@ -19,6 +20,7 @@ thread_local! {
 /// Waits until `cell` has what is wanted; false if `deadline` passed first, or if this thread
 /// would wait for itself, which is for ever.
 pub(crate) fn block(cell: &dyn Watch, want: Want, deadline: Option<Instant>) -> bool {
+    has_waited();
     // What it waits for may only be waiting for it.
     while deadline.is_none() && help(iter::once(cell)) {
         if cell.has(want) {

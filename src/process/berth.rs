@@ -15,6 +15,7 @@
 //! | a reply that nobody takes soon                              | the child rings, and the worker's thread comes  |
 //! | anything else that the child says; its end; the call killed | the worker's thread                             |
 //! | a call that is long, unknown, or has options                | the worker's thread, which gets up for it       |
+//! | a call behind another that its thread has not waited for    | the worker's thread: of many it takes many      |
 //!
 //! Not here: who may come (`pool/floor.rs`: a worker that is *lent*). The rule: what lies in the berth belongs to who
 //! holds its lock, and only the worker's thread takes it out. No code of the user runs under the lock.

@@ -56,7 +56,7 @@ use crate::future::away::{self, Engine};
 use crate::future::own_pool::{beside, is_employed_at};
 use crate::id::{FutureId, Home, TaskRef};
 use crate::pool::{Hiring, Item, Place, Pool};
-use crate::sync::{AtomicBool, Mutex, Ordering};
+use crate::sync::{AtomicBool, Mutex, Ordering, statics};
 use crate::task::{Completion, Task};
 use crate::wire::frame::Parcel;
 use crate::wire::message::Terms;
@@ -126,6 +126,8 @@ struct Plan {
     callbacks: Mutex<Vec<thread::JoinHandle<()>>>,
     /// The workers were killed for good: none is to be started any more.
     stopped: AtomicBool,
+    /// Was the call handed in last one that is probably waited for before the next? A hint.
+    singles: statics::AtomicBool,
     /// The pool of which this is the plan.
     pool: OnceLock<Weak<Pool<ProcessContext>>>,
 }
@@ -227,10 +229,16 @@ impl ProcessPoolExecutor {
 }
 
 impl ProcessPoolExecutor {
-    /// Queues a call, or posts it in the place of a worker that sleeps.
+    /// Queues a call, or posts it in the place of a worker that sleeps. Where several come one after the other, it is
+    /// better that workers take them.
     fn hand_in(&self, call: Call, place: Place<'_>) {
+        let (plan, letter) = (&self.plan, &call.letter);
+        let is_single = away::is_single();
+        if plan.singles.load(Ordering::Relaxed) != is_single {
+            plan.singles.store(is_single, Ordering::Relaxed);
+        }
         let may_be_posted =
-            self.plan.is_plain() && call.letter.attempts.is_none() && call.letter.is_short(&self.plan);
+            is_single && plan.is_plain() && letter.attempts.is_none() && letter.is_short(plan);
         if !may_be_posted {
             return self.pool.submit(call, place);
         }
@@ -342,6 +350,7 @@ impl Plan {
             slots: Mutex::default(),
             callbacks: Mutex::default(),
             stopped: AtomicBool::new(false),
+            singles: statics::AtomicBool::new(false),
             pool: OnceLock::new(),
         }
     }

@@ -20,7 +20,7 @@ use super::slot::Slot;
 use crate::error::Error;
 use crate::future::state::Freed;
 use crate::pool::{Seat, Sleep};
-use crate::sync::Parker;
+use crate::sync::{Ordering, Parker};
 
 impl ProcessContext {
     /// Ends the call beside which there is no other. If nobody's code runs then, the worker lies down before it is told,
@@ -28,7 +28,8 @@ impl ProcessContext {
     pub(super) fn complete_last(&mut self, started: Started, seat: &Seat<'_, Call>) {
         let Some(mut child) = self.child.take() else { return };
         // The next one is probably as this one: one that is long, or answered at length, needs its thread.
-        let may_be_lent = self.plan.is_plain()
+        let may_be_lent = self.plan.singles.load(Ordering::Relaxed)
+            && self.plan.is_plain()
             && started.letter.attempts.is_none()
             && started.letter.is_short(&self.plan)
             && child.was_heard_in_page()
