@@ -101,7 +101,7 @@ fn assert_died(outcome: Result<Done, Error>) {
 fn a_call_that_nobody_waits_for_ends() {
     let _watchdog = Watchdog::new("a_call_that_nobody_waits_for_ends");
     let pool = lying();
-    for n in 0..100 {
+    for n in 0..20 {
         let future = pool.submit(step, Step::Tiny(n));
         until("it is done", || future.done());
         assert_eq!(future.result().unwrap(), Done::Number(n * 2));
@@ -121,7 +121,7 @@ fn whoever_listens_is_told() {
     let _watchdog = Watchdog::new("whoever_listens_is_told");
     let pool = lying();
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    for n in 0..30 {
+    for n in 0..8 {
         let (told, hears) = mpsc::channel();
         let future = pool.submit(step, Step::Tiny(n));
         future.add_done_callback(move |outcome| told.send(outcome.cloned().ok()).unwrap());
@@ -191,7 +191,7 @@ fn a_burst_after_single_calls_and_single_calls_after_a_burst() {
 fn a_callback_may_wait_for_the_next_call() {
     let _watchdog = Watchdog::new("a_callback_may_wait_for_the_next_call");
     let pool = Arc::new(lying());
-    for n in 0..50 {
+    for n in 0..15 {
         let (told, hears) = mpsc::channel();
         let again = Arc::clone(&pool);
         let future = pool.submit(step, Step::Tiny(n));
