@@ -320,31 +320,34 @@ fn the_death_of_a_worker_that_lies_costs_nothing() {
 fn killed_at_any_moment_a_call_ends() {
     let _watchdog = Watchdog::new("killed_at_any_moment_a_call_ends");
     let pool = Arc::new(lying());
+    let (turn, turns) = mpsc::channel();
     let killer = {
         let pool = Arc::clone(&pool);
         thread::spawn(move || {
-            for _ in 0..40 {
+            for () in turns {
                 until("there is a worker", || !pool.worker_pids().is_empty());
                 for pid in pool.worker_pids() {
                     send(pid, Signal::KILL);
                 }
-                thread::sleep(Duration::from_millis(5));
             }
         })
     };
-    let (mut done, mut died) = (0, 0);
-    while !killer.is_finished() {
-        match pool.submit(step, Step::Tiny(done)).result() {
-            Ok(value) => assert_eq!(value, Done::Number(done * 2)),
+    let mut died = 0;
+    for n in 0..4000 {
+        if n % 100 == 0 {
+            turn.send(()).unwrap();
+        }
+        match pool.submit(step, Step::Tiny(n)).result() {
+            Ok(value) => assert_eq!(value, Done::Number(n * 2)),
             outcome => {
                 assert_died(outcome);
                 died += 1;
             }
         }
-        done += 1;
     }
+    drop(turn);
     killer.join().unwrap();
-    assert!(died <= 40, "{died} of {done}");
+    assert!(died <= 40, "{died} of 4000");
     until_it_lies(&pool);
 }
 

@@ -269,31 +269,40 @@ impl<I> Floor<I> {
         }
     }
 
-    /// Adds a task.
-    pub(super) fn push(&self, item: I) -> Result<Option<Vacancy>, (I, Refusal)> {
-        let mut state = self.state.0.lock();
-        if let Door::Shut(refusal) = &state.door {
-            let refusal = refusal.clone();
-            drop(state);
-            return Err((item, refusal));
+    /// Takes the lock, if the door is open.
+    fn enter(&self) -> Result<MutexGuard<'_, State<I>>, Refusal> {
+        let state = self.state.0.lock();
+        match &state.door {
+            Door::Open => Ok(state),
+            Door::Shut(refusal) => Err(refusal.clone()),
         }
+    }
+
+    fn add(&self, mut state: MutexGuard<'_, State<I>>, item: I) -> Option<Vacancy> {
         state.queue.push_back(item);
         let call = state.call(self.max_workers);
-        Ok(self.leave_and_ring(state, call))
+        self.leave_and_ring(state, call)
+    }
+
+    /// Adds a task.
+    pub(super) fn push(&self, item: I) -> Result<Option<Vacancy>, (I, Refusal)> {
+        match self.enter() {
+            Ok(state) => Ok(self.add(state, item)),
+            Err(refusal) => Err((item, refusal)),
+        }
     }
 
     /// As `push`, or lends a worker that sleeps, for that one task: then it is the caller's to do, and `return_lent` or
     /// `unlend` is to follow.
     pub(super) fn push_or_lend(&self, item: I) -> Result<Pushed<I>, (I, Refusal)> {
-        let mut state = self.state.0.lock();
-        let is_open = matches!(state.door, Door::Open);
-        match if is_open { state.lend() } else { None } {
-            Some(bell) => Ok(Pushed::Lent(item, bell)),
-            None => {
-                drop(state);
-                self.push(item).map(Pushed::Queued)
-            }
-        }
+        let mut state = match self.enter() {
+            Ok(state) => state,
+            Err(refusal) => return Err((item, refusal)),
+        };
+        Ok(match state.lend() {
+            Some(bell) => Pushed::Lent(item, bell),
+            None => Pushed::Queued(self.add(state, item)),
+        })
     }
 
     /// A worker that was lent has nothing to do any more, and may be lent again.

@@ -24,8 +24,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use floor::Pushed;
-use floor::{Floor, Vacancy};
+use floor::{Floor, Pushed, Refusal, Vacancy};
 pub(crate) use floor::{Queued, Seat, Sleep};
 pub(crate) use room::Place;
 use room::Room;
@@ -114,17 +113,7 @@ impl<C: Context> Pool<C> {
 
     /// Queues a task, and hires a worker if nobody comes for it and there may be one more.
     pub(crate) fn submit(self: &Arc<Self>, item: C::Item, place: Place<'_>) {
-        match self.floor.push(item) {
-            Ok(vacancy) => {
-                place.keep();
-                self.fill(vacancy);
-            }
-            Err((item, refusal)) => {
-                drop(place);
-                let task = item.task();
-                item.fail(refusal.of(task));
-            }
-        }
+        self.see_to(self.floor.push(item), place);
     }
 
     /// As `submit`, unless the caller can do the task in the place of a worker that sleeps, which has that bell:
@@ -134,18 +123,26 @@ impl<C: Context> Pool<C> {
         item: C::Item,
         place: Place<'_>,
     ) -> Option<(C::Item, Arc<Parker>)> {
-        match self.floor.push_or_lend(item) {
-            Ok(Pushed::Lent(item, bell)) => Some((item, bell)),
-            Ok(Pushed::Queued(vacancy)) => {
+        let pushed = match self.floor.push_or_lend(item) {
+            Ok(Pushed::Lent(item, bell)) => return Some((item, bell)),
+            Ok(Pushed::Queued(vacancy)) => Ok(vacancy),
+            Err(refused) => Err(refused),
+        };
+        self.see_to(pushed, place);
+        None
+    }
+
+    /// Does what follows when a task was let into the queue, or refused.
+    fn see_to(self: &Arc<Self>, pushed: Result<Option<Vacancy>, (C::Item, Refusal)>, place: Place<'_>) {
+        match pushed {
+            Ok(vacancy) => {
                 place.keep();
                 self.fill(vacancy);
-                None
             }
             Err((item, refusal)) => {
                 drop(place);
                 let task = item.task();
                 item.fail(refusal.of(task));
-                None
             }
         }
     }

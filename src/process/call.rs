@@ -35,6 +35,11 @@ impl Letter {
         self.attempts.as_ref().map_or(1, |attempts| attempts.number())
     }
 
+    /// May it be posted by others than a worker's thread?
+    pub(super) fn may_be_posted(&self, plan: &Plan) -> bool {
+        plan.is_plain() && self.attempts.is_none() && self.is_short(plan)
+    }
+
     /// Does it go through the page?
     pub(super) fn is_short(&self, plan: &Plan) -> bool {
         let length = self.frame.len();

@@ -78,9 +78,10 @@ use crate::wire::message::Terms;
 ///
 /// One queue, first in, first out, without a bound unless
 /// [`max_pending`](ProcessPoolBuilder::max_pending) sets one. (A call that is in a worker's hands already, behind one
-/// that turns out long, goes back to the front of the queue within a millisecond; later ones may have started by then.) A short call that is waited for before the next
-/// one is submitted costs about a microsecond where both processes have a CPU, as neither sleeps meanwhile; one after
-/// a pause, or that is awaited, some tens of microseconds: two threads are woken. Of many short ones
+/// that turns out long, goes back to the front of the queue within a millisecond; later ones may have started by then.)
+/// A short call that is waited for before the next one is submitted costs about a microsecond where both processes have
+/// a CPU, as neither sleeps meanwhile; one after a pause, or that is awaited, some tens of microseconds: two threads are
+/// woken. Of many short ones
 /// a worker has several in hand at a time, as long as they prove short, so that each costs about a
 /// microsecond; chunks ([`MapOptions::chunksize`](crate::MapOptions::chunksize)) cost less. One that has not
 /// started in its process can be cancelled all the same, and goes to another worker if its own is held up or
@@ -232,18 +233,16 @@ impl ProcessPoolExecutor {
     /// Queues a call, or posts it in the place of a worker that sleeps. Where several come one after the other, it is
     /// better that workers take them.
     fn hand_in(&self, call: Call, place: Place<'_>) {
-        let (plan, letter) = (&self.plan, &call.letter);
+        let plan = &self.plan;
         let is_single = away::is_single();
         if plan.singles.load(Ordering::Relaxed) != is_single {
             plan.singles.store(is_single, Ordering::Relaxed);
         }
-        let may_be_posted =
-            is_single && plan.is_plain() && letter.attempts.is_none() && letter.is_short(plan);
-        if !may_be_posted {
+        if !(is_single && call.letter.may_be_posted(plan)) {
             return self.pool.submit(call, place);
         }
         let Some((call, bell)) = self.pool.submit_or_lend(call, place) else { return };
-        let slot = self.plan.slots.lock().iter().find(|slot| slot.berth.is_of(&bell)).cloned();
+        let slot = plan.slot_where(|slot| slot.berth.is_of(&bell));
         let posted = match slot {
             Some(slot) => slot.post(call),
             None => Err(call),
@@ -318,7 +317,7 @@ impl Plan {
 
     /// Ends a call whose callbacks may wait for whatever they like, in a thread of its own.
     fn complete_beside(&self, completion: Completion) {
-        let home = self.pool.get().and_then(Weak::upgrade).map_or(Home::NONE, |pool| pool.home());
+        let home = self.pool().map_or(Home::NONE, |pool| pool.home());
         match beside(home, completion) {
             Ok(thread) => {
                 let mut callbacks = self.callbacks.lock();
@@ -328,6 +327,15 @@ impl Plan {
             // There is no thread to be had. It must end.
             Err(completion) => completion(),
         }
+    }
+
+    /// It is there as long as it has workers.
+    fn pool(&self) -> Option<Arc<Pool<ProcessContext>>> {
+        self.pool.get().and_then(Weak::upgrade)
+    }
+
+    fn slot_where(&self, is: impl Fn(&Slot) -> bool) -> Option<Arc<Slot>> {
+        self.slots.lock().iter().find(|slot| is(slot)).cloned()
     }
 
     /// The places of all workers, to be looked at one after the other without a lock around them.
@@ -359,12 +367,10 @@ impl Plan {
 /// What can be done about a call that a worker has in hand.
 impl Engine for Plan {
     fn attend(&self, call: FutureId) {
-        let slot = self.slots.lock().iter().find(|slot| slot.berth.is_for(call)).cloned();
-        if let Some(slot) = slot
+        if let Some(slot) = self.slot_where(|slot| slot.berth.is_for(call))
             && let Some(replied) = slot.attend(call)
         {
-            let pool = self.pool.get().and_then(Weak::upgrade);
-            if let (Some(pool), Some(bell)) = (pool, slot.berth.bell()) {
+            if let (Some(pool), Some(bell)) = (self.pool(), slot.berth.bell()) {
                 pool.return_lent(Arc::clone(bell));
             }
             if let Some(completion) = replied.end() {

@@ -29,9 +29,7 @@ impl ProcessContext {
         let Some(mut child) = self.child.take() else { return };
         // The next one is probably as this one: one that is long, or answered at length, needs its thread.
         let may_be_lent = self.plan.singles.load(Ordering::Relaxed)
-            && self.plan.is_plain()
-            && started.letter.attempts.is_none()
-            && started.letter.is_short(&self.plan)
+            && started.letter.may_be_posted(&self.plan)
             && child.was_heard_in_page()
             && self.pace.of(&started.letter.frame).is_some_and(|pace| pace <= TINY)
             && self.slot.is_sound()
