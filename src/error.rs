@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::id::TaskRef;
-use crate::sync::Mutex;
+use crate::primitives::Mutex;
 
 /// Everything that `result()` can say instead of a value, and every refusal of a constructor.
 ///

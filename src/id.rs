@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::fmt;
 
-use crate::sync::Ordering;
-use crate::sync::statics::{AtomicU32, AtomicU64};
+use crate::primitives::Ordering;
+use crate::primitives::statics::{AtomicU32, AtomicU64};
 
 /// The number of a future, unique in its process; it names the call in every error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -91,13 +91,13 @@ mod options;
 mod outcome;
 mod pool;
 mod portable;
+mod primitives;
 #[cfg(all(unix, not(loom)))]
 mod process;
 #[cfg(any(not(unix), loom))]
 #[path = "process_unsupported.rs"]
 mod process;
 mod serial;
-mod sync;
 pub mod task;
 mod thread;
 mod unread;
@@ -167,6 +167,9 @@ macro_rules! init_tests {
 #[cfg(any(doc, doctest))]
 #[doc = include_str!("coming_from_python.md")]
 pub mod coming_from_python {}
+
+#[cfg(any(doc, doctest))]
+pub mod guide;
 
 /// The README's code compiles and runs.
 #[cfg(doctest)]

@@ -13,8 +13,8 @@ use std::sync::{Arc, Once};
 
 use crate::error::{Error, Panic, RemoteError};
 use crate::id::{FutureId, TaskRef};
-use crate::sync::statics::{AtomicBool, AtomicU32};
-use crate::sync::{Ordering, thread_local};
+use crate::primitives::statics::{AtomicBool, AtomicU32};
+use crate::primitives::{Ordering, thread_local};
 use crate::wire::message::{Failure, RemoteCause};
 
 /// In a worker process a panic is told in the reply, not on stderr.

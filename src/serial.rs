@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::executor::{Executor, Shutdown};
-use crate::sync::{AtomicBool, Ordering};
+use crate::primitives::{AtomicBool, Ordering};
 use crate::task::Task;
 
 /// Runs each call in the thread that submits it, before `submit` returns: to debug, to test, and

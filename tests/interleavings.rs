@@ -1,5 +1,5 @@
 //! The state machine, in every interleaving: models that loom runs over the library itself, with its
-//! locks, atomics, channels and threads swapped at one door (`src/sync.rs`).
+//! locks, atomics, channels and threads swapped at one door (`src/primitives.rs`).
 //!
 //! ```text
 //! RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --release --lib --test interleavings -- --show-output
@@ -9,7 +9,7 @@
 //! seen; it asserts what holds however it ends; and a thread that is never woken is a deadlock, which
 //! loom finds. The output tells how many interleavings there were.
 //!
-//! What is not explored: time, which passes whenever the model likes (`src/sync/model.rs`); the count
+//! What is not explored: time, which passes whenever the model likes (`src/primitives/model.rs`); the count
 //! of an `Arc`; the looks that a waiter takes before it sleeps; worker processes, which have no threads
 //! in common with us (`tests/faults.rs`). A bound is the most preemptions in one run; switches at which
 //! a thread blocks or ends are never bounded. Without one there are no more interleavings than these.

@@ -12,7 +12,7 @@ use super::state::Want;
 use super::wait::AsFuture;
 use super::watch::Watcher;
 use crate::error::Error;
-use crate::sync::channel::{self, Receiver, Sender};
+use crate::primitives::channel::{self, Receiver, Sender};
 
 /// Yields the items as their futures end: those that are over first, in the order given.
 ///

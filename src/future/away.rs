@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use crate::id::{FutureId, Home};
-use crate::sync::Ordering;
-use crate::sync::statics::AtomicU64;
-use crate::sync::thread_local;
+use crate::primitives::Ordering;
+use crate::primitives::statics::AtomicU64;
+use crate::primitives::thread_local;
 
 /// The engine of a pool that makes its calls elsewhere.
 pub(crate) trait Engine: Send + Sync {

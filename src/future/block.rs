@@ -10,8 +10,8 @@ use super::own_pool::{StandIn, help};
 use super::state::Want;
 use super::watch::Watcher;
 use crate::error::Error;
-use crate::sync::channel::Receiver;
-use crate::sync::{Parker, look, thread_local};
+use crate::primitives::channel::Receiver;
+use crate::primitives::{Parker, look, thread_local};
 
 thread_local! {
     static PARKER: Arc<Parker> = Arc::default();

@@ -22,7 +22,7 @@ use super::watch::{Callback, Watcher, Watchers};
 use crate::error::Error;
 use crate::id::{FutureId, Home, TaskRef};
 use crate::outcome::{discard, is_running_here, shielded};
-use crate::sync::{Mutex, thread};
+use crate::primitives::{Mutex, thread};
 use crate::unread;
 
 /// One allocation per task: its number, its job while it waits, its outcome after.

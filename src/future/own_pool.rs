@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use super::cell::Watch;
 use crate::id::Home;
-use crate::sync::thread_local;
+use crate::primitives::thread_local;
 
 /// A pool, as one of its workers sees it.
 pub(crate) trait Employer: Send + Sync {

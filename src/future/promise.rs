@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::id::Home;
 use crate::id::TaskRef;
 use crate::outcome::discard;
-use crate::sync::Mutex;
+use crate::primitives::Mutex;
 
 /// The right, and the duty, to end a [`Future`]. Dropping it breaks the future: it ends with
 /// [`Error::Broken`], and nobody waits for ever.

@@ -10,7 +10,7 @@ use super::handle::Future;
 use super::state::Want;
 use crate::error::Error;
 use crate::id::FutureId;
-use crate::sync::OnceLock;
+use crate::primitives::OnceLock;
 
 /// A future whose handle can be cloned, and whose outcome can be looked at many times, from many
 /// threads. Made by [`Future::shared`](super::Future::shared).

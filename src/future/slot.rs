@@ -24,8 +24,8 @@ use std::mem::ManuallyDrop;
 use super::state::{Flag, State, Want, Word};
 use crate::error::Error;
 use crate::id::{FutureId, Home};
-use crate::sync::statics::AtomicU32;
-use crate::sync::{AtomicU8, Ordering, UnsafeCell};
+use crate::primitives::statics::AtomicU32;
+use crate::primitives::{AtomicU8, Ordering, UnsafeCell};
 
 pub(super) struct Slot<J, T> {
     id: FutureId,

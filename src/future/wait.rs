@@ -13,7 +13,7 @@ use super::own_pool::{StandIn, help};
 use super::shared::SharedFuture;
 use super::state::Want;
 use super::watch::Watcher;
-use crate::sync::channel;
+use crate::primitives::channel;
 
 /// Something that has a future in it: `Future<T>`, `SharedFuture<T>`, a reference to one, or a
 /// pair `(K, F)` of anything and one of those.

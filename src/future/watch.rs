@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use crate::error::Error;
-use crate::sync::Parker;
-use crate::sync::channel::Sender;
-use crate::sync::thread::ThreadId;
+use crate::primitives::Parker;
+use crate::primitives::channel::Sender;
+use crate::primitives::thread::ThreadId;
 
 /// What `add_done_callback` was given.
 pub(crate) type Callback<T> = Box<dyn FnOnce(Result<&T, &Error>) + Send>;

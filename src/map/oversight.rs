@@ -10,7 +10,7 @@ use super::options::{Hook, MapOptions};
 use super::{Chunk, Outcomes, outcome_of};
 use crate::error::Error;
 use crate::future::cell::Watch;
-use crate::sync::{AtomicBool, Mutex, Ordering};
+use crate::primitives::{AtomicBool, Mutex, Ordering};
 
 /// Shared by a map and the callbacks of its chunks.
 #[derive(Clone)]

@@ -38,8 +38,8 @@ use crate::error::Error;
 use crate::future::deadline_after;
 use crate::future::state::Freed;
 use crate::id::TaskRef;
-use crate::sync::statics::{AtomicBool, AtomicUsize};
-use crate::sync::{Condvar, Mutex, MutexGuard, Ordering, Parker, look};
+use crate::primitives::statics::{AtomicBool, AtomicUsize};
+use crate::primitives::{Condvar, Mutex, MutexGuard, Ordering, Parker, look};
 
 pub(super) struct Floor<I> {
     state: Apart<Mutex<State<I>>>,

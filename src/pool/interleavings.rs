@@ -17,7 +17,7 @@ use crate::future::own_pool::Employer;
 use crate::future::state::Freed;
 use crate::future::{Future, Promise};
 use crate::id::TaskRef;
-use crate::sync::Mutex;
+use crate::primitives::Mutex;
 
 impl Queued for i32 {}
 

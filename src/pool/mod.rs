@@ -35,8 +35,8 @@ use crate::executor::Shutdown;
 use crate::future::deadline_after;
 use crate::future::own_pool::{Employer, employed, is_employed_at};
 use crate::id::{Home, TaskRef};
-use crate::sync::thread::{self, JoinHandle};
-use crate::sync::{Mutex, Parker};
+use crate::primitives::thread::{self, JoinHandle};
+use crate::primitives::{Mutex, Parker};
 
 /// What a queue holds.
 pub(crate) trait Item: Queued + Send + 'static {

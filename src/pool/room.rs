@@ -3,7 +3,7 @@
 //! Not here: the tasks. The rule: a place is taken before a task is made ready for the queue, and
 //! given back when the task leaves the queue or never came to it.
 
-use crate::sync::{Condvar, Mutex};
+use crate::primitives::{Condvar, Mutex};
 
 pub(super) struct Room {
     limit: usize,

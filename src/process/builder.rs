@@ -16,7 +16,7 @@ use crate::id::{FutureId, TaskRef};
 use crate::outcome;
 use crate::pool::{Hiring, usable_cpus};
 use crate::portable::{self, Function, Once, Plain, Portable, guarded};
-use crate::sync::{AtomicUsize, Ordering};
+use crate::primitives::{AtomicUsize, Ordering};
 use crate::wire::frame::{Kind, Parcel};
 use crate::wire::message::{Terms, end_call};
 

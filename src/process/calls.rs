@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::child::Child;
 use super::lanes::{Lanes, Next, Reader, SOON, Writer};
 use crate::future::deadline_after;
-use crate::sync::look;
+use crate::primitives::look;
 use crate::wire::frame::{self, BELL, HEADER, Kind, Parcel, WireError};
 use crate::wire::message::Failure;
 

@@ -34,7 +34,7 @@ use super::{Plan, deaths, entry, sys};
 use crate::error::Error;
 use crate::future::deadline_after;
 use crate::id::TaskRef;
-use crate::sync::{Mutex, Ordering};
+use crate::primitives::{Mutex, Ordering};
 use crate::wire::connection::Connection;
 use crate::wire::frame::{self, Kind, WireError};
 use crate::wire::message::{Failure, Hello, Terms};

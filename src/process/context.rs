@@ -42,7 +42,7 @@ use super::{Plan, sys};
 use crate::error::Error;
 use crate::future::deadline_after;
 use crate::pool::{Context, Seat, Sleep};
-use crate::sync::Ordering;
+use crate::primitives::Ordering;
 
 /// How often in a row a worker may fail to start, or die before it begins a call.
 pub(super) const ATTEMPTS: u8 = 3;

@@ -11,7 +11,7 @@ use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::sync::{Mutex, OnceLock};
+use crate::primitives::{Mutex, OnceLock};
 
 /// What becomes of a process pool when one of its workers dies.
 /// For [`ProcessPoolBuilder::on_worker_death`](crate::ProcessPoolBuilder::on_worker_death).

@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::id::TaskRef;
 use crate::outcome;
 use crate::pool::Seat;
-use crate::sync::Ordering;
+use crate::primitives::Ordering;
 use crate::task::Completion;
 use crate::wire::frame::{Kind, WireError};
 use crate::wire::message::{Failure, set_attempt};

@@ -26,7 +26,7 @@ use super::lanes::Lanes;
 use super::pipes::{Calls, Replies};
 use super::service::Service;
 use super::{sys, terms};
-use crate::sync::{AtomicBool, Ordering};
+use crate::primitives::{AtomicBool, Ordering};
 use crate::wire::connection::Connection;
 use crate::wire::frame::{self, Kind, WireError};
 use crate::wire::message::{Failure, Hello, LONGEST_TERMS, Terms};

@@ -56,7 +56,7 @@ use crate::future::away::{self, Engine};
 use crate::future::own_pool::{beside, is_employed_at};
 use crate::id::{FutureId, Home, TaskRef};
 use crate::pool::{Hiring, Item, Place, Pool};
-use crate::sync::{AtomicBool, Mutex, Ordering, statics};
+use crate::primitives::{AtomicBool, Mutex, Ordering, statics};
 use crate::task::{Completion, Task};
 use crate::wire::frame::Parcel;
 use crate::wire::message::Terms;

@@ -20,7 +20,7 @@ use super::slot::Slot;
 use crate::error::Error;
 use crate::future::state::Freed;
 use crate::pool::{Seat, Sleep};
-use crate::sync::{Ordering, Parker};
+use crate::primitives::{Ordering, Parker};
 
 impl ProcessContext {
     /// Ends the call beside which there is no other. If nobody's code runs then, the worker lies down before it is told,

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::lanes::{LONGEST, Lanes, Next, Reader, SOON, Writer};
 use super::terms;
-use crate::sync::look;
+use crate::primitives::look;
 use crate::wire::connection::Connection;
 use crate::wire::frame::{self, BELL, HEADER, Kind, Parcel, Source, WireError};
 use crate::wire::message::{Failure, decode_call};

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use super::berth::Berth;
 use super::pipes::Exit;
 use super::window::Window;
-use crate::sync::{AtomicBool, Mutex, Ordering};
+use crate::primitives::{AtomicBool, Mutex, Ordering};
 
 /// The process that serves one worker thread at the moment; others may only kill it.
 pub(super) struct Slot {

@@ -57,9 +57,9 @@ use crate::id::{FutureId, Home};
 use crate::map::{Lap, Laps};
 use crate::outcome::{catch, discard};
 use crate::portable::Raised;
-use crate::sync::fence::Fences;
-use crate::sync::thread;
-use crate::sync::{AtomicBool, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, UnsafeCell};
+use crate::primitives::fence::Fences;
+use crate::primitives::thread;
+use crate::primitives::{AtomicBool, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, UnsafeCell};
 use crate::unread;
 
 /// How long the item of a runner may last before another takes over the rest.

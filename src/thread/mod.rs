@@ -17,8 +17,8 @@ use crate::future::cell::Job;
 use crate::map::{Map, MapOptions, MapUnordered, Outcomes};
 use crate::pool::{Hiring, Pool, usable_cpus};
 use crate::portable::{Fallible, Function, Plain, Portable, Raised};
-use crate::sync::Ordering;
-use crate::sync::statics::AtomicUsize;
+use crate::primitives::Ordering;
+use crate::primitives::statics::AtomicUsize;
 use crate::task::{self, Closure, Copied, Task};
 
 /// A pool of threads.

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::future::watch::Watchers;
-use crate::sync::fence::Fences;
-use crate::sync::thread::ThreadId;
-use crate::sync::{AtomicUsize, Ordering};
+use crate::primitives::fence::Fences;
+use crate::primitives::thread::ThreadId;
+use crate::primitives::{AtomicUsize, Ordering};
 
 /// Items that take longer, on the average, are taken one at a time.
 const QUICK: Duration = Duration::from_nanos(500);

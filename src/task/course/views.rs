@@ -13,7 +13,7 @@ use crate::future::watch::Watcher;
 use crate::id::{Home, TaskRef};
 use crate::outcome::{discard, is_running_here};
 use crate::portable::Raised;
-use crate::sync::{Ordering, thread};
+use crate::primitives::{Ordering, thread};
 use crate::task::Work;
 
 impl<N, F, A, R> Watch for Course<N, F, A, R>

@@ -175,7 +175,7 @@ impl<T: Default> LocalKey<RefCell<T>> {
 macro_rules! local_of_a_model {
     ($(#[$doc:meta])* static $name:ident: $of:ty = $value:expr;) => {
         $(#[$doc])*
-        static $name: $crate::sync::LocalKey<$of> = $crate::sync::LocalKey::new(|| $value);
+        static $name: $crate::primitives::LocalKey<$of> = $crate::primitives::LocalKey::new(|| $value);
     };
 }
 // Under its own name it would be mistaken for the attribute.

@@ -1,7 +1,7 @@
 //! The one door through which locks, atomics, channels and threads enter, so that a model checker
 //! can swap them: `--cfg loom`, see `tests/interleavings.rs`.
 //!
-//! Not here: what stands for them in a model (`sync/model.rs`).
+//! Not here: what stands for them in a model (`primitives/model.rs`).
 //! The rule: what threads share, and what each has to itself, comes through here in all that a
 //! model runs (`future`, `pool`, `thread`, `outcome`, `task`). Three things need not: `Arc`, whose
 //! count is not what can go wrong; statics, which outlive a model; and hints, which may be wrong.
