@@ -69,9 +69,9 @@
 //! `map/mod.rs` → `task/course.rs` → `pool/mod.rs` → `pool/floor.rs` → `pool/worker.rs` → `pool/later.rs` →
 //! `future/own_pool.rs` → `thread/context.rs` → `wire/frame.rs` → `process/child.rs` → `process/lanes.rs` →
 //! `process/window.rs` → `process/context.rs` → `process/endings.rs` → `process/rest.rs` → `process/berth.rs` →
-//! `process/deaths.rs` → `process/service.rs` → `process/entry.rs` →
+//! `process/deaths.rs` → `signals.rs` → `process/remarks.rs` → `process/service.rs` → `process/entry.rs` →
 //! `process/terms.rs` → `portable/descriptor.rs` → `portable/decoder.rs`.
-//! Imports point down: `id` ← `error` ← `outcome` ← { `options`, `unread` } ← `future` ← `map` ← `task` ← `pool` ←
+//! Imports point down: `id` ← `error` ← `outcome` ← { `options`, `unread`, `signals` } ← `future` ← `map` ← `task` ← `pool` ←
 //! { `thread`, `process` }; `wire` ← `portable` ← { `task`, `process` }.
 
 // A model has no processes, and so leaves what only they need without a use.
@@ -98,6 +98,7 @@ mod process;
 #[path = "process_unsupported.rs"]
 mod process;
 mod serial;
+mod signals;
 pub mod task;
 mod thread;
 mod unread;

@@ -36,6 +36,7 @@ thread_local! {
 struct Call {
     /// The future that waits for it, if that is one of this process.
     future: Option<FutureId>,
+    name: &'static str,
     attempt: u32,
     place: Option<Place>,
 }
@@ -53,12 +54,12 @@ pub(crate) fn catch<R>(task: TaskRef, call: impl FnOnce() -> R) -> Result<R, Pan
 
 /// The same for one attempt of several.
 pub(crate) fn catch_attempt<R>(task: TaskRef, attempt: u32, call: impl FnOnce() -> R) -> Result<R, Panic> {
-    catch_as(Some(task.id), attempt, call)
+    catch_as(Some(task.id), task.name, attempt, call)
 }
 
 /// The same in a worker process: the future is the host's, whose numbers are not ours.
-pub(crate) fn catch_for_the_host<R>(call: impl FnOnce() -> R) -> Result<R, Panic> {
-    catch_as(None, HOSTS_ATTEMPT.load(Ordering::Relaxed), call)
+pub(crate) fn catch_for_the_host<R>(name: &'static str, call: impl FnOnce() -> R) -> Result<R, Panic> {
+    catch_as(None, name, HOSTS_ATTEMPT.load(Ordering::Relaxed), call)
 }
 
 /// Notes which attempt the host asks for, before the call is made.
@@ -66,14 +67,28 @@ pub(crate) fn set_hosts_attempt(number: u32) {
     HOSTS_ATTEMPT.store(number, Ordering::Relaxed);
 }
 
-/// Which attempt the innermost call on this thread is; 0 outside of a call.
-pub(crate) fn attempt() -> u32 {
-    with_running(|running| running.last().map(|call| call.attempt)).flatten().unwrap_or(0)
+/// What is known of a call to the code that it runs.
+pub(crate) struct Innermost {
+    /// Its future, if that is one of this process.
+    pub(crate) future: Option<FutureId>,
+    pub(crate) name: &'static str,
+    pub(crate) attempt: u32,
 }
 
-fn catch_as<R>(future: Option<FutureId>, attempt: u32, call: impl FnOnce() -> R) -> Result<R, Panic> {
+/// The innermost call on this thread.
+pub(crate) fn innermost() -> Option<Innermost> {
+    let of = |call: &Call| Innermost { future: call.future, name: call.name, attempt: call.attempt };
+    with_running(|running| running.last().map(of)).flatten()
+}
+
+fn catch_as<R>(
+    future: Option<FutureId>,
+    name: &'static str,
+    attempt: u32,
+    call: impl FnOnce() -> R,
+) -> Result<R, Panic> {
     note_panics();
-    with_running(|running| running.push(Call { future, attempt, place: None }));
+    with_running(|running| running.push(Call { future, name, attempt, place: None }));
     let outcome = catch_unwind(AssertUnwindSafe(call));
     let place = with_running(Vec::pop).flatten().and_then(|call| call.place);
     outcome.map_err(|payload| {

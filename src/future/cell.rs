@@ -23,6 +23,7 @@ use crate::error::Error;
 use crate::id::{FutureId, Home, TaskRef};
 use crate::outcome::{discard, is_running_here, shielded};
 use crate::primitives::{Mutex, thread};
+use crate::signals::{self, Listener};
 use crate::unread;
 
 /// One allocation per task: its number, its job while it waits, its outcome after.
@@ -109,7 +110,11 @@ impl<J: Job> Cell<J> {
                 None
             }
             Attempt::Again(job, due) => {
+                let is_unwanted = signals::is_unwanted(self.slot.id());
                 self.slot.put_back(started, Some(job));
+                if is_unwanted {
+                    Watch::cancel(self);
+                }
                 Some(due)
             }
         }
@@ -131,6 +136,7 @@ impl<J: Job> Cell<J> {
         self.slot.call_off(started);
         let watchers = guard.take();
         drop(guard);
+        signals::forget(self.slot.id());
         self.tell_cancelled(watchers);
     }
 
@@ -158,8 +164,9 @@ impl<J: Job> Cell<J> {
         if let Err((started, outcome)) =
             self.slot.resolve(started, outcome, &[Flag::Heard, Flag::Detached], false)
         {
-            self.resolve_heard(started, outcome, freed);
+            return self.resolve_heard(started, outcome, freed);
         }
+        signals::forget(self.slot.id());
     }
 
     /// As `resolve`, if no callback and no waker is there to run code of an unknown length. They come back otherwise.
@@ -172,6 +179,7 @@ impl<J: Job> Cell<J> {
         let Err((started, outcome)) =
             self.slot.resolve(started, outcome, &[Flag::Heard, Flag::Detached], false)
         else {
+            signals::forget(self.slot.id());
             return Ok(());
         };
         let mut guard = self.watchers.lock();
@@ -189,6 +197,7 @@ impl<J: Job> Cell<J> {
             let _ = self.slot.resolve(started, outcome, &[], false);
             drop(guard);
         }
+        signals::forget(self.slot.id());
         watchers.wake();
         Ok(())
     }
@@ -208,6 +217,7 @@ impl<J: Job> Cell<J> {
         if unseen && detached {
             self.slot.forget(started);
             drop(guard);
+            signals::forget(self.slot.id());
             watchers.wake();
             let outcome = outcome.map_err(|error| *error);
             unread::report(J::error_in(&outcome));
@@ -225,6 +235,7 @@ impl<J: Job> Cell<J> {
             }
         };
         drop(guard);
+        signals::forget(self.slot.id());
         watchers.wake();
         if let (Some(loan), Some(value)) = (loan, value) {
             self.show(loan, value, callbacks);
@@ -262,6 +273,7 @@ impl<J: Job> Cell<J> {
         loop {
             let word = match self.slot.cancel() {
                 Ok((job, word)) => {
+                    signals::forget(self.slot.id());
                     if word.is(Flag::Heard) {
                         let watchers = self.watchers.lock().take();
                         self.tell_cancelled(watchers);
@@ -277,13 +289,22 @@ impl<J: Job> Cell<J> {
             if let Some(done) =
                 away::engine_of(self.slot.home()).and_then(|engine| begun(&*engine, self.slot.id()))
             {
+                if !done {
+                    self.note_unwanted();
+                }
                 return done;
             }
             // It runs here, or somebody is ending it or has put it back.
             if self.slot.word().state() == State::Running {
+                self.note_unwanted();
                 return false;
             }
         }
+    }
+
+    /// It runs, and may hear of it.
+    fn note_unwanted(&self) {
+        signals::cancel(self.slot.id(), || self.phase().is_over());
     }
 
     fn cancelled(&self) -> Error {
@@ -333,6 +354,10 @@ pub(crate) trait Watch: Send + Sync {
     fn run_from(&self, home: Home) -> bool;
     /// If the call was begun elsewhere and nobody listens, whoever waits for it may be able to see to its end.
     fn attend(&self) {}
+    /// Tells `listener` how far the call is, as it says itself, until it is over.
+    fn listen(&self, listener: Listener) {
+        signals::listen(self.task().id, listener, || self.phase().is_over());
+    }
     /// False, and `watcher` is not kept, if there is nothing to wait for.
     fn watch(&self, watcher: &Watcher, want: Want) -> bool;
     fn unwatch(&self, watcher: &Watcher);

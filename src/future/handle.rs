@@ -85,7 +85,8 @@ impl<T> Future<T> {
     }
 
     /// Cancels the call if it has not started. True if it will never run (also when it had been
-    /// cancelled before), false if it runs or has ended.
+    /// cancelled before), false if it runs or has ended. One that runs is told that it is not wanted
+    /// ([`task::cancelled`](crate::task::cancelled)), and is not tried again.
     pub fn cancel(&self) -> bool {
         self.cell().cancel()
     }
@@ -143,6 +144,37 @@ impl<T> Future<T> {
             );
             crate::outcome::shielded(|| callback(Err(&error)));
         }
+    }
+
+    /// Has `listener` told how far the call is: whenever the call says so ([`task::progress`](crate::task::progress)), with
+    /// what is done and what there is to do. Nothing is told of what was said before, or when the future is over.
+    ///
+    /// It runs in the thread that runs the call, or owns the process that does, and the call waits for it: so it should be
+    /// short. A panic in it ends nothing. It cannot wait for this future's end.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor, task};
+    ///
+    /// fn sum(numbers: Vec<u64>) -> u64 {
+    ///     let mut sum = 0;
+    ///     for (at, number) in (1..).zip(&numbers) {
+    ///         sum += number;
+    ///         task::progress(at, numbers.len() as u64);
+    ///     }
+    ///     sum
+    /// }
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::new(1)?;
+    ///     let future = pool.submit(sum, (0..1000).collect());
+    ///     future.on_progress(|done, total| println!("{done} of {total}"));
+    ///     assert_eq!(future.result()?, 499_500);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn on_progress(&self, listener: impl Fn(u64, u64) + Send + Sync + 'static) {
+        self.cell().listen(Arc::new(listener));
     }
 
     /// The future's number.

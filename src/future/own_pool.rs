@@ -95,16 +95,21 @@ pub(crate) fn is_employed_at(home: Home) -> bool {
 
 /// Does it work for any pool?
 pub(crate) fn is_employed() -> bool {
-    my_home().is_some()
+    my_home() != Home::NONE
 }
 
-fn my_home() -> Option<Home> {
-    Some(HOME.get()).filter(|home| *home != Home::NONE)
+/// The pool that this thread works for.
+pub(crate) fn my_home() -> Home {
+    HOME.get()
+}
+
+fn employer() -> Option<Home> {
+    Some(my_home()).filter(|home| *home != Home::NONE)
 }
 
 /// Runs one of `cells` here, the first that is queued in this thread's own pool. False: there is none.
 pub(super) fn help<'c>(mut cells: impl Iterator<Item = &'c dyn Watch>) -> bool {
-    let Some(home) = my_home() else { return false };
+    let Some(home) = employer() else { return false };
     let depth = DEPTH.get();
     if depth >= DEEPEST {
         return false;
@@ -130,7 +135,7 @@ pub(super) struct StandIn(Option<Arc<dyn Employer>>);
 impl StandIn {
     /// If this thread is about to sleep for `cells`, and one of them is a call of its own pool.
     pub(super) fn while_waiting_for<'c>(mut cells: impl Iterator<Item = &'c dyn Watch>) -> Self {
-        let employer = my_home()
+        let employer = employer()
             .filter(|home| cells.any(|cell| cell.is_under_way_at(*home)))
             .and_then(|_| EMPLOYER.try_with(|employer| employer.borrow().clone()).ok()?);
         if let Some(employer) = &employer {

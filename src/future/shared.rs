@@ -75,6 +75,11 @@ impl<T> SharedFuture<T> {
         self.0.future.kill()
     }
 
+    /// As [`Future::on_progress`](super::Future::on_progress).
+    pub fn on_progress(&self, listener: impl Fn(u64, u64) + Send + Sync + 'static) {
+        self.0.future.on_progress(listener);
+    }
+
     /// As [`Future::cancelled`](super::Future::cancelled).
     #[must_use]
     pub fn cancelled(&self) -> bool {

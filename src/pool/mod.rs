@@ -37,6 +37,7 @@ use crate::future::own_pool::{Employer, employed, is_employed_at};
 use crate::id::{Home, TaskRef};
 use crate::primitives::thread::{self, JoinHandle};
 use crate::primitives::{Mutex, Parker};
+use crate::signals;
 
 /// What a queue holds.
 pub(crate) trait Item: Queued + Send + 'static {
@@ -254,6 +255,8 @@ impl<C: Context> Pool<C> {
         self.floor.close();
         if how.cancel_futures {
             self.floor.drain().into_iter().for_each(Item::cancel);
+            // Those that run may hear of it.
+            signals::cancel_all(self.home);
         }
         if how.wait {
             self.join(None);
@@ -313,6 +316,12 @@ impl<C: Context> Pool<C> {
     /// Where its tasks are queued.
     pub(crate) fn home(&self) -> Home {
         self.home
+    }
+}
+
+impl<C: Context> Drop for Pool<C> {
+    fn drop(&mut self) {
+        signals::forget_all(self.home);
     }
 }
 

@@ -184,7 +184,7 @@ mod tests {
         put_entries(
             lengths.iter(),
             &mut out,
-            |run| catch_for_the_host(run),
+            |run| catch_for_the_host("a chunk", run),
             |&length, out| {
                 out.extend((0..length).map(|n| n as u8));
                 match length {

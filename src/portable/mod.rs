@@ -167,7 +167,7 @@ where
     Fun: Function<Argument: Portable, Return: Portable>,
 {
     fn serve(self, argument: &mut Vec<u8>, reply: &mut Parcel) -> Result<(), Failure> {
-        catch_for_the_host(|| {
+        catch_for_the_host(Fun::name(), || {
             let mut value = self.0.call(unpack(argument, "argument")?).map_err(raised)?;
             pack(&mut value, reply, "return value")
         })
@@ -186,7 +186,7 @@ where
         put_entries(
             arguments,
             &mut reply.bytes,
-            |run| catch_for_the_host(run),
+            |run| catch_for_the_host(Fun::name(), run),
             |argument, reply| {
                 let value = self.0.call(decode(argument?, "argument")?).map_err(raised)?;
                 encode(&value, reply, "return value")

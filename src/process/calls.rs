@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::child::Child;
 use super::lanes::{Lanes, Next, Reader, SOON, Writer};
+use super::remarks::Progress;
 use crate::future::deadline_after;
 use crate::primitives::look;
 use crate::wire::frame::{self, BELL, HEADER, Kind, Parcel, WireError};
@@ -29,6 +30,8 @@ pub(super) struct HostsEnd {
     spare: Vec<u8>,
     /// Messages heard.
     heard: u64,
+    /// Changes of what the call says of itself that were heard.
+    remarks: u64,
     /// One was announced that comes through the pipe.
     announced: Option<u32>,
     stray: Stray,
@@ -43,6 +46,7 @@ impl HostsEnd {
             payload: None,
             spare: Vec::new(),
             heard: 0,
+            remarks: 0,
             announced: None,
             stray: Stray::default(),
         }
@@ -55,12 +59,22 @@ impl HostsEnd {
 
     /// Has the child ring for the next message. False: it is there.
     pub(super) fn wake_me(&self) -> bool {
-        self.replies.sleep(self.lanes.replies(), self.heard.saturating_add(1))
+        self.sleep(self.heard.saturating_add(1))
     }
 
     /// The same, unless somebody takes it within moments.
     pub(super) fn wake_me_soon(&self) -> bool {
-        self.replies.sleep(self.lanes.replies(), SOON)
+        self.sleep(SOON)
+    }
+
+    /// Goes to sleep until the message of that number. False: there is something.
+    fn sleep(&self, until: u64) -> bool {
+        let lane = self.lanes.replies();
+        let sleeps = self.replies.sleep(lane, until) && !self.lanes.remarks().is_new(self.remarks);
+        if !sleeps {
+            lane.wake();
+        }
+        sleeps
     }
 
     /// Looks at the page for a moment.
@@ -85,6 +99,8 @@ pub(super) enum Until {
 pub(super) enum Heard {
     /// The reply to a call; a value is in the [payload](Child::payload). `took`: how long it ran, where that is known.
     Reply { id: u64, failure: Option<Failure>, took: Option<Duration> },
+    /// How far the call is that runs.
+    Progress(Progress),
     /// The next reply comes through the pipe, which may take long to read: [`Child::hear_from_pipe`].
     Pipe,
     /// The time is over.
@@ -218,7 +234,7 @@ impl Child {
                 Until::For(time) => deadline_after(time),
                 Until::Now => return Heard::Late,
             };
-            if !page.replies.sleep(page.lanes.replies(), page.heard.saturating_add(after as u64)) {
+            if !page.sleep(page.heard.saturating_add(after as u64)) {
                 continue;
             }
             let reader = self.connection.reader();
@@ -241,6 +257,14 @@ impl Child {
     /// The next message of the page.
     fn hear_from_page(&mut self) -> Option<Heard> {
         let page = self.page.as_mut()?;
+        // In this order: what a call says of itself is there before its reply is, and heard before that.
+        let is_silent = page.is_silent();
+        if let Some(progress) = page.lanes.remarks().progress(&mut page.remarks) {
+            return Some(Heard::Progress(progress));
+        }
+        if is_silent {
+            return None;
+        }
         let mut frame = page.payload.take().unwrap_or_else(|| std::mem::take(&mut page.spare));
         let next = page.replies.next(page.lanes.replies(), &mut frame);
         page.heard += u64::from(next != Next::Nothing);
@@ -374,6 +398,10 @@ fn reply(kind: Kind, id: u64, payload: &[u8], note: Option<u32>) -> Heard {
         Kind::Failed => match Failure::decode(kind, payload) {
             Ok(failure) => Heard::Reply { id, failure: Some(failure), took },
             Err(error) => Heard::Nonsense(error),
+        },
+        Kind::Progress => match Progress::parse(id, payload) {
+            Some(progress) => Heard::Progress(progress),
+            None => Heard::Nonsense(unexpected(kind)),
         },
         kind => Heard::Nonsense(unexpected(kind)),
     }

@@ -211,10 +211,18 @@ impl Child {
         let Some(initializer) = &plan.initializer else { return Ok(self) };
         let task = initializer.task;
         let limit = plan.start_timeout;
-        let heard = match self.post_in_pipe(initializer.frame.pieces(), limit) {
-            Ok(()) => self.hear_from_pipe(limit.and_then(deadline_after)),
-            Err(heard) => heard,
-        };
+        let sent = self.post_in_pipe(initializer.frame.pieces(), limit);
+        let deadline = limit.and_then(deadline_after);
+        let heard = sent.map_or_else(
+            |heard| heard,
+            |()| loop {
+                match self.hear_from_pipe(deadline) {
+                    // Nobody can listen to that.
+                    Heard::Progress(_) => {}
+                    heard => break heard,
+                }
+            },
+        );
         match heard {
             Heard::Reply { id, .. } if id != task.id.get() => {
                 self.bury();
@@ -236,7 +244,9 @@ impl Child {
                 self.dismiss();
                 Err(NoStart::Died(overran(task, pid, limit.unwrap_or_default())))
             }
-            Heard::Pipe | Heard::Gone => Err(NoStart::Died(self.post_mortem(plan).of(task, 1))),
+            Heard::Pipe | Heard::Gone | Heard::Progress(_) => {
+                Err(NoStart::Died(self.post_mortem(plan).of(task, 1)))
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! | what is heard               | what becomes of the call that is meant                         |
 //! |-----------------------------|----------------------------------------------------------------|
+//! | how far it is               | nothing; whoever listens is told                               |
 //! | a reply                     | it ends, or is put back for another attempt                    |
 //! | nothing, for its time limit | its child is ended; `TimedOut`, or it is put back              |
 //! | the end of the child        | `WorkerDied`, or it is put back; not begun, it is queued again |
@@ -16,11 +17,14 @@ use super::call::{Call, Started};
 use super::calls::{Heard, Until, unexpected};
 use super::child::overran;
 use super::context::{ATTEMPTS, ProcessContext, WARY};
+use super::remarks::Progress;
 use crate::error::Error;
+use crate::future::deadline_after;
 use crate::id::TaskRef;
 use crate::outcome;
 use crate::pool::Seat;
 use crate::primitives::Ordering;
+use crate::signals;
 use crate::task::Completion;
 use crate::wire::frame::{Kind, WireError};
 use crate::wire::message::{Failure, set_attempt};
@@ -34,7 +38,9 @@ impl ProcessContext {
         limit: Option<Duration>,
         seat: &Seat<'_, Call>,
     ) -> Result<(), Error> {
-        let Some(child) = &mut self.child else { return Ok(()) };
+        if self.child.is_none() {
+            return Ok(());
+        }
         match heard {
             Heard::Reply { id, failure, took } => match self.answered(id) {
                 Some(started) => {
@@ -49,9 +55,22 @@ impl ProcessContext {
                 let heard = child.hear_from_pipe(deadline);
                 self.attend(heard, deadline, limit, seat)
             }
+            Heard::Progress(Progress { call, done, total }) => {
+                let started = self.slot.window.lock().started(call);
+                if let Some(task) = started.filter(|task| signals::is_heard(task.id)) {
+                    // Who listens may wait for whatever is behind it.
+                    self.take_back_behind(1, seat);
+                    signals::tell(task, done, total);
+                }
+                Ok(())
+            }
             Heard::Nonsense(error) => self.end_nonsense(&error, seat),
             Heard::Late => match limit {
                 Some(limit) => {
+                    if self.ends_by_itself(limit, seat) {
+                        return Ok(());
+                    }
+                    let Some(child) = &mut self.child else { return Ok(()) };
                     let pid = child.pid;
                     child.dismiss();
                     // Not before: it may read on until it is gone.
@@ -70,7 +89,11 @@ impl ProcessContext {
                 let death = child.post_mortem(&self.plan);
                 // What it said before its end is still good.
                 while let Some(child) = self.child.as_mut().filter(|child| child.page.is_some()) {
-                    let Heard::Reply { id, failure, took } = child.hear(Until::Now, false, 1) else { break };
+                    let (id, failure, took) = match child.hear(Until::Now, false, 1) {
+                        Heard::Reply { id, failure, took } => (id, failure, took),
+                        Heard::Progress(_) => continue,
+                        _ => break,
+                    };
                     let Some(started) = self.answered(id) else { break };
                     self.end(started, failure, took, seat);
                 }
@@ -81,6 +104,39 @@ impl ProcessContext {
                 self.bury(|task, attempt| death.of(task, attempt), true, seat)
             }
         }
+    }
+
+    /// The time of a call is over. One that asks whether it is wanted is told so, and may end within the time of grace:
+    /// then its child lives on. False: it is to be ended.
+    fn ends_by_itself(&mut self, limit: Duration, seat: &Seat<'_, Call>) -> bool {
+        {
+            let window = self.slot.window.lock();
+            if !window.listens() {
+                return false;
+            }
+            window.unwant_first();
+        }
+        let Some(child) = &mut self.child else { return false };
+        let until = deadline_after(self.plan.grace_period);
+        let listen = until.map_or(Until::Ever, Until::By);
+        let id = loop {
+            let heard = match child.hear(listen, false, 1) {
+                Heard::Pipe => child.hear_from_pipe(until),
+                heard => heard,
+            };
+            match heard {
+                Heard::Reply { id, .. } => break id,
+                Heard::Progress(_) => {}
+                _ => return false,
+            }
+        };
+        child.served += 1;
+        child.connection.clear();
+        let Some(started) = self.answered(id) else { return false };
+        let task = started.call.task();
+        let what = format!("{task}, which ended when it was told so,");
+        self.fail_or_put_back(started, Error::TimedOut { what, limit }, seat);
+        true
     }
 
     /// Takes out the call that was answered.
@@ -158,8 +214,8 @@ impl ProcessContext {
         let mut window = self.slot.window.lock();
         window.decided(task.id);
         match again {
-            // Somebody killed it meanwhile: it ends with this attempt.
-            Ok(_) if self.slot.call_was_killed() => {
+            // Somebody killed it meanwhile, or tried to cancel it: it ends with this attempt.
+            Ok(_) if self.slot.call_was_killed() || signals::is_unwanted(task.id) => {
                 drop(window);
                 call.fail(error, seat);
             }

@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -24,13 +24,14 @@ use rustix::io::Errno;
 use super::invitation::Invitation;
 use super::lanes::Lanes;
 use super::pipes::{Calls, Replies};
+use super::remarks::Host;
 use super::service::Service;
 use super::{sys, terms};
 use crate::primitives::{AtomicBool, Ordering};
 use crate::wire::connection::Connection;
 use crate::wire::frame::{self, Kind, WireError};
 use crate::wire::message::{Failure, Hello, LONGEST_TERMS, Terms};
-use crate::{outcome, portable};
+use crate::{outcome, portable, signals};
 
 /// Is a worker handed a pipe through which nothing comes, whose end the kernel takes for its own?
 pub(super) const LIFELINE: bool = cfg!(any(target_os = "linux", target_os = "android"));
@@ -128,6 +129,12 @@ pub(super) fn program_name() -> String {
     name.split(':').next().unwrap_or_default().to_owned()
 }
 
+/// What this worker is called: what `ps` shows of it, without the name of the program.
+fn worker_name() -> String {
+    let program = std::env::args_os().next().unwrap_or_default();
+    program.to_string_lossy().split_once(": ").map(|(_, name)| name.to_owned()).unwrap_or_default()
+}
+
 /// What the two sides of a handshake must have in common: the build of the binary.
 pub(super) fn identity() -> u128 {
     static IDENTITY: OnceLock<u128> = OnceLock::new();
@@ -161,6 +168,7 @@ fn work(invitation: Invitation) -> Result<(), WireError> {
         return Ok(());
     }
     std::mem::forget(life);
+    let speaks = replies.try_clone()?;
     let calls: &'static PipeReader = Box::leak(Box::new(calls));
     let mut connection =
         Connection::new(io::BufReader::new(Calls(calls)), Replies::new(replies), terms.max_message_bytes);
@@ -175,8 +183,9 @@ fn work(invitation: Invitation) -> Result<(), WireError> {
         let reason = "it is another build of this program than its host; was the file replaced?".into();
         return connection.send(&Failure::Refused { reason }.encode(Kind::Refusal, 0));
     }
-    let lanes = page.and_then(|page| Lanes::of(&page).ok());
-    lanes.iter().for_each(Lanes::attach);
+    let lanes = page.and_then(|page| Lanes::of(&page).ok()).map(Arc::new);
+    lanes.iter().for_each(|lanes| lanes.attach());
+    signals::work_for(Host::new(lanes.clone(), speaks, worker_name()));
     connection.send(&Hello { identity: identity(), pid: std::process::id() }.encode())?;
     Service::new(connection, lanes).serve()
 }

@@ -32,6 +32,7 @@
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::page::Page;
+use super::remarks::{self, Remarks};
 use crate::wire::frame::HEADER;
 
 /// A sleeper that says this wants to be woken when there is a message, but not at once: another will probably take it.
@@ -58,6 +59,7 @@ const ATTACHED: usize = 48;
 /// Where the words of a lane begin that say how far it is; there are two.
 const LEDGERS: [usize; 2] = [0, 64];
 const CLAIMS: usize = 128;
+const REMARKS: usize = 256;
 const RINGS: [usize; 2] = [512, 512 + LANE];
 /// Of all that.
 const WORDS: usize = 512 + 2 * LANE;
@@ -104,6 +106,10 @@ impl Lanes {
     /// Has the child said so? One that has not gets its calls through the pipe.
     pub(super) fn is_attached(&self) -> bool {
         self.0.words()[ATTACHED].load(Ordering::Acquire) == 1
+    }
+
+    pub(super) fn remarks(&self) -> Remarks<'_> {
+        Remarks(&self.0.words()[REMARKS..REMARKS + remarks::WORDS])
     }
 
     pub(super) fn claims(&self) -> Claims<'_> {

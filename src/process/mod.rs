@@ -28,6 +28,7 @@ mod memory;
 mod pace;
 mod page;
 mod pipes;
+mod remarks;
 mod rest;
 mod service;
 mod slot;
@@ -194,6 +195,7 @@ impl ProcessPoolExecutor {
             let calls = {
                 let slots = self.plan.slots.lock();
                 let mut windows: Vec<_> = slots.iter().map(|slot| slot.window.lock()).collect();
+                windows.iter().for_each(|window| window.unwant_first());
                 let mut calls: Vec<Call> =
                     windows.iter_mut().flat_map(|window| window.take_back_behind(1)).collect();
                 calls.extend(self.pool.drain());
@@ -386,7 +388,10 @@ impl Engine for Plan {
     fn recall(&self, call: FutureId) -> Option<bool> {
         let recalled = self.slots().iter().find_map(|slot| {
             let mut window = slot.window.lock();
-            if window.has_started(call)? { Some(Recalled::Begun) } else { window.recall(call) }
+            let recalled =
+                if window.has_started(call)? { Some(Recalled::Begun) } else { window.recall(call) };
+            window.unwant(call);
+            recalled
         })?;
         match recalled {
             Recalled::Back(begun) => {

@@ -12,10 +12,11 @@
 //! Not here: how a worker begins (`entry.rs`).
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::lanes::{LONGEST, Lanes, Next, Reader, SOON, Writer};
-use super::terms;
+use super::{remarks, terms};
 use crate::primitives::look;
 use crate::wire::connection::Connection;
 use crate::wire::frame::{self, BELL, HEADER, Kind, Parcel, Source, WireError};
@@ -31,7 +32,7 @@ pub(super) struct Service<R, W> {
 
 /// What the worker has of a page.
 struct WorkersEnd {
-    lanes: Lanes,
+    lanes: Arc<Lanes>,
     calls: Reader,
     replies: Writer,
     /// What the call in hand brought, if it came through the page.
@@ -60,7 +61,7 @@ const KEPT: usize = 1 << 20;
 const PATIENCE: Duration = Duration::from_micros(100);
 
 impl<R: Source, W: Write> Service<R, W> {
-    pub(super) fn new(connection: Connection<R, W>, lanes: Option<Lanes>) -> Self {
+    pub(super) fn new(connection: Connection<R, W>, lanes: Option<Arc<Lanes>>) -> Self {
         let page = lanes.map(|lanes| WorkersEnd {
             lanes,
             calls: Reader::default(),
@@ -165,6 +166,7 @@ impl<R: Source, W: Write> Service<R, W> {
             (Some(page), From::Page) => &mut page.payload,
             _ => self.connection.payload_mut(),
         };
+        remarks::begin(id);
         let answered = answer(payload, id, &mut self.reply);
         if from == From::Pipe {
             self.connection.clear();

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use super::call::{Call, Started};
 use super::lanes::{CALLS, Claims, Lanes};
+use super::remarks::Remarks;
 use crate::id::{FutureId, TaskRef};
 use crate::task::{Begun, PortableWork};
 
@@ -89,6 +90,38 @@ impl Window {
         let at = self.position(id)?;
         let is_open = |lanes: &Arc<Lanes>| lanes.claims().is_open(self.calls[at].number);
         Some(at == 0 || !self.lanes.as_ref().is_some_and(is_open))
+    }
+
+    /// The call of that number, if it has started. What a child says of others means nothing.
+    pub(super) fn started(&self, id: u64) -> Option<TaskRef> {
+        let in_hand = self.calls.iter().find(|call| call.id.get() == id)?;
+        let started = in_hand.call.as_ref().filter(|_| self.has_started(in_hand.id) == Some(true))?;
+        Some(started.call.task())
+    }
+
+    /// Tells the child that the call which it runs is not wanted any more, if it is that one.
+    pub(super) fn unwant(&self, id: FutureId) {
+        if self.has_started(id) == Some(true) {
+            self.remark(|remarks| remarks.unwant(id.get()));
+        }
+    }
+
+    /// The same of whatever it runs.
+    pub(super) fn unwant_first(&self) {
+        if let Some(first) = self.calls.front() {
+            self.unwant(first.id);
+        }
+    }
+
+    /// Has the call which the child runs asked whether it is wanted?
+    pub(super) fn listens(&self) -> bool {
+        self.calls
+            .front()
+            .is_some_and(|first| self.remark(|remarks| remarks.listens(first.id.get())) == Some(true))
+    }
+
+    fn remark<R>(&self, how: impl FnOnce(Remarks<'_>) -> R) -> Option<R> {
+        self.lanes.as_ref().map(|lanes| how(lanes.remarks()))
     }
 
     /// How many more may be sent.

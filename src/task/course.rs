@@ -60,6 +60,7 @@ use crate::portable::Raised;
 use crate::primitives::fence::Fences;
 use crate::primitives::thread;
 use crate::primitives::{AtomicBool, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, UnsafeCell};
+use crate::signals;
 use crate::unread;
 
 /// How long the item of a runner may last before another takes over the rest.
@@ -226,6 +227,16 @@ impl<N, F, A, R> Course<N, F, A, R> {
         }
         if is_left {
             self.sweep();
+        }
+    }
+
+    /// Those of its items that run may hear that it is not wanted any more.
+    fn note_unwanted(&self) {
+        let state = self.state.lock();
+        let runs = state.runner.is_some() || !state.running.is_empty();
+        drop(state);
+        if runs {
+            signals::cancel(self.id, || false);
         }
     }
 
@@ -507,6 +518,7 @@ where
     fn leave(&self, was_read: bool) {
         self.state.lock().left = Some(was_read);
         self.cut(Error::Cancelled { task: self.task() });
+        self.note_unwanted();
         self.sweep();
     }
 }
@@ -515,6 +527,7 @@ impl<N, F, A, R> Drop for Course<N, F, A, R> {
     /// Of a course that nobody has any more: so nothing runs, nothing is in `done` that will be taken, and the
     /// items that were never begun are still there.
     fn drop(&mut self) {
+        signals::forget(self.id);
         let (unbegun, left) = {
             let state = self.state.get_mut();
             (state.next..state.end, state.left)

@@ -1,5 +1,6 @@
 //! [`Task`]: a call with its promise, its types erased: run it here, or encode it, and complete
-//! it when the reply comes. And what a running call can ask about itself: [`attempt`].
+//! it when the reply comes. And what a running call can ask about itself, and say: [`attempt`], [`cancelled`], [`name`],
+//! [`progress`], [`worker`].
 //!
 //! Not here: what a call is made of (`jobs.rs`), queues and workers (`pool`), what travels and how (`portable`).
 //! The rule: a work item is run, completed, failed or cancelled once, by value; one that is
@@ -18,12 +19,14 @@ use crate::error::Error;
 use crate::future::Future;
 use crate::future::Started;
 use crate::future::cell::{Cell, Job, Watch};
+use crate::future::own_pool::{is_employed, my_home};
 use crate::future::state::Freed;
 use crate::id::Home;
 use crate::id::TaskRef;
 use crate::options::Attempts;
 use crate::outcome::{self, discard};
 use crate::portable::guarded;
+use crate::signals;
 use crate::wire::frame::{Kind, Parcel};
 use crate::wire::message::{Failure, FunctionRef, end_call};
 pub(crate) use course::{Copied, course};
@@ -41,7 +44,89 @@ pub(crate) use jobs::{Batch, Closure, Mapped, OneCall, Optioned};
 /// ```
 #[must_use]
 pub fn attempt() -> u32 {
-    outcome::attempt()
+    outcome::innermost().map_or(0, |call| call.attempt)
+}
+
+/// Is the call in which this is asked not wanted any more? A call that takes long asks now and then, and returns early.
+///
+/// It is true from when somebody has called [`Future::cancel`] on the call while it ran, has dropped the
+/// [`Map`](crate::Map) that it is an item of, or has shut its executor down with
+/// [`cancel_futures`](crate::Shutdown::cancel_futures). In a worker process it is true also when the call has used up its
+/// [time limit](crate::TaskOptions::timeout): one that has asked before has the pool's
+/// [`grace_period`](crate::ProcessPoolBuilder::grace_period) to return, and its worker lives on; its future ends with
+/// [`Error::TimedOut`] all the same. What the call returns is up to it: nothing is stopped, and a cancelled call that
+/// returns a value has that value.
+///
+/// False outside of any call. It costs a few nanoseconds. On Unixes other than Linux worker processes are not told.
+///
+/// ```
+/// use concurrent_futures::{Executor, ThreadPoolExecutor, task};
+///
+/// fn count(limit: u64) -> u64 {
+///     (0..limit).take_while(|_| !task::cancelled()).count() as u64
+/// }
+///
+/// let pool = ThreadPoolExecutor::new(1)?;
+/// let future = Executor::submit(&pool, count, u64::MAX);
+/// while !future.running() {
+///     std::thread::yield_now();
+/// }
+/// assert!(!future.cancel(), "it runs, so it is asked to stop");
+/// assert!(future.result()? < u64::MAX);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+#[must_use]
+pub fn cancelled() -> bool {
+    signals::is_cancelled(my_home())
+}
+
+/// Tells whoever [listens](Future::on_progress) to this call how far it is: `done` of `total`, in units of the call's own.
+/// `total` is 0 where that is not known.
+///
+/// On threads those who listen are called here and now. A worker process leaves the latest in memory that it shares with
+/// its host, and wakes it at most once a millisecond: what is not the latest may be passed over, what was said last before
+/// the end of the call is not. Without anybody who listens, and outside of any call, nothing happens; so a library may
+/// tell as often as it likes.
+pub fn progress(done: u64, total: u64) {
+    signals::progress(done, total);
+}
+
+/// The name of the function that is called, as [`std::any::type_name`] gives it. `None` outside of any call.
+///
+/// ```
+/// use concurrent_futures::{Executor, SerialExecutor, task};
+///
+/// fn whoami((): ()) -> Option<String> {
+///     task::name().map(ToString::to_string)
+/// }
+///
+/// assert!(SerialExecutor::new().submit(whoami, ()).result()?.unwrap().ends_with("whoami"));
+/// assert_eq!(task::name(), None);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+#[must_use]
+pub fn name() -> Option<&'static str> {
+    outcome::innermost().map(|call| call.name)
+}
+
+/// The name of the worker that runs this call: the name of its thread, or of its process as `ps` shows it; both end with
+/// the worker's number. `None` outside of any call, and where the caller's own thread runs it.
+///
+/// ```
+/// use concurrent_futures::{ThreadPoolExecutor, task};
+///
+/// let pool = ThreadPoolExecutor::builder().max_workers(1).thread_name_prefix("resizer").build()?;
+/// assert_eq!(pool.spawn(task::worker).result()?.as_deref(), Some("resizer_0"));
+/// assert_eq!(task::worker(), None);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+#[must_use]
+pub fn worker() -> Option<String> {
+    outcome::innermost()?;
+    if let Some(name) = signals::hosts_worker() {
+        return Some(name.to_owned());
+    }
+    is_employed().then(|| std::thread::current().name().map(ToOwned::to_owned)).flatten()
 }
 
 /// A job that can also be done in another process.

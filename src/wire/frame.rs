@@ -51,6 +51,8 @@ pub(crate) enum Kind {
     Bye = 7,
     /// There is something elsewhere, in memory that both sides have: look there.
     Bell = 8,
+    /// How far the call with this id is.
+    Progress = 9,
 }
 
 impl Kind {
@@ -64,6 +66,7 @@ impl Kind {
             6 => Kind::Failed,
             7 => Kind::Bye,
             8 => Kind::Bell,
+            9 => Kind::Progress,
             _ => return None,
         })
     }

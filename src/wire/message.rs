@@ -7,6 +7,7 @@
 //! Initialise, Call     the argument · offset i64 · types u64 · attempt u32
 //! Returned             the value
 //! Bye, Bell            nothing
+//! Progress             done u64 · total u64
 //! ```
 //!
 //! Arguments and values are bytes here: the task that owns them encodes and

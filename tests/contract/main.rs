@@ -41,6 +41,7 @@ mod s_shutdown;
 mod shutdown;
 mod submit;
 mod t_threads;
+mod talking;
 mod threads;
 mod unread;
 mod w_wait;

@@ -42,6 +42,7 @@ where
 
     fn cancel(&self) -> bool {
         self.cut(Error::Cancelled { task: self.task() });
+        self.note_unwanted();
         true
     }
 
