@@ -77,6 +77,7 @@
 // A model has no processes, and so leaves what only they need without a use.
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 
+mod enclosed;
 mod error;
 mod executor;
 mod future;
@@ -98,6 +99,7 @@ mod process;
 #[path = "process_unsupported.rs"]
 mod process;
 mod serial;
+mod shared;
 pub mod task;
 mod thread;
 mod unread;
@@ -118,6 +120,7 @@ pub use options::TaskOptions;
 pub use portable::Portable;
 pub use process::{ProcessPoolBuilder, ProcessPoolExecutor, WorkerDeath, init};
 pub use serial::SerialExecutor;
+pub use shared::{Blob, Shared};
 #[doc(inline)]
 pub use task::Task;
 pub use thread::{ThreadPoolBuilder, ThreadPoolExecutor};

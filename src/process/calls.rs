@@ -14,8 +14,11 @@ use std::time::{Duration, Instant};
 
 use super::child::Child;
 use super::lanes::{Lanes, Next, Reader, SOON, Writer};
+use super::post::{self, descriptors};
+use crate::enclosed::Enclosure;
 use crate::future::deadline_after;
 use crate::primitives::look;
+use crate::task::Reply;
 use crate::wire::frame::{self, BELL, HEADER, Kind, Parcel, WireError};
 use crate::wire::message::Failure;
 
@@ -162,6 +165,24 @@ impl Child {
         })
     }
 
+    /// Sends what goes beside the frame with that id, before it, to one that takes it within `limit`.
+    pub(super) fn enclose(
+        &mut self,
+        id: u64,
+        enclosed: &[Enclosure],
+        limit: Option<Duration>,
+    ) -> Result<(), Heard> {
+        if enclosed.is_empty() {
+            return Ok(());
+        }
+        let sent = self.post.send(post::Kind::Memory, id, &descriptors(enclosed), Some(&self.exit), limit);
+        sent.map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => Heard::Late,
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Heard::Gone,
+            _ => Heard::Nonsense(WireError::Io(error)),
+        })
+    }
+
     /// The same, and says so in the page.
     pub(super) fn post_long(&mut self, frame: &Parcel, limit: Option<Duration>) -> Result<(), Heard> {
         if let Some(page) = &mut self.page
@@ -265,8 +286,12 @@ impl Child {
             Next::Frame { note } => match frame::parse(&frame) {
                 Ok((kind, id)) => {
                     frame.drain(..HEADER);
+                    let (kind, encloses) = kind.opened();
                     let heard = reply(kind, id, &frame, Some(note));
                     page.payload = Some(frame);
+                    if encloses {
+                        self.received = self.post.take(id, self.connection.limit());
+                    }
                     heard
                 }
                 Err(error) => Heard::Nonsense(error),
@@ -290,7 +315,13 @@ impl Child {
         };
         self.connection.reader_mut().get_mut().deadline = None;
         match received {
-            Ok(Some((kind, id))) => reply(kind, id, self.connection.payload(), note),
+            Ok(Some((kind, id))) => {
+                let (kind, encloses) = kind.opened();
+                if encloses {
+                    self.received = self.post.take(id, self.connection.limit());
+                }
+                reply(kind, id, self.connection.payload(), note)
+            }
             Ok(None) | Err(WireError::Truncated { .. } | WireError::Closed) => Heard::Gone,
             Err(WireError::Io(error)) if error.kind() == io::ErrorKind::TimedOut => Heard::Late,
             Err(WireError::Io(_)) => Heard::Gone,
@@ -333,8 +364,14 @@ impl Child {
         self.page.as_ref().is_some_and(|page| page.payload.is_some())
     }
 
+    /// The reply heard last.
+    pub(super) fn reply(&mut self) -> Reply<'_> {
+        let received = std::mem::take(&mut self.received);
+        Reply { bytes: self.payload(), received }
+    }
+
     /// What the reply heard last brought. Its memory may be taken.
-    pub(super) fn payload(&mut self) -> &mut Vec<u8> {
+    fn payload(&mut self) -> &mut Vec<u8> {
         match self.page.as_mut().and_then(|page| page.payload.as_mut()) {
             Some(payload) => payload,
             None => self.connection.payload_mut(),

@@ -114,7 +114,7 @@ impl ProcessContext {
             }
         } else {
             let reply = match failure {
-                None => Ok(child.payload()),
+                None => Ok(child.reply()),
                 Some(failure) => Err(outcome::arrived(task, failure)),
             };
             if let Some(completion) = started.call.complete_unheard(reply) {

@@ -28,6 +28,7 @@ mod memory;
 mod pace;
 mod page;
 mod pipes;
+mod post;
 mod rest;
 mod service;
 mod slot;
@@ -50,6 +51,7 @@ use slot::Slot;
 use terms::Surroundings;
 use window::Recalled;
 
+use crate::enclosed::Enclosure;
 use crate::error::Error;
 use crate::executor::{Executor, Shutdown};
 use crate::future::away::{self, Engine};
@@ -137,6 +139,7 @@ struct Plan {
 struct Initializer {
     task: TaskRef,
     frame: Parcel,
+    enclosed: Vec<Enclosure>,
 }
 
 impl ProcessPoolExecutor {
@@ -216,14 +219,12 @@ impl ProcessPoolExecutor {
         }
         let item = task.into_portable(self.pool.home());
         let task = item.task();
-        let encoded = item.encode().and_then(|(frame, attempts)| {
-            terms::admit(&self.plan.terms, task, &frame)?;
-            Ok((frame, attempts))
+        let encoded = item.encode().and_then(|encoded| {
+            terms::admit(&self.plan.terms, task, &encoded.frame, &encoded.enclosed)?;
+            Ok(Letter::new(encoded))
         });
         match encoded {
-            Ok((frame, attempts)) => {
-                self.hand_in(Call { item, letter: Letter::new(frame, attempts) }, place);
-            }
+            Ok(letter) => self.hand_in(Call { item, letter }, place),
             Err(error) => item.fail(error),
         }
     }

@@ -9,6 +9,9 @@
 //! Bye, Bell            nothing
 //! ```
 //!
+//! `InitialiseWith`, `CallWith` and `ReturnedWith` are the same as without: what is enclosed goes beside the frames, and a
+//! value says by a number which of it is meant (`enclosed.rs`).
+//!
 //! Arguments and values are bytes here: the task that owns them encodes and
 //! decodes them, so a type that misbehaves can harm its own task only.
 //!
@@ -29,7 +32,7 @@ pub(crate) const MAGIC: [u8; 8] = *b"cf-wire\0";
 
 /// Raised with every change of what follows the version in a hello, of the kinds,
 /// or of a payload.
-pub(crate) const VERSION: u32 = 5;
+pub(crate) const VERSION: u32 = 6;
 
 /// The longest message, in bytes, where the user sets no other limit: 64 GiB. What is announced
 /// is not allocated before it arrives.

@@ -1,0 +1,297 @@
+//! What travels beside the bytes of a value: memory that is handed over as it is, and handles that are kept alive
+//! meanwhile.
+//!
+//! ```text
+//!   collect ── encode ── Serialize ── enclose ──▶ index in the bytes, and the enclosure in a list
+//!                                                            │ post (process/post.rs)
+//!   unpacking ── decode ── Deserialize ── open(index) ◀──────┘
+//! ```
+//!
+//! A `Serialize` sees nothing but its serializer. So whoever encodes a value that is going to cross a wall says so to its
+//! own thread, for as long as that takes, and whoever decodes it does the same.
+//!
+//! Not here: what there is to enclose (`shared/`), and how it crosses (`process/post.rs`). The rule: **both sides or
+//! none.** Who collects is read by one who unpacks, so a value may have another form there than in a file or on a network;
+//! and an index means the same on both sides, whatever was encoded in vain before it.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::fmt;
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
+
+use crate::primitives::thread_local;
+use crate::shared::Sealed;
+
+/// The most memories beside one message. As many descriptors the kernel takes at once, and more are unkind: each side has
+/// them all open for a moment.
+pub(crate) const MOST: usize = 253;
+
+/// So many are looked at to find out whether one is there already.
+const LOOK_BACK: usize = 16;
+
+/// What is enclosed.
+#[derive(Clone)]
+pub(crate) enum Enclosure {
+    /// Crosses as a descriptor.
+    Memory(Arc<Sealed>),
+    /// Does not cross, but lives as long as the message may be sent.
+    #[allow(dead_code, reason = "for what is named in a message, and must not end before it is read")]
+    Handle(Arc<dyn Any + Send + Sync>),
+}
+
+impl Enclosure {
+    /// The same thing, not an equal one.
+    fn is(&self, other: &Enclosure) -> bool {
+        match (self, other) {
+            (Enclosure::Memory(this), Enclosure::Memory(other)) => Arc::ptr_eq(this, other),
+            (Enclosure::Handle(this), Enclosure::Handle(other)) => {
+                std::ptr::addr_eq(Arc::as_ptr(this), Arc::as_ptr(other))
+            }
+            _ => false,
+        }
+    }
+
+    fn is_memory(&self) -> bool {
+        matches!(self, Enclosure::Memory(_))
+    }
+
+    pub(crate) fn memory(&self) -> Option<&Arc<Sealed>> {
+        match self {
+            Enclosure::Memory(memory) => Some(memory),
+            Enclosure::Handle(_) => None,
+        }
+    }
+}
+
+impl fmt::Debug for Enclosure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_memory() { "Memory" } else { "Handle" })
+    }
+}
+
+/// Bytes of memory in those, all together.
+pub(crate) fn length_of(enclosed: &[Enclosure]) -> u64 {
+    enclosed.iter().filter_map(Enclosure::memory).fold(0, |sum, it| sum.saturating_add(it.len() as u64))
+}
+
+/// What came beside the bytes of a message, or why it did not. Nothing, as a rule.
+#[derive(Default)]
+pub(crate) struct Received(Option<Box<Result<Vec<Arc<Sealed>>, String>>>);
+
+impl Received {
+    #[cfg_attr(not(unix), allow(dead_code))]
+    pub(crate) fn new(received: Result<Vec<Arc<Sealed>>, String>) -> Self {
+        match received {
+            Ok(none) if none.is_empty() => Received(None),
+            received => Received(Some(Box::new(received))),
+        }
+    }
+
+    fn open(&self, index: u32) -> Result<Arc<Sealed>, String> {
+        let received: &[Arc<Sealed>] = match self.0.as_deref() {
+            None => &[],
+            Some(Ok(received)) => received,
+            Some(Err(reason)) => return Err(reason.clone()),
+        };
+        let memory = received.get(index as usize);
+        memory.cloned().ok_or_else(|| "it refers to memory that did not come with it".into())
+    }
+}
+
+/// For a message that stays in this process.
+impl From<&[Enclosure]> for Received {
+    fn from(enclosed: &[Enclosure]) -> Self {
+        Received::new(Ok(enclosed.iter().filter_map(Enclosure::memory).cloned().collect()))
+    }
+}
+
+// Neither has a destructor, so both are there as long as their thread is, and a message never changes its form.
+// Whoever puts something in takes it out again.
+thread_local! {
+    /// What was enclosed in the message that is being encoded.
+    static COLLECTED: RefCell<ManuallyDrop<Option<Vec<Enclosure>>>> =
+        const { RefCell::new(ManuallyDrop::new(None)) };
+}
+
+thread_local! {
+    /// What came with the message that is being decoded.
+    static RECEIVED: RefCell<ManuallyDrop<Option<Received>>> =
+        const { RefCell::new(ManuallyDrop::new(None)) };
+}
+
+/// Encodes a message, and collects what it encloses.
+pub(crate) fn collect<R>(encode: impl FnOnce() -> R) -> (R, Vec<Enclosure>) {
+    let mut collected = Vec::new();
+    (collect_into(&mut collected, encode), collected)
+}
+
+/// The same for a part of a message. What was collected for others of its parts is there already.
+pub(crate) fn collect_into<R>(collected: &mut Vec<Enclosure>, encode: impl FnOnce() -> R) -> R {
+    struct Scope<'a> {
+        collected: &'a mut Vec<Enclosure>,
+        before: Option<Vec<Enclosure>>,
+    }
+
+    impl Drop for Scope<'_> {
+        fn drop(&mut self) {
+            let ours = with_collected(|all| std::mem::replace(all, self.before.take()));
+            *self.collected = ours.flatten().unwrap_or_default();
+        }
+    }
+
+    let ours = std::mem::take(collected);
+    let before = with_collected(|all| all.replace(ours)).flatten();
+    let _scope = Scope { collected, before };
+    encode()
+}
+
+/// Is a message being encoded that crosses a wall?
+pub(crate) fn is_collecting() -> bool {
+    with_collected(|all| all.is_some()).unwrap_or(false)
+}
+
+/// Encloses that, and says its index among those of its kind. `Err`: nobody collects, or there is no room for more.
+pub(crate) fn enclose(enclosure: Enclosure) -> Result<u32, Enclosure> {
+    let mut enclosure = Some(enclosure);
+    let index = with_collected(|all| {
+        let all = all.as_mut()?;
+        let is_memory = enclosure.as_ref()?.is_memory();
+        let index_of = |at: usize| all[..at].iter().filter(|other| other.is_memory() == is_memory).count();
+        let known = all
+            .iter()
+            .rev()
+            .take(LOOK_BACK)
+            .position(|other| enclosure.as_ref().is_some_and(|enclosure| enclosure.is(other)));
+        let at = known.map_or(all.len(), |back| all.len() - 1 - back);
+        let index = index_of(at);
+        if known.is_none() {
+            if is_memory && index >= MOST {
+                return None;
+            }
+            all.extend(enclosure.take());
+        }
+        u32::try_from(index).ok()
+    });
+    match (index.flatten(), enclosure) {
+        (Some(index), _) => Ok(index),
+        (None, Some(enclosure)) => Err(enclosure),
+        (None, None) => unreachable!("it was taken, so it has an index: a list has less than 2^32"),
+    }
+}
+
+/// Decodes a message, or a part of it, with what came beside it.
+pub(crate) fn unpacking<R>(received: &mut Received, decode: impl FnOnce() -> R) -> R {
+    struct Scope<'a> {
+        received: &'a mut Received,
+        before: Option<Received>,
+    }
+
+    impl Drop for Scope<'_> {
+        fn drop(&mut self) {
+            let ours = with_received(|all| std::mem::replace(all, self.before.take()));
+            *self.received = ours.flatten().unwrap_or_default();
+        }
+    }
+
+    let ours = std::mem::take(received);
+    let before = with_received(|all| all.replace(ours)).flatten();
+    let _scope = Scope { received, before };
+    decode()
+}
+
+/// Is a message being decoded that has crossed a wall?
+pub(crate) fn is_unpacking() -> bool {
+    with_received(|all| all.is_some()).unwrap_or(false)
+}
+
+/// The memory with that index.
+pub(crate) fn open(index: u32) -> Result<Arc<Sealed>, String> {
+    let opened = with_received(|all| all.as_ref().map(|received| received.open(index)));
+    opened.flatten().unwrap_or_else(|| Err("it refers to memory, and was not sent by a pool".into()))
+}
+
+// Nothing of the user's runs in these: what is put in is ours, and what is taken out is dropped outside.
+
+fn with_collected<R>(look: impl FnOnce(&mut Option<Vec<Enclosure>>) -> R) -> Option<R> {
+    COLLECTED.try_with(|all| look(&mut all.borrow_mut())).ok()
+}
+
+fn with_received<R>(look: impl FnOnce(&mut Option<Received>) -> R) -> Option<R> {
+    RECEIVED.try_with(|all| look(&mut all.borrow_mut())).ok()
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    fn handle() -> Enclosure {
+        Enclosure::Handle(Arc::new(7_u8))
+    }
+
+    #[test]
+    fn nobody_encloses_where_nobody_collects() {
+        assert!(!is_collecting());
+        assert!(enclose(handle()).is_err());
+        let ((), enclosed) = collect(|| assert!(is_collecting()));
+        assert!(enclosed.is_empty() && enclosed.capacity() == 0, "what encloses nothing costs no memory");
+        assert!(!is_collecting());
+    }
+
+    #[test]
+    fn each_has_its_index_and_the_same_thing_has_one() {
+        let (first, second) = (handle(), handle());
+        let (indexes, enclosed) = collect(|| {
+            [&first, &second, &first, &second].map(|enclosure| enclose(enclosure.clone()).unwrap())
+        });
+        assert_eq!(indexes, [0, 1, 0, 1]);
+        assert_eq!(enclosed.len(), 2);
+    }
+
+    #[test]
+    fn collectors_nest_and_survive_a_panic() {
+        let ((), outer) = collect(|| {
+            enclose(handle()).unwrap();
+            let panic = catch_unwind(AssertUnwindSafe(|| {
+                collect(|| {
+                    enclose(handle()).unwrap();
+                    std::panic::resume_unwind(Box::new("on purpose"));
+                })
+            }));
+            assert!(panic.is_err());
+            assert_eq!(enclose(handle()).unwrap(), 1, "the inner one's are not ours");
+        });
+        assert_eq!(outer.len(), 2);
+        assert!(!is_collecting());
+    }
+
+    #[test]
+    fn what_a_failed_part_enclosed_keeps_its_index() {
+        let mut enclosed = Vec::new();
+        let failed = catch_unwind(AssertUnwindSafe(|| {
+            collect_into(&mut enclosed, || {
+                enclose(handle()).unwrap();
+                std::panic::resume_unwind(Box::new("on purpose"));
+            });
+        }));
+        assert!(failed.is_err());
+        assert_eq!(collect_into(&mut enclosed, || enclose(handle()).unwrap()), 1);
+        assert_eq!(enclosed.len(), 2);
+    }
+
+    #[test]
+    fn what_did_not_come_is_not_opened() {
+        assert!(open(0).unwrap_err().contains("not sent by a pool"));
+        let mut nothing = Received::default();
+        unpacking(&mut nothing, || {
+            assert!(is_unpacking());
+            assert!(open(0).unwrap_err().contains("did not come with it"));
+        });
+        assert!(!is_unpacking());
+        let mut failed = Received::new(Err("the post is closed".into()));
+        assert_eq!(unpacking(&mut failed, || open(7).unwrap_err()), "the post is closed");
+        assert_eq!(unpacking(&mut failed, || open(7).unwrap_err()), "the post is closed", "each time");
+    }
+}
