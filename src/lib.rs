@@ -69,7 +69,8 @@
 //! `map/mod.rs` → `task/course.rs` → `pool/mod.rs` → `pool/floor.rs` → `pool/worker.rs` → `pool/later.rs` →
 //! `future/own_pool.rs` → `thread/context.rs` → `wire/frame.rs` → `process/child.rs` → `process/lanes.rs` →
 //! `process/window.rs` → `process/context.rs` → `process/endings.rs` → `process/rest.rs` → `process/berth.rs` →
-//! `process/deaths.rs` → `signals.rs` → `process/remarks.rs` → `process/service.rs` → `process/entry.rs` →
+//! `process/deaths.rs` → `signals.rs` → `process/remarks.rs` →
+//! `enclosed.rs` → `process/post.rs` → `sync/mod.rs` → `process/service.rs` → `process/entry.rs` →
 //! `process/terms.rs` → `portable/descriptor.rs` → `portable/decoder.rs`.
 //! Imports point down: `id` ← `error` ← `outcome` ← { `options`, `unread`, `signals` } ← `future` ← `map` ← `task` ← `pool` ←
 //! { `thread`, `process` }; `wire` ← `portable` ← { `task`, `process` }.
@@ -77,6 +78,7 @@
 // A model has no processes, and so leaves what only they need without a use.
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 
+mod enclosed;
 mod error;
 mod executor;
 mod future;
@@ -98,7 +100,9 @@ mod process;
 #[path = "process_unsupported.rs"]
 mod process;
 mod serial;
+mod shared;
 mod signals;
+pub mod sync;
 pub mod task;
 mod thread;
 mod unread;
@@ -119,6 +123,7 @@ pub use options::TaskOptions;
 pub use portable::Portable;
 pub use process::{ProcessPoolBuilder, ProcessPoolExecutor, WorkerDeath, init};
 pub use serial::SerialExecutor;
+pub use shared::{Blob, Shared};
 #[doc(inline)]
 pub use task::Task;
 pub use thread::{ThreadPoolBuilder, ThreadPoolExecutor};

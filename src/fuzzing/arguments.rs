@@ -8,7 +8,7 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::id::{FutureId, TaskRef};
-use crate::portable::{self, Each, Entries, Function, Once, Plain, Portable, Remote};
+use crate::portable::{self, Beside, Each, Entries, Function, Once, Plain, Portable, Remote};
 use crate::task::{Batch, PortableJob};
 use crate::wire::frame::{HEADER, Kind, Parcel};
 use crate::wire::message::Failure;
@@ -234,7 +234,7 @@ where
 
 fn reply_of(function: impl Remote, bytes: &[u8]) -> (Result<(), Failure>, Vec<u8>) {
     let mut reply = Parcel::begin(Kind::Returned, 1);
-    let outcome = function.serve(&mut bytes.to_vec(), &mut reply);
+    let outcome = function.serve(&mut bytes.to_vec(), &mut reply, &mut Beside::default());
     (outcome, reply.pieces().concat().split_off(HEADER))
 }
 

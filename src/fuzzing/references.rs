@@ -8,7 +8,7 @@
 //!   types         : of that function of the list, or else the other types
 //! ```
 
-use crate::portable::{self, Each, Once, Plain};
+use crate::portable::{self, Beside, Each, Once, Plain};
 use crate::wire::frame::{HEADER, Kind, Parcel};
 use crate::wire::message::FunctionRef;
 
@@ -73,7 +73,8 @@ pub fn references(data: &[u8]) {
             // Whatever else the program may hold is not ours to call.
             if let Some(known) = known.iter().find(|known| known.reference.types == types) {
                 let mut reply = Parcel::begin(Kind::Returned, 1);
-                (descriptor.serve)(&mut known.argument.clone(), &mut reply).expect("a call of it");
+                (descriptor.serve)(&mut known.argument.clone(), &mut reply, &mut Beside::default())
+                    .expect("a call of it");
                 assert_eq!(reply.bytes[HEADER..], known.reply, "it is another function");
             }
         }

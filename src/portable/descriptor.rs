@@ -22,11 +22,11 @@ use std::any::TypeId;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 
-use super::Remote;
+use super::{Beside, Remote};
 use crate::wire::frame::Parcel;
 use crate::wire::message::{Failure, FunctionRef};
 
-type Serve = fn(&mut Vec<u8>, &mut Parcel) -> Result<(), Failure>;
+type Serve = fn(&mut Vec<u8>, &mut Parcel, &mut Beside) -> Result<(), Failure>;
 
 /// What the image holds for each function that can travel.
 #[repr(C, align(16))]
@@ -39,7 +39,7 @@ pub(crate) struct Descriptor {
 const MAGIC: [u8; 16] = *b"\xb7cf descriptor\xd1\x9e";
 
 static ANCHOR: Descriptor =
-    Descriptor { magic: [0; 16], types: TypeId::of::<Descriptor>(), serve: |_, _| Ok(()) };
+    Descriptor { magic: [0; 16], types: TypeId::of::<Descriptor>(), serve: |_, _, _| Ok(()) };
 
 struct Of<C>(PhantomData<C>);
 
@@ -147,7 +147,7 @@ fn hash(types: TypeId) -> u64 {
     hasher.finish()
 }
 
-fn serve<C: Remote>(argument: &mut Vec<u8>, reply: &mut Parcel) -> Result<(), Failure> {
+fn serve<C: Remote>(argument: &mut Vec<u8>, reply: &mut Parcel, beside: &mut Beside) -> Result<(), Failure> {
     // The compile error for closures that capture: they have a size.
     const {
         assert!(
@@ -162,7 +162,7 @@ fn serve<C: Remote>(argument: &mut Vec<u8>, reply: &mut Parcel) -> Result<(), Fa
     // reached only by way of `Of::<C>::DESCRIPTOR`, whose reference `of` gave out for a value of
     // `C` that the host held; ours is one more copy of that one.
     let function = unsafe { std::ptr::NonNull::<C>::dangling().read() };
-    function.serve(argument, reply)
+    function.serve(argument, reply, beside)
 }
 
 #[cfg(all(test, not(loom)))]
@@ -187,7 +187,7 @@ mod tests {
         let descriptor = resolve(function).unwrap();
         let (mut argument, mut reply) = (Vec::new(), Parcel::begin(Kind::Returned, 1));
         super::super::encode(&n, &mut argument, "argument").unwrap();
-        (descriptor.serve)(&mut argument, &mut reply).unwrap();
+        (descriptor.serve)(&mut argument, &mut reply, &mut Beside::default()).unwrap();
         super::super::decode(&reply.bytes[HEADER..], "return value").unwrap()
     }
 

@@ -27,6 +27,7 @@ pub(crate) use descriptor::{of, resolve};
 pub(crate) use entries::put_entry;
 pub(crate) use entries::{Entries, put_entries};
 
+use crate::enclosed::{Enclosure, Received, Towards, collect_into, unpacking};
 use crate::error::Panic;
 use crate::id::TaskRef;
 use crate::outcome::{catch, catch_for_the_host};
@@ -151,7 +152,14 @@ impl Raised {
 pub(crate) trait Remote: Copy + 'static {
     /// Appends the return value to `reply`. On failure `reply` may hold a part of it. The memory of the
     /// argument's bytes may become that of the argument.
-    fn serve(self, argument: &mut Vec<u8>, reply: &mut Parcel) -> Result<(), Failure>;
+    fn serve(self, argument: &mut Vec<u8>, reply: &mut Parcel, beside: &mut Beside) -> Result<(), Failure>;
+}
+
+/// What comes beside the bytes of an argument, and what goes beside those of a return value.
+#[derive(Default)]
+pub(crate) struct Beside {
+    pub(crate) received: Received,
+    pub(crate) enclosed: Vec<Enclosure>,
 }
 
 /// One call: the argument's bytes in, the return value's bytes out.
@@ -166,10 +174,13 @@ impl<Fun> Remote for Once<Fun>
 where
     Fun: Function<Argument: Portable, Return: Portable>,
 {
-    fn serve(self, argument: &mut Vec<u8>, reply: &mut Parcel) -> Result<(), Failure> {
+    fn serve(self, argument: &mut Vec<u8>, reply: &mut Parcel, beside: &mut Beside) -> Result<(), Failure> {
         catch_for_the_host(Fun::name(), || {
-            let mut value = self.0.call(unpack(argument, "argument")?).map_err(raised)?;
-            pack(&mut value, reply, "return value")
+            let argument = unpacking(&mut beside.received, || unpack(argument, "argument"))?;
+            // What is not in the argument is nobody's.
+            beside.received = Received::default();
+            let mut value = self.0.call(argument).map_err(raised)?;
+            collect_into(Towards::Host, &mut beside.enclosed, || pack(&mut value, reply, "return value"))
         })
         .unwrap_or_else(|panic| Err(panicked(&panic)))
     }
@@ -179,7 +190,8 @@ impl<Fun> Remote for Each<Fun>
 where
     Fun: Function<Argument: Portable, Return: Portable>,
 {
-    fn serve(self, argument: &mut Vec<u8>, reply: &mut Parcel) -> Result<(), Failure> {
+    fn serve(self, argument: &mut Vec<u8>, reply: &mut Parcel, beside: &mut Beside) -> Result<(), Failure> {
+        let Beside { received, enclosed } = beside;
         let mut malformed = None;
         let arguments =
             Entries(argument).map_while(|entry| entry.map_err(|reason| malformed = Some(reason)).ok());
@@ -188,8 +200,9 @@ where
             &mut reply.bytes,
             |run| catch_for_the_host(Fun::name(), run),
             |argument, reply| {
-                let value = self.0.call(decode(argument?, "argument")?).map_err(raised)?;
-                encode(&value, reply, "return value")
+                let argument = unpacking(received, || decode(argument?, "argument"))?;
+                let value = self.0.call(argument).map_err(raised)?;
+                collect_into(Towards::Host, enclosed, || encode(&value, reply, "return value"))
             },
         );
         match malformed {

@@ -30,11 +30,12 @@ use super::lanes::words_of;
 use super::pace::Pace;
 use super::slot::Slot;
 use super::sys;
+use crate::enclosed::Received;
 use crate::id::FutureId;
 use crate::outcome;
 use crate::primitives::statics::AtomicU64;
 use crate::primitives::{Mutex, Ordering, Parker};
-use crate::task::Completion;
+use crate::task::{Completion, Reply};
 use crate::wire::frame::Kind;
 use crate::wire::message::Failure;
 
@@ -62,6 +63,7 @@ pub(super) struct Lying {
 pub(super) struct Replied {
     started: Started,
     payload: Vec<u8>,
+    received: Received,
     failure: Option<Failure>,
 }
 
@@ -70,7 +72,7 @@ impl Replied {
     pub(super) fn end(mut self) -> Option<Completion> {
         let task = self.started.call.task();
         let reply = match self.failure {
-            None => Ok(&mut self.payload),
+            None => Ok(Reply { bytes: &mut self.payload, received: self.received }),
             Some(failure) => Err(outcome::arrived(task, failure)),
         };
         self.started.call.complete_unheard(reply)
@@ -204,12 +206,13 @@ impl Slot {
                 if let Some(took) = took {
                     here.pace.note(&started.letter.frame, took);
                 }
-                let payload = std::mem::take(here.child.payload());
+                let Reply { bytes, received } = here.child.reply_to(&started.letter);
+                let payload = std::mem::take(bytes);
                 here.posted = None;
                 self.berth.posted.store(0, Ordering::Relaxed);
                 // Should it say more, nobody posts anything, and the worker's thread judges.
                 let _ = here.child.page.as_ref()?.wake_me_soon();
-                Some(Replied { started, payload, failure })
+                Some(Replied { started, payload, received, failure })
             }
             Err(heard) => {
                 here.heard = Some(heard);

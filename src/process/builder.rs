@@ -11,6 +11,7 @@ use super::deaths::{Deaths, WorkerDeath};
 use super::memory::Resident;
 use super::terms::{self, Surroundings};
 use super::{Initializer, Plan, ProcessPoolExecutor, child, entry, invitation, pool_of, sys};
+use crate::enclosed::{Towards, collect};
 use crate::error::Error;
 use crate::id::{FutureId, TaskRef};
 use crate::outcome;
@@ -232,8 +233,8 @@ impl ProcessPoolBuilder {
         }
         let initializer = self.initializer.transpose()?;
         terms::check(&self.terms)?;
-        if let Some(Initializer { task, frame }) = &initializer {
-            terms::admit(&self.terms, *task, frame)?;
+        if let Some(Initializer { task, frame, enclosed }) = &initializer {
+            terms::admit(&self.terms, *task, frame, enclosed)?;
         }
         let hiring = Hiring {
             max_workers: self.max_workers.unwrap_or_else(usable_cpus),
@@ -268,10 +269,15 @@ impl Initializer {
         let reference =
             portable::of(&Once(function)).map_err(|reason| Error::NotPortable { task, reason })?;
         let mut frame = Parcel::begin(Kind::Initialise, task.id.get());
-        guarded(task, || portable::encode(argument, &mut frame.bytes, "argument"))
-            .map_err(|failure| outcome::arrived(task, failure))?;
+        let (encoded, enclosed) = collect(Towards::Worker, || {
+            guarded(task, || portable::encode(argument, &mut frame.bytes, "argument"))
+        });
+        encoded.map_err(|failure| outcome::arrived(task, failure))?;
         end_call(&mut frame, reference);
-        Ok(Initializer { task, frame })
+        if !enclosed.is_empty() {
+            frame.enclose();
+        }
+        Ok(Initializer { task, frame, enclosed })
     }
 }
 

@@ -4,11 +4,12 @@
 
 use super::Plan;
 use super::lanes::LONGEST;
+use crate::enclosed::Enclosure;
 use crate::error::Error;
 use crate::id::TaskRef;
 use crate::options::Attempts;
 use crate::pool::{Item, Queued};
-use crate::task::{Begun, PortableWork, WorkItem};
+use crate::task::{Begun, Encoded, PortableWork, WorkItem};
 use crate::wire::frame::{HEADER, Parcel};
 
 /// A call and its frame, queued.
@@ -24,11 +25,13 @@ pub(crate) struct Letter {
     pub(super) attempts: Option<Box<Attempts>>,
     /// Workers that were given it and died before they began any call.
     pub(super) moved: u8,
+    /// What goes beside the frame.
+    pub(super) enclosed: Vec<Enclosure>,
 }
 
 impl Letter {
-    pub(super) fn new(frame: Parcel, attempts: Option<Box<Attempts>>) -> Self {
-        Letter { frame, attempts, moved: 0 }
+    pub(super) fn new(Encoded { frame, attempts, enclosed }: Encoded) -> Self {
+        Letter { frame, attempts, moved: 0, enclosed }
     }
 
     pub(super) fn attempt(&self) -> u32 {
@@ -40,10 +43,12 @@ impl Letter {
         plan.is_plain() && self.attempts.is_none() && self.is_short(plan)
     }
 
-    /// Does it go through the page?
+    /// Does it go through the page? Nothing that has something beside it does.
     pub(super) fn is_short(&self, plan: &Plan) -> bool {
         let length = self.frame.len();
-        length <= LONGEST && (length - HEADER) as u64 <= plan.terms.max_message_bytes
+        self.enclosed.is_empty()
+            && length <= LONGEST
+            && (length - HEADER) as u64 <= plan.terms.max_message_bytes
     }
 }
 

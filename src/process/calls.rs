@@ -9,14 +9,22 @@
 //! the child says or does, this returns when it is dead, or when the time is over.
 
 use std::io::{self, BufRead};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::call::Letter;
 use super::child::Child;
+use super::desk::Desk;
 use super::lanes::{Lanes, Next, Reader, SOON, Writer};
+use super::post::{self, descriptors};
 use super::remarks::Progress;
+use crate::enclosed::Enclosure;
 use crate::future::deadline_after;
 use crate::primitives::look;
+use crate::sync::objects_in;
+use crate::task::Reply;
 use crate::wire::frame::{self, BELL, HEADER, Kind, Parcel, WireError};
 use crate::wire::message::Failure;
 
@@ -178,6 +186,44 @@ impl Child {
         })
     }
 
+    /// Sends what goes beside the frame with that id, before it, to one that takes it within `limit`.
+    pub(super) fn enclose(
+        &mut self,
+        id: u64,
+        enclosed: &[Enclosure],
+        limit: Option<Duration>,
+    ) -> Result<(), Heard> {
+        if enclosed.is_empty() {
+            return Ok(());
+        }
+        let sent = self.admit(enclosed, limit);
+        let sent = sent.and_then(|()| {
+            self.post.send(post::Kind::Memory, id, &descriptors(enclosed), Some(&self.exit), limit)
+        });
+        sent.map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => Heard::Late,
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Heard::Gone,
+            _ => Heard::Nonsense(WireError::Io(error)),
+        })
+    }
+
+    /// The child is about to be sent the handles among those: it finds their objects at its desk.
+    fn admit(&mut self, enclosed: &[Enclosure], limit: Option<Duration>) -> io::Result<()> {
+        for object in objects_in(enclosed) {
+            let desk = match &self.desk {
+                Some(desk) => desk,
+                None => {
+                    let (ours, theirs) = UnixStream::pair()?;
+                    let desk = Desk::open(ours, self.connection.limit())?;
+                    self.post.send(post::Kind::Desk, 0, &[theirs.as_fd()], Some(&self.exit), limit)?;
+                    self.desk.insert(desk)
+                }
+            };
+            desk.admit(&object);
+        }
+        Ok(())
+    }
+
     /// The same, and says so in the page.
     pub(super) fn post_long(&mut self, frame: &Parcel, limit: Option<Duration>) -> Result<(), Heard> {
         if let Some(page) = &mut self.page
@@ -289,8 +335,12 @@ impl Child {
             Next::Frame { note } => match frame::parse(&frame) {
                 Ok((kind, id)) => {
                     frame.drain(..HEADER);
+                    let (kind, encloses) = kind.opened();
                     let heard = reply(kind, id, &frame, Some(note));
                     page.payload = Some(frame);
+                    if encloses {
+                        self.received = self.post.take(id, self.connection.limit());
+                    }
                     heard
                 }
                 Err(error) => Heard::Nonsense(error),
@@ -314,7 +364,13 @@ impl Child {
         };
         self.connection.reader_mut().get_mut().deadline = None;
         match received {
-            Ok(Some((kind, id))) => reply(kind, id, self.connection.payload(), note),
+            Ok(Some((kind, id))) => {
+                let (kind, encloses) = kind.opened();
+                if encloses {
+                    self.received = self.post.take(id, self.connection.limit());
+                }
+                reply(kind, id, self.connection.payload(), note)
+            }
             Ok(None) | Err(WireError::Truncated { .. } | WireError::Closed) => Heard::Gone,
             Err(WireError::Io(error)) if error.kind() == io::ErrorKind::TimedOut => Heard::Late,
             Err(WireError::Io(_)) => Heard::Gone,
@@ -357,8 +413,14 @@ impl Child {
         self.page.as_ref().is_some_and(|page| page.payload.is_some())
     }
 
+    /// The reply heard last, to that call.
+    pub(super) fn reply_to(&mut self, letter: &Letter) -> Reply<'_> {
+        let received = std::mem::take(&mut self.received).sent_by_one_given(&letter.enclosed);
+        Reply { bytes: self.payload(), received }
+    }
+
     /// What the reply heard last brought. Its memory may be taken.
-    pub(super) fn payload(&mut self) -> &mut Vec<u8> {
+    fn payload(&mut self) -> &mut Vec<u8> {
         match self.page.as_mut().and_then(|page| page.payload.as_mut()) {
             Some(payload) => payload,
             None => self.connection.payload_mut(),

@@ -17,7 +17,7 @@
 //! ```
 
 use std::io::{self, BufReader, PipeWriter};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
@@ -25,19 +25,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::calls::{Heard, HostsEnd};
+use super::desk::Desk;
 use super::invitation::{self, Invitation};
 use super::lanes::Lanes;
 use super::memory::Resident;
 use super::pipes::{self, Exit, Incoming, Outgoing};
+use super::post::Post;
 use super::slot::{Process, Slot};
 use super::{Plan, deaths, entry, sys};
+use crate::enclosed::Received;
 use crate::error::Error;
 use crate::future::deadline_after;
 use crate::id::TaskRef;
 use crate::primitives::{Mutex, Ordering};
 use crate::wire::connection::Connection;
 use crate::wire::frame::{self, Kind, WireError};
-use crate::wire::message::{Failure, Hello, Terms};
+use crate::wire::message::{Failure, Hello};
 
 /// How long a worker may take from its start to its Hello, unless the user says. Milliseconds are usual.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -52,10 +55,15 @@ pub(super) struct Child {
     pub(super) connection: Connection<BufReader<Incoming>, Outgoing>,
     /// Absent where there can be none.
     pub(super) page: Option<HostsEnd>,
+    pub(super) post: Post,
+    /// What came beside the reply heard last.
+    pub(super) received: Received,
+    /// Where it asks for queues and the like, once it has a handle.
+    pub(super) desk: Option<Desk>,
     slot: Arc<Slot>,
     /// As long as this is open, we live, as the worker sees it.
     _life: Option<PipeWriter>,
-    exit: Exit,
+    pub(super) exit: Exit,
     started: Instant,
     /// It was sent the whole of its call.
     pub(super) was_sent: bool,
@@ -121,11 +129,14 @@ impl Child {
         let outgoing = Outgoing::new(call_writer, exit.clone());
         let connection = Connection::new(incoming, outgoing, plan.terms.max_message_bytes);
         let (slot_of_it, started) = (Arc::clone(slot), Instant::now());
-        let (page, resident) = (None, None);
+        let (page, resident, post, received) = (None, None, Post::new(ours), Received::default());
         let mut child = Child {
             pid,
             connection,
             page,
+            post,
+            received,
+            desk: None,
             slot: slot_of_it,
             _life: life,
             exit,
@@ -143,7 +154,8 @@ impl Child {
         let mut ends = vec![call_reader.as_fd(), reply_writer.as_fd()];
         ends.extend(theirs.iter().map(|life| life.as_fd()));
         ends.extend(page.iter().map(|(_, file)| file.as_fd()));
-        let greeted = hand_over(&ours, &ends, &plan.terms);
+        let hello = plan.terms.encode(&Hello { identity: entry::identity(), pid: std::process::id() });
+        let greeted = child.post.hand_over(&hello, &ends);
         // Now the worker's ends are the worker's alone: if it dies, we see the end of the file.
         drop((call_reader, reply_writer, theirs));
         let greeted = greeted.map_err(WireError::from).and_then(|()| child.greet(plan.start_timeout));
@@ -211,7 +223,8 @@ impl Child {
         let Some(initializer) = &plan.initializer else { return Ok(self) };
         let task = initializer.task;
         let limit = plan.start_timeout;
-        let sent = self.post_in_pipe(initializer.frame.pieces(), limit);
+        let enclosed = self.enclose(task.id.get(), &initializer.enclosed, limit);
+        let sent = enclosed.and_then(|()| self.post_in_pipe(initializer.frame.pieces(), limit));
         let deadline = limit.and_then(deadline_after);
         let heard = sent.map_or_else(
             |heard| heard,
@@ -302,8 +315,13 @@ impl Child {
         }
         // It is dead or dying: this does not block for long, and nobody can kill a stranger,
         // because the number is free only after this.
-        let mut process = self.slot.process.lock();
-        process.take().and_then(|process| sys::reap(process.child.id()))
+        let buried = {
+            let mut process = self.slot.process.lock();
+            process.take().and_then(|process| sys::reap(process.child.id()))
+        };
+        // What it had in hand is given back before anybody hears of its end.
+        self.desk.take().into_iter().for_each(|desk| desk.close(self.slot.grace));
+        buried
     }
 }
 
@@ -341,17 +359,4 @@ impl PostMortem {
         let how = self.status.map_or_else(String::new, |status| format!(" ({status})"));
         Error::broken(format!("the worker process {} died while it was idle{how}", self.pid), None)
     }
-}
-
-/// Sends our Hello, the terms, the worker's ends of the pipes, and the page if there is one, over the socket that is
-/// its stdin.
-fn hand_over(socket: &UnixStream, ends: &[BorrowedFd<'_>], terms: &Terms) -> io::Result<()> {
-    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-    let hello = terms.encode(&Hello { identity: entry::identity(), pid: std::process::id() });
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-    let mut rights = SendAncillaryBuffer::new(&mut space);
-    rights.push(SendAncillaryMessage::ScmRights(ends));
-    let sent = sendmsg(socket, &[io::IoSlice::new(&hello)], &mut rights, SendFlags::NOSIGNAL)?;
-    // Less than a socket's buffer, and the first thing in it.
-    if sent == hello.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }

@@ -31,7 +31,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::call::Call;
+use super::call::{Call, Started};
 use super::calls::{Heard, Until};
 use super::child::{Child, NoStart};
 use super::lanes::words_of;
@@ -161,8 +161,10 @@ impl ProcessContext {
         let limit = call.letter.attempts.as_ref().and_then(|attempts| attempts.options.limit());
         let limit = limit.or(self.plan.task_timeout);
         let pace = self.pace.of(&call.letter.frame);
-        let is_plain =
-            limit.is_none() && call.letter.attempts.is_none() && self.plan.max_memory_per_child.is_none();
+        let is_plain = limit.is_none()
+            && call.letter.attempts.is_none()
+            && call.letter.enclosed.is_empty()
+            && self.plan.max_memory_per_child.is_none();
         let is_short = is_plain && pace.is_some_and(|pace| pace <= LONG);
         if let Err(heard) = self.send_first(call, pace, limit) {
             let until = deadline_after(limit.unwrap_or_default());
@@ -225,11 +227,14 @@ impl ProcessContext {
             child.ring();
             return Ok(());
         }
+        let id = started.call.task().id.get();
         // That may take long, and whoever wants to kill it needs the lock.
-        let frame =
-            window.first().map(|started| std::mem::take(&mut started.letter.frame)).unwrap_or_default();
+        let (frame, enclosed) = window
+            .first()
+            .map(|Started { letter, .. }| (std::mem::take(&mut letter.frame), letter.enclosed.clone()))
+            .unwrap_or_default();
         drop(window);
-        let sent = child.post_long(&frame, limit);
+        let sent = child.enclose(id, &enclosed, limit).and_then(|()| child.post_long(&frame, limit));
         if let Some(started) = self.slot.window.lock().first() {
             started.letter.frame = frame;
         }

@@ -170,7 +170,7 @@ impl ProcessContext {
             }
         } else {
             let reply = match failure {
-                None => Ok(child.payload()),
+                None => Ok(child.reply_to(&started.letter)),
                 Some(failure) => Err(outcome::arrived(task, failure)),
             };
             if let Some(completion) = started.call.complete_unheard(reply) {

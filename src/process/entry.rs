@@ -24,6 +24,7 @@ use rustix::io::Errno;
 use super::invitation::Invitation;
 use super::lanes::Lanes;
 use super::pipes::{Calls, Replies};
+use super::post::Post;
 use super::remarks::Host;
 use super::service::Service;
 use super::{sys, terms};
@@ -158,7 +159,8 @@ fn work(invitation: Invitation) -> Result<(), WireError> {
     }
     outcome::quieten();
 
-    let (host, terms, Ends { calls, replies, life, page }) = be_handed(socket)?;
+    let post = Post::new(socket);
+    let (host, terms, Ends { calls, replies, life, page }) = be_handed(&post)?;
     // Before there is a second thread.
     let refused = terms::accept(&terms).err();
     // Once more, because a change of user has undone it.
@@ -187,7 +189,7 @@ fn work(invitation: Invitation) -> Result<(), WireError> {
     lanes.iter().for_each(|lanes| lanes.attach());
     signals::work_for(Host::new(lanes.clone(), speaks, worker_name()));
     connection.send(&Hello { identity: identity(), pid: std::process::id() }.encode())?;
-    Service::new(connection, lanes).serve()
+    Service::new(connection, lanes, post).serve()
 }
 
 /// An input that is at its end.
@@ -209,40 +211,16 @@ struct Ends {
 }
 
 /// Takes the host's Hello, our terms, and our ends.
-fn be_handed(socket: UnixStream) -> Result<(Hello, Terms, Ends), WireError> {
-    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-    #[cfg(not(target_vendor = "apple"))]
-    let flags = RecvFlags::CMSG_CLOEXEC;
-    #[cfg(target_vendor = "apple")]
-    let flags = RecvFlags::empty();
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-    let mut rights = RecvAncillaryBuffer::new(&mut space);
+fn be_handed(post: &Post) -> Result<(Hello, Terms, Ends), WireError> {
     let mut bytes = [0; 256];
-    let received = loop {
-        match recvmsg(&socket, &mut [io::IoSliceMut::new(&mut bytes)], &mut rights, flags) {
-            Ok(received) => break received,
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(io::Error::from(error).into()),
-        }
-    };
-    let fds: Vec<OwnedFd> = rights
-        .drain()
-        .flat_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(fds) => fds.collect(),
-            _ => Vec::new(),
-        })
-        .collect();
+    let (received, fds) = post.be_handed(&mut bytes)?;
     let mut fds = fds.into_iter();
     let (Some(calls), Some(replies)) = (fds.next(), fds.next()) else {
         return Err(WireError::NotOurs);
     };
     let life = if LIFELINE { fds.next() } else { None };
     let page = fds.next();
-    #[cfg(target_vendor = "apple")]
-    for fd in [&calls, &replies].into_iter().chain(&life).chain(&page) {
-        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC).map_err(io::Error::from)?;
-    }
-    let mut rest = bytes[..received.bytes].chain(socket);
+    let mut rest = bytes[..received].chain(post.socket());
     let mut payload = Vec::new();
     match frame::read_into(&mut rest, &mut payload, LONGEST_TERMS)? {
         Some((Kind::Hello, _)) => {

@@ -20,14 +20,17 @@ mod calls;
 mod child;
 mod context;
 mod deaths;
+mod desk;
 mod endings;
 mod entry;
+mod errands;
 mod invitation;
 mod lanes;
 mod memory;
 mod pace;
 mod page;
 mod pipes;
+mod post;
 mod remarks;
 mod rest;
 mod service;
@@ -51,6 +54,7 @@ use slot::Slot;
 use terms::Surroundings;
 use window::Recalled;
 
+use crate::enclosed::Enclosure;
 use crate::error::Error;
 use crate::executor::{Executor, Shutdown};
 use crate::future::away::{self, Engine};
@@ -138,6 +142,7 @@ struct Plan {
 struct Initializer {
     task: TaskRef,
     frame: Parcel,
+    enclosed: Vec<Enclosure>,
 }
 
 impl ProcessPoolExecutor {
@@ -218,14 +223,12 @@ impl ProcessPoolExecutor {
         }
         let item = task.into_portable(self.pool.home());
         let task = item.task();
-        let encoded = item.encode().and_then(|(frame, attempts)| {
-            terms::admit(&self.plan.terms, task, &frame)?;
-            Ok((frame, attempts))
+        let encoded = item.encode().and_then(|encoded| {
+            terms::admit(&self.plan.terms, task, &encoded.frame, &encoded.enclosed)?;
+            Ok(Letter::new(encoded))
         });
         match encoded {
-            Ok((frame, attempts)) => {
-                self.hand_in(Call { item, letter: Letter::new(frame, attempts) }, place);
-            }
+            Ok(letter) => self.hand_in(Call { item, letter }, place),
             Err(error) => item.fail(error),
         }
     }

@@ -36,7 +36,7 @@ impl Exit {
         Exit { pid, fd: None }
     }
 
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.fd.as_ref().map(|fd| fd.as_fd())
     }
 
@@ -275,7 +275,7 @@ pub(super) fn prepare(pipe: &impl AsFd) -> io::Result<()> {
 }
 
 /// Polls until a descriptor is ready, or until the deadline: then false.
-fn ready(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<bool> {
+pub(super) fn ready(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<bool> {
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let left = left.and_then(|left| rustix::event::Timespec::try_from(left).ok());

@@ -21,6 +21,7 @@ use crate::error::Error;
 use crate::future::state::Freed;
 use crate::pool::{Seat, Sleep};
 use crate::primitives::{Ordering, Parker};
+use crate::task::Reply;
 
 impl ProcessContext {
     /// Ends the call beside which there is no other. If nobody's code runs then, the worker lies down before it is told,
@@ -35,18 +36,19 @@ impl ProcessContext {
             && self.slot.is_sound()
             && self.has_alarm(seat);
         if !may_be_lent {
-            started.call.complete(child.payload(), seat);
+            started.call.complete(child.reply_to(&started.letter), seat);
             self.child = Some(child);
             return;
         }
-        let mut payload = std::mem::take(child.payload());
+        let Reply { bytes, received } = child.reply_to(&started.letter);
+        let mut bytes = std::mem::take(bytes);
         self.news = Some(child.connection.reader().get_ref().news());
         let lying = LieDown {
             slot: &self.slot,
             seat,
             own: RefCell::new(Some((child, std::mem::take(&mut self.pace)))),
         };
-        started.call.complete(&mut payload, &lying);
+        started.call.complete(Reply { bytes: &mut bytes, received }, &lying);
         if let Some((child, pace)) = lying.own.into_inner() {
             self.child = Some(child);
             self.pace = pace;

@@ -15,18 +15,23 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::errands::Errands;
 use super::lanes::{LONGEST, Lanes, Next, Reader, SOON, Writer};
+use super::post::{self, Post, descriptors};
 use super::{remarks, terms};
+use crate::enclosed::{Enclosure, length_of};
+use crate::portable::Beside;
 use crate::primitives::look;
 use crate::wire::connection::Connection;
 use crate::wire::frame::{self, BELL, HEADER, Kind, Parcel, Source, WireError};
 use crate::wire::message::{Failure, decode_call};
-use crate::{outcome, portable};
+use crate::{outcome, portable, sync};
 
 pub(super) struct Service<R, W> {
     connection: Connection<R, W>,
     /// Absent where there can be none.
     page: Option<WorkersEnd>,
+    post: Post,
     reply: Parcel,
 }
 
@@ -61,7 +66,7 @@ const KEPT: usize = 1 << 20;
 const PATIENCE: Duration = Duration::from_micros(100);
 
 impl<R: Source, W: Write> Service<R, W> {
-    pub(super) fn new(connection: Connection<R, W>, lanes: Option<Arc<Lanes>>) -> Self {
+    pub(super) fn new(connection: Connection<R, W>, lanes: Option<Arc<Lanes>>, post: Post) -> Self {
         let page = lanes.map(|lanes| WorkersEnd {
             lanes,
             calls: Reader::default(),
@@ -72,25 +77,35 @@ impl<R: Source, W: Write> Service<R, W> {
             since: Instant::now(),
             unheard: None,
         });
-        Service { connection, page, reply: Parcel::default() }
+        Service { connection, page, post, reply: Parcel::default() }
     }
 
     /// Answers calls until the host says Bye or closes the pipe.
     pub(super) fn serve(&mut self) -> Result<(), WireError> {
         loop {
-            match self.receive()? {
-                Some((Kind::Call, id, from)) => {
+            let Some((kind, id, from)) = self.receive()? else { return Ok(()) };
+            let (kind, encloses) = kind.opened();
+            let mut beside = Beside::default();
+            if encloses {
+                // Also that of a call that was taken back.
+                beside.received = self.post.take(id, self.connection.limit()).sent_by_host();
+                if let Some(socket) = self.post.take_desk() {
+                    sync::ask_at(Errands::new(socket, self.connection.limit())?);
+                }
+            }
+            match kind {
+                Kind::Call => {
                     if self.page.as_mut().is_none_or(WorkersEnd::begin) {
-                        let answered = self.answer(id, from);
+                        let answered = self.answer(id, from, beside)?;
                         self.reply(id, answered)?;
                     }
                 }
-                Some((Kind::Initialise, id, from)) => {
-                    let answered = self.answer(id, from);
+                Kind::Initialise => {
+                    let answered = self.answer(id, from, beside)?;
                     self.reply_in_pipe(id, answered)?;
                 }
-                Some((Kind::Bye, ..)) | None => return Ok(()),
-                Some((kind, ..)) => return Err(WireError::Unexpected { kind, wanted: "a call" }),
+                Kind::Bye => return Ok(()),
+                kind => return Err(WireError::Unexpected { kind, wanted: "a call" }),
             }
         }
     }
@@ -143,37 +158,78 @@ impl<R: Source, W: Write> Service<R, W> {
             match received {
                 Some((Kind::Bell, _)) => {}
                 // It was announced, and has come before we looked.
-                Some((Kind::Call, id)) => match page.calls.next(page.lanes.calls(), &mut page.payload) {
-                    Next::InPipe { .. } => {
-                        page.since = Instant::now();
-                        return Ok(Some((Kind::Call, id, From::Pipe)));
+                Some((kind @ (Kind::Call | Kind::CallWith), id)) => {
+                    match page.calls.next(page.lanes.calls(), &mut page.payload) {
+                        Next::InPipe { .. } => {
+                            page.since = Instant::now();
+                            return Ok(Some((kind, id, From::Pipe)));
+                        }
+                        _ => {
+                            return Err(WireError::Unexpected { kind, wanted: "a call that was announced" });
+                        }
                     }
-                    _ => {
-                        return Err(WireError::Unexpected {
-                            kind: Kind::Call,
-                            wanted: "a call that was announced",
-                        });
-                    }
-                },
+                }
                 received => return Ok(received.map(|(kind, id)| (kind, id, From::Pipe))),
             }
         }
     }
 
-    /// Makes the call in hand, and the frame of its reply. True: with a value.
-    fn answer(&mut self, id: u64, from: From) -> bool {
+    /// Makes the call in hand, and the frame of its reply; sends what goes beside that. True: with a value.
+    fn answer(&mut self, id: u64, from: From, mut beside: Beside) -> Result<bool, WireError> {
         let payload = match (&mut self.page, from) {
             (Some(page), From::Page) => &mut page.payload,
             _ => self.connection.payload_mut(),
         };
         remarks::begin(id);
-        let answered = answer(payload, id, &mut self.reply);
+        let mut answered = answer(payload, id, &mut self.reply, &mut beside);
+        sync::end_call();
         if from == From::Pipe {
             self.connection.clear();
         }
         // What the task printed is on the terminal before its result is known.
         let _ = io::stdout().flush();
-        answered
+        if answered && !beside.enclosed.is_empty() {
+            answered = self.enclose(id, &beside.enclosed)?;
+        }
+        Ok(answered)
+    }
+
+    /// Sends what goes beside the reply. False: it does not go, and the reply says so.
+    fn enclose(&mut self, id: u64, enclosed: &[Enclosure]) -> Result<bool, WireError> {
+        let limit = self.connection.limit();
+        let length = ((self.reply.len() - HEADER) as u64).saturating_add(length_of(enclosed));
+        let reason = if length > limit {
+            terms::too_long("it has", length, limit)
+        } else {
+            let (kind, all) = (post::Kind::Memory, descriptors(enclosed));
+            let mut sent = self.post.send_now(kind, id, &all);
+            if sent.is_err() {
+                // There is room when the host has taken what was sent before, and it may sleep.
+                self.ring()?;
+                sent = self.post.send(kind, id, &all, None, None);
+            }
+            match sent {
+                Ok(()) => {
+                    self.reply.enclose();
+                    return Ok(true);
+                }
+                Err(error) => format!("its memory could not be handed over: {error}"),
+            }
+        };
+        self.reply = Failure::Unencodable { what: "return value".into(), reason }.parcel(Kind::Failed, id);
+        Ok(false)
+    }
+
+    /// Wakes the host, if there is something that it does not know of.
+    fn ring(&mut self) -> Result<(), WireError> {
+        if let Some(page) = &mut self.page
+            && page.lanes.replies().wanted().is_some()
+            && page.lanes.replies().rouse()
+        {
+            page.unheard = None;
+            self.connection.send(&BELL)?;
+        }
+        Ok(())
     }
 
     /// Sends the reply that was made.
@@ -235,7 +291,7 @@ impl WorkersEnd {
 }
 
 /// Makes the call that `payload` describes, and the frame of its reply. True: with a value.
-fn answer(payload: &mut Vec<u8>, id: u64, reply: &mut Parcel) -> bool {
+fn answer(payload: &mut Vec<u8>, id: u64, reply: &mut Parcel, beside: &mut Beside) -> bool {
     reply.begin_again(Kind::Returned, id);
     let call = decode_call(payload).map(|(function, attempt, argument)| (function, attempt, argument.len()));
     let served = match call {
@@ -243,7 +299,7 @@ fn answer(payload: &mut Vec<u8>, id: u64, reply: &mut Parcel) -> bool {
             Ok(descriptor) => {
                 outcome::set_hosts_attempt(attempt);
                 payload.truncate(length);
-                (descriptor.serve)(payload, reply)
+                (descriptor.serve)(payload, reply, beside)
             }
             Err(reason) => Err(Failure::UnknownFunction { reason }),
         },

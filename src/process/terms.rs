@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{ProcessPoolBuilder, sys};
+use crate::enclosed::{self, Enclosure};
 use crate::error::Error;
 use crate::id::TaskRef;
 use crate::wire::frame::{HEADER, Parcel};
@@ -122,8 +123,14 @@ pub(super) fn check(terms: &Terms) -> Result<(), Error> {
 }
 
 /// Lets a frame pass, unless its payload is too long.
-pub(super) fn admit(terms: &Terms, task: TaskRef, frame: &Parcel) -> Result<(), Error> {
+pub(super) fn admit(
+    terms: &Terms,
+    task: TaskRef,
+    frame: &Parcel,
+    enclosed: &[Enclosure],
+) -> Result<(), Error> {
     let (length, limit) = ((frame.len() - HEADER) as u64, terms.max_message_bytes);
+    let length = length.saturating_add(enclosed::length_of(enclosed));
     if length <= limit {
         return Ok(());
     }

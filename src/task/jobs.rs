@@ -15,6 +15,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::PortableJob;
+use crate::enclosed::{Enclosure, Received, Towards, collect, enclose, unpacking};
 use crate::error::Error;
 use crate::future::cell::{Attempt, Job};
 use crate::id::TaskRef;
@@ -126,7 +127,11 @@ pub(crate) struct Optioned<Fun: Function> {
 /// be made as often as need be.
 enum Kept<A> {
     Value(A),
-    Bytes(Vec<u8>),
+    Bytes(Vec<u8>, Vec<Enclosure>),
+}
+
+impl<A> Kept<A> {
+    const NONE: Self = Kept::Bytes(Vec::new(), Vec::new());
 }
 
 impl<Fun: Function> Optioned<Fun> {
@@ -137,21 +142,29 @@ impl<Fun: Function> Optioned<Fun> {
 }
 
 impl<Fun: Function<Argument: Portable>> Optioned<Fun> {
-    /// The argument for one attempt, and its bytes if there may be another one.
-    fn spare(&mut self, task: TaskRef) -> Result<(Fun::Argument, Vec<u8>), Failure> {
-        match std::mem::replace(&mut self.argument, Kept::Bytes(Vec::new())) {
-            Kept::Value(argument) if !self.attempts.options.retry_errors() => Ok((argument, Vec::new())),
+    /// The argument for one attempt, and what another one can be made of, if there may be another attempt.
+    fn spare(&mut self, task: TaskRef) -> Result<(Fun::Argument, Kept<Fun::Argument>), Failure> {
+        match std::mem::replace(&mut self.argument, Kept::NONE) {
+            Kept::Value(argument) if !self.attempts.options.retry_errors() => Ok((argument, Kept::NONE)),
             Kept::Value(argument) => {
                 let mut bytes = Vec::new();
-                match guarded(task, || portable::encode(&argument, &mut bytes, "argument")) {
-                    Ok(()) => Ok((argument, bytes)),
+                let (encoded, enclosed) = collect(Towards::Ourselves, || {
+                    guarded(task, || portable::encode(&argument, &mut bytes, "argument"))
+                });
+                match encoded {
+                    Ok(()) => Ok((argument, Kept::Bytes(bytes, enclosed))),
                     Err(failure) => {
                         discard(argument);
                         Err(failure)
                     }
                 }
             }
-            Kept::Bytes(bytes) => Ok((guarded(task, || portable::decode(&bytes, "argument"))?, bytes)),
+            Kept::Bytes(bytes, enclosed) => {
+                let mut received = Received::from(&enclosed[..]);
+                let decode = || portable::decode(&bytes, "argument");
+                let argument = guarded(task, || unpacking(&mut received, decode))?;
+                Ok((argument, Kept::Bytes(bytes, enclosed)))
+            }
         }
     }
 }
@@ -178,14 +191,14 @@ impl<Fun: Function<Argument: Portable>> Job for Optioned<Fun> {
                 remedy: "a thread cannot be stopped from outside: use `ProcessPoolExecutor`, or wait with a limit",
             }));
         }
-        let (argument, bytes) = match self.spare(task) {
+        let (argument, kept) = match self.spare(task) {
             Ok(spare) => spare,
             Err(failure) => return Attempt::Over(Err(outcome::arrived(task, failure))),
         };
         match call(task, self.attempts.number(), || self.function.call(argument)) {
             Ok(value) => Attempt::Over(Ok(value)),
             Err(error) => match self.attempts.failed(task, error) {
-                Ok(due) => Attempt::Again(Optioned { argument: Kept::Bytes(bytes), ..self }, due),
+                Ok(due) => Attempt::Again(Optioned { argument: kept, ..self }, due),
                 Err(error) => Attempt::Over(Err(error)),
             },
         }
@@ -200,7 +213,9 @@ impl<Fun: Function<Argument: Portable, Return: Portable>> PortableJob for Option
     fn encode(&mut self, _task: TaskRef, out: &mut Parcel) -> Result<(), Failure> {
         match &mut self.argument {
             Kept::Value(argument) => portable::pack(argument, out, "argument"),
-            Kept::Bytes(bytes) => {
+            // Nobody sends away what was tried here.
+            Kept::Bytes(bytes, enclosed) => {
+                enclosed.iter().cloned().for_each(|it| drop(enclose(it)));
                 out.bytes.extend_from_slice(bytes);
                 Ok(())
             }

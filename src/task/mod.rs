@@ -15,6 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::enclosed::{Enclosure, Received, Towards, collect, unpacking};
 use crate::error::Error;
 use crate::future::Future;
 use crate::future::Started;
@@ -169,16 +170,40 @@ pub(crate) trait Work: Watch {
 /// The same for calls that can be made in another process.
 pub(crate) trait PortableWork: Work {
     /// Makes the frame of the call. The argument is dropped: from here on the bytes stand for it.
-    fn encode(&self) -> Result<(Parcel, Option<Box<Attempts>>), Error>;
+    fn encode(&self) -> Result<Encoded, Error>;
     /// Ends the future with what the worker returned.
-    fn complete(&self, started: Started, reply: &mut Vec<u8>, freed: &dyn Freed);
+    fn complete(&self, started: Started, reply: Reply<'_>, freed: &dyn Freed);
     /// Ends the future with what came of the call, if that runs no code of those who listen. `Some`: it would, and
     /// this is what is left to do.
     fn complete_unheard(
         self: Arc<Self>,
         started: Started,
-        reply: Result<&mut Vec<u8>, Error>,
+        reply: Result<Reply<'_>, Error>,
     ) -> Option<Completion>;
+}
+
+/// A call as it travels.
+pub(crate) struct Encoded {
+    pub(crate) frame: Parcel,
+    /// What it is allowed, if that is something special.
+    pub(crate) attempts: Option<Box<Attempts>>,
+    /// What goes beside the frame, as a rule nothing.
+    pub(crate) enclosed: Vec<Enclosure>,
+}
+
+/// What came back from a call.
+pub(crate) struct Reply<'a> {
+    /// Of the value. Their memory may become its own.
+    pub(crate) bytes: &'a mut Vec<u8>,
+    /// What came beside them.
+    pub(crate) received: Received,
+}
+
+impl Reply<'_> {
+    /// The value of that job.
+    fn read<J: PortableJob>(mut self, task: TaskRef) -> Result<J::Output, Failure> {
+        guarded(task, || unpacking(&mut self.received, || J::decode(self.bytes, task)))
+    }
 }
 
 /// What is left to do to end a call.
@@ -219,33 +244,37 @@ impl<J: Job> Work for Cell<J> {
 }
 
 impl<J: PortableJob> PortableWork for Cell<J> {
-    fn encode(&self) -> Result<(Parcel, Option<Box<Attempts>>), Error> {
+    fn encode(&self) -> Result<Encoded, Error> {
         let task = self.task();
         let mut job = self.take_job().ok_or(Error::Cancelled { task })?;
         let function = job.function().map_err(|reason| Error::NotPortable { task, reason })?;
         let mut frame = Parcel::begin(Kind::Call, task.id.get());
-        let encoded = guarded(task, || job.encode(task, &mut frame));
+        let (encoded, enclosed) = collect(Towards::Worker, || guarded(task, || job.encode(task, &mut frame)));
         let attempts = job.take_attempts();
         discard(job);
         end_call(&mut frame, function);
-        encoded.map(|()| (frame, attempts)).map_err(|failure| outcome::arrived(task, failure))
+        if !enclosed.is_empty() {
+            frame.enclose();
+        }
+        encoded
+            .map(|()| Encoded { frame, attempts, enclosed })
+            .map_err(|failure| outcome::arrived(task, failure))
     }
 
-    fn complete(&self, started: Started, reply: &mut Vec<u8>, freed: &dyn Freed) {
+    fn complete(&self, started: Started, reply: Reply<'_>, freed: &dyn Freed) {
         let task = self.task();
-        let outcome = guarded(task, || J::decode(reply, task));
+        let outcome = reply.read::<J>(task);
         self.resolve(started, outcome.map_err(|failure| outcome::arrived(task, failure)), freed);
     }
 
     fn complete_unheard(
         self: Arc<Self>,
         started: Started,
-        reply: Result<&mut Vec<u8>, Error>,
+        reply: Result<Reply<'_>, Error>,
     ) -> Option<Completion> {
         let task = self.task();
-        let outcome = reply.and_then(|reply| {
-            guarded(task, || J::decode(reply, task)).map_err(|failure| outcome::arrived(task, failure))
-        });
+        let outcome =
+            reply.and_then(|reply| reply.read::<J>(task).map_err(|failure| outcome::arrived(task, failure)));
         match self.resolve_unheard(started, outcome) {
             Ok(()) => {
                 discard(self);
@@ -338,7 +367,7 @@ impl WorkItem<dyn Work> {
 }
 
 impl WorkItem<dyn PortableWork> {
-    pub(crate) fn encode(&self) -> Result<(Parcel, Option<Box<Attempts>>), Error> {
+    pub(crate) fn encode(&self) -> Result<Encoded, Error> {
         self.work().encode()
     }
 }
@@ -378,12 +407,12 @@ impl<W: ?Sized + Work> Begun<W> {
 }
 
 impl Begun<dyn PortableWork> {
-    pub(crate) fn complete(mut self, reply: &mut Vec<u8>, freed: &dyn Freed) {
+    pub(crate) fn complete(mut self, reply: Reply<'_>, freed: &dyn Freed) {
         self.end(|work, started| work.complete(started, reply, freed));
     }
 
     /// As `complete` or `fail`, unless that would run code of those who listen. `Some`: then this is left to do.
-    pub(crate) fn complete_unheard(mut self, reply: Result<&mut Vec<u8>, Error>) -> Option<Completion> {
+    pub(crate) fn complete_unheard(mut self, reply: Result<Reply<'_>, Error>) -> Option<Completion> {
         let started = self.started.take()?;
         Arc::clone(&self.work).complete_unheard(started, reply)
     }

@@ -24,6 +24,9 @@ use std::io::{self, BufRead, BufReader, Read};
 /// Bytes in front of each payload.
 pub(crate) const HEADER: usize = 17;
 
+/// Where among them the kind stands.
+const KIND: usize = 8;
+
 /// Memory that a mere announcement can make us set aside: a payload of 1 MiB, with what a call
 /// says beside its argument, is read in one go.
 pub(crate) const STEP: usize = (1 << 20) + 64;
@@ -51,8 +54,18 @@ pub(crate) enum Kind {
     Bye = 7,
     /// There is something elsewhere, in memory that both sides have: look there.
     Bell = 8,
+    /// As `Initialise`, with something that came beside the frames, before this one.
+    InitialiseWith = 9,
+    /// As `Call`, in the same way.
+    CallWith = 10,
+    /// As `Returned`, in the same way.
+    ReturnedWith = 11,
     /// How far the call with this id is.
-    Progress = 9,
+    Progress = 12,
+    /// A question of a worker, on a way of its own.
+    Ask = 13,
+    /// The answer to the question with this id.
+    Answer = 14,
 }
 
 impl Kind {
@@ -66,9 +79,35 @@ impl Kind {
             6 => Kind::Failed,
             7 => Kind::Bye,
             8 => Kind::Bell,
-            9 => Kind::Progress,
+            9 => Kind::InitialiseWith,
+            10 => Kind::CallWith,
+            11 => Kind::ReturnedWith,
+            12 => Kind::Progress,
+            13 => Kind::Ask,
+            14 => Kind::Answer,
             _ => return None,
         })
+    }
+
+    /// What it is about, whatever came beside it; and whether anything did.
+    #[inline]
+    pub(crate) fn opened(self) -> (Kind, bool) {
+        match self {
+            Kind::InitialiseWith => (Kind::Initialise, true),
+            Kind::CallWith => (Kind::Call, true),
+            Kind::ReturnedWith => (Kind::Returned, true),
+            kind => (kind, false),
+        }
+    }
+
+    /// The same with something beside it.
+    fn enclosing(self) -> Kind {
+        match self {
+            Kind::Initialise => Kind::InitialiseWith,
+            Kind::Call => Kind::CallWith,
+            Kind::Returned => Kind::ReturnedWith,
+            kind => kind,
+        }
     }
 }
 
@@ -111,7 +150,7 @@ pub(crate) fn end(buffer: &mut [u8], start: usize) {
 /// The whole frame that wakes the other side.
 pub(crate) const BELL: [u8; HEADER] = {
     let mut frame = [0; HEADER];
-    frame[8] = Kind::Bell as u8;
+    frame[KIND] = Kind::Bell as u8;
     frame
 };
 
@@ -197,9 +236,21 @@ impl Parcel {
         self.bulk = Some((self.bytes.len(), bulk));
     }
 
+    /// Says that something goes beside it.
+    pub(crate) fn enclose(&mut self) {
+        if let Some(kind) = Kind::from_byte(self.bytes[KIND]) {
+            self.bytes[KIND] = kind.enclosing() as u8;
+        }
+    }
+
     /// All is in it.
     pub(crate) fn end(&mut self) {
-        let length = (self.len() - HEADER) as u64;
+        self.end_before(0);
+    }
+
+    /// All is in it but so many bytes, which whoever sends it has elsewhere.
+    pub(crate) fn end_before(&mut self, rest: usize) {
+        let length = (self.len() - HEADER + rest) as u64;
         self.bytes[..8].copy_from_slice(&length.to_le_bytes());
     }
 

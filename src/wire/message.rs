@@ -8,7 +8,11 @@
 //! Returned             the value
 //! Bye, Bell            nothing
 //! Progress             done u64 · total u64
+//! Ask, Answer          Ask, Told in postcard (`sync/served.rs`) · an item
 //! ```
+//!
+//! `InitialiseWith`, `CallWith` and `ReturnedWith` are the same as without: what is enclosed goes beside the frames, and a
+//! value says by a number which of it is meant (`enclosed.rs`).
 //!
 //! Arguments and values are bytes here: the task that owns them encodes and
 //! decodes them, so a type that misbehaves can harm its own task only.
@@ -30,7 +34,7 @@ pub(crate) const MAGIC: [u8; 8] = *b"cf-wire\0";
 
 /// Raised with every change of what follows the version in a hello, of the kinds,
 /// or of a payload.
-pub(crate) const VERSION: u32 = 5;
+pub(crate) const VERSION: u32 = 6;
 
 /// The longest message, in bytes, where the user sets no other limit: 64 GiB. What is announced
 /// is not allocated before it arrives.
@@ -243,6 +247,22 @@ fn first_sources<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Strin
 /// strings of known length, and a `Vec` takes all bytes.
 fn append(message: &impl Serialize, bytes: &mut Vec<u8>) {
     postcard::to_io(message, bytes).expect("numbers and strings always encode");
+}
+
+/// The frame of a message behind which so many bytes follow; without them.
+pub(crate) fn encode_with_rest(kind: Kind, id: u64, message: &impl Serialize, rest: usize) -> Vec<u8> {
+    let mut parcel = Parcel::begin(kind, id);
+    append(message, &mut parcel.bytes);
+    parcel.end_before(rest);
+    parcel.bytes
+}
+
+/// Decodes a message behind which others follow.
+pub(crate) fn decode_with_rest<'a, T: Deserialize<'a>>(
+    kind: Kind,
+    payload: &'a [u8],
+) -> Result<(T, &'a [u8]), WireError> {
+    postcard::take_from_bytes(payload).map_err(|error| malformed(kind, error.to_string()))
 }
 
 /// Decodes a message that must fill `bytes` to the last one.

@@ -16,7 +16,7 @@ mod frames;
 mod messages;
 
 const MIB: usize = 1 << 20;
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 11] = [
     Kind::Hello,
     Kind::Refusal,
     Kind::Initialise,
@@ -25,6 +25,9 @@ const KINDS: [Kind; 8] = [
     Kind::Failed,
     Kind::Bye,
     Kind::Bell,
+    Kind::InitialiseWith,
+    Kind::CallWith,
+    Kind::ReturnedWith,
 ];
 
 /// Hands out its bytes in pieces of the given sizes, in turn; a size of 0 is an interrupted read.

@@ -1,0 +1,423 @@
+//! What travels beside the bytes of a value: memory that is handed over as it is, and handles that are kept alive
+//! meanwhile.
+//!
+//! ```text
+//!   collect ── encode ── Serialize ── enclose ──▶ index in the bytes, and the enclosure in a list
+//!                                                            │ post (process/post.rs)
+//!   unpacking ── decode ── Deserialize ── open(index) ◀──────┘
+//! ```
+//!
+//! A `Serialize` sees nothing but its serializer. So whoever encodes a value that is going to cross a wall says so to its
+//! own thread, for as long as that takes, and whoever decodes it does the same.
+//!
+//! Not here: what there is to enclose (`shared/`), and how it crosses (`process/post.rs`). The rule: **both sides or
+//! none.** Who collects is read by one who unpacks, so a value may have another form there than in a file or on a network;
+//! and an index means the same on both sides, whatever was encoded in vain before it.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::fmt;
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
+
+use crate::primitives::thread_local;
+use crate::shared::Sealed;
+
+/// The most memories beside one message. As many descriptors the kernel takes at once, and more are unkind: each side has
+/// them all open for a moment.
+pub(crate) const MOST: usize = 253;
+
+/// So many are looked at to find out whether one is there already.
+const LOOK_BACK: usize = 16;
+
+/// What is enclosed.
+#[derive(Clone)]
+pub(crate) enum Enclosure {
+    /// Crosses as a descriptor.
+    Memory(Arc<Sealed>),
+    /// Does not cross, but lives as long as the message may be sent.
+    Handle(Carried),
+}
+
+/// An object whose handle is in a message, by its number.
+#[derive(Clone)]
+pub(crate) struct Carried {
+    pub(crate) whose: Whose,
+    pub(crate) id: u64,
+    pub(crate) object: Arc<dyn Any + Send + Sync>,
+}
+
+/// Where an object is whose handle somebody has. The numbers of the one and of the other have nothing in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// In this process.
+    Ours,
+    /// At the host for which this process works.
+    OfTheHost,
+}
+
+/// Who is going to read a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Towards {
+    /// A worker process of ours.
+    Worker,
+    /// The host for which this process works.
+    Host,
+    /// This process itself.
+    Ourselves,
+}
+
+/// Who has written a message.
+enum Sender {
+    Host,
+    /// A worker process of ours, that was given those. They are in the message by the numbers that they have here.
+    Worker(Vec<Enclosure>),
+    /// This process itself, and those are in it.
+    Ourselves(Vec<Enclosure>),
+}
+
+/// The object of a handle that came.
+pub(crate) enum Found {
+    Carried(Carried),
+    /// The host's, of that number.
+    OfTheHost,
+}
+
+impl Enclosure {
+    /// The same thing, not an equal one.
+    fn is(&self, other: &Enclosure) -> bool {
+        match (self, other) {
+            (Enclosure::Memory(this), Enclosure::Memory(other)) => Arc::ptr_eq(this, other),
+            _ => false,
+        }
+    }
+
+    fn is_memory(&self) -> bool {
+        matches!(self, Enclosure::Memory(_))
+    }
+
+    pub(crate) fn handle(&self) -> Option<&Carried> {
+        match self {
+            Enclosure::Handle(carried) => Some(carried),
+            Enclosure::Memory(_) => None,
+        }
+    }
+
+    pub(crate) fn memory(&self) -> Option<&Arc<Sealed>> {
+        match self {
+            Enclosure::Memory(memory) => Some(memory),
+            Enclosure::Handle(_) => None,
+        }
+    }
+}
+
+impl fmt::Debug for Enclosure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_memory() { "Memory" } else { "Handle" })
+    }
+}
+
+/// Bytes of memory in those, all together.
+pub(crate) fn length_of(enclosed: &[Enclosure]) -> u64 {
+    enclosed.iter().filter_map(Enclosure::memory).fold(0, |sum, it| sum.saturating_add(it.len() as u64))
+}
+
+/// What came beside the bytes of a message, or why it did not; and who has sent it. Nothing, as a rule.
+pub(crate) struct Received {
+    memory: Option<Box<Result<Vec<Arc<Sealed>>, String>>>,
+    sender: Sender,
+}
+
+impl Default for Received {
+    fn default() -> Self {
+        Received { memory: None, sender: Sender::Worker(Vec::new()) }
+    }
+}
+
+impl Received {
+    #[cfg_attr(not(unix), allow(dead_code))]
+    pub(crate) fn new(received: Result<Vec<Arc<Sealed>>, String>) -> Self {
+        match received {
+            Ok(none) if none.is_empty() => Received::default(),
+            received => Received { memory: Some(Box::new(received)), ..Received::default() },
+        }
+    }
+
+    /// It was sent by the host for which this process works.
+    pub(crate) fn sent_by_host(self) -> Self {
+        Received { sender: Sender::Host, ..self }
+    }
+
+    /// It was sent by a worker of ours that was given those.
+    pub(crate) fn sent_by_one_given(self, given: &[Enclosure]) -> Self {
+        Received { sender: Sender::Worker(handles(given)), ..self }
+    }
+
+    fn handle(&self, written: u8, id: u64) -> Result<Found, &'static str> {
+        let find = |all: &[Enclosure], whose| {
+            let found = all.iter().filter_map(Enclosure::handle).find(|it| (it.whose, it.id) == (whose, id));
+            found.cloned().map(Found::Carried).ok_or("it is the handle of an object that was not given to it")
+        };
+        match (&self.sender, written) {
+            (Sender::Host, OURS) => Ok(Found::OfTheHost),
+            (Sender::Worker(given), OURS) => find(given, Whose::Ours),
+            (Sender::Ourselves(all), OURS) => find(all, Whose::Ours),
+            (Sender::Ourselves(all), OF_THE_HOST) => find(all, Whose::OfTheHost),
+            _ => Err("it is no handle"),
+        }
+    }
+
+    fn open(&self, index: u32) -> Result<Arc<Sealed>, String> {
+        let received: &[Arc<Sealed>] = match self.memory.as_deref() {
+            None => &[],
+            Some(Ok(received)) => received,
+            Some(Err(reason)) => return Err(reason.clone()),
+        };
+        let memory = received.get(index as usize);
+        memory.cloned().ok_or_else(|| "it refers to memory that did not come with it".into())
+    }
+}
+
+fn handles(enclosed: &[Enclosure]) -> Vec<Enclosure> {
+    enclosed.iter().filter(|it| !it.is_memory()).cloned().collect()
+}
+
+/// For a message that stays in this process.
+impl From<&[Enclosure]> for Received {
+    fn from(enclosed: &[Enclosure]) -> Self {
+        let received = Received::new(Ok(enclosed.iter().filter_map(Enclosure::memory).cloned().collect()));
+        Received { sender: Sender::Ourselves(handles(enclosed)), ..received }
+    }
+}
+
+// Neither has a destructor, so both are there as long as their thread is, and a message never changes its form.
+// Whoever puts something in takes it out again.
+thread_local! {
+    /// What was enclosed in the message that is being encoded.
+    static COLLECTED: RefCell<ManuallyDrop<Option<Collected>>> =
+        const { RefCell::new(ManuallyDrop::new(None)) };
+}
+
+thread_local! {
+    /// What came with the message that is being decoded.
+    static RECEIVED: RefCell<ManuallyDrop<Option<Received>>> =
+        const { RefCell::new(ManuallyDrop::new(None)) };
+}
+
+struct Collected {
+    towards: Towards,
+    all: Vec<Enclosure>,
+}
+
+/// Encodes a message, and collects what it encloses.
+pub(crate) fn collect<R>(towards: Towards, encode: impl FnOnce() -> R) -> (R, Vec<Enclosure>) {
+    let mut collected = Vec::new();
+    (collect_into(towards, &mut collected, encode), collected)
+}
+
+/// The same for a part of a message. What was collected for others of its parts is there already.
+pub(crate) fn collect_into<R>(
+    towards: Towards,
+    collected: &mut Vec<Enclosure>,
+    encode: impl FnOnce() -> R,
+) -> R {
+    struct Scope<'a> {
+        collected: &'a mut Vec<Enclosure>,
+        before: Option<Collected>,
+    }
+
+    impl Drop for Scope<'_> {
+        fn drop(&mut self) {
+            let ours = with_collected(|now| std::mem::replace(now, self.before.take()));
+            *self.collected = ours.flatten().map(|ours| ours.all).unwrap_or_default();
+        }
+    }
+
+    let ours = Collected { towards, all: std::mem::take(collected) };
+    let before = with_collected(|now| now.replace(ours)).flatten();
+    let _scope = Scope { collected, before };
+    encode()
+}
+
+/// Is a message being encoded that crosses a wall?
+pub(crate) fn is_collecting() -> bool {
+    with_collected(|all| all.is_some()).unwrap_or(false)
+}
+
+/// Encloses that, and says its index among those of its kind. `Err`: nobody collects, or there is no room for more.
+pub(crate) fn enclose(enclosure: Enclosure) -> Result<u32, Enclosure> {
+    let mut enclosure = Some(enclosure);
+    let index = with_collected(|all| {
+        let all = &mut all.as_mut()?.all;
+        let is_memory = enclosure.as_ref()?.is_memory();
+        let index_of = |at: usize| all[..at].iter().filter(|other| other.is_memory() == is_memory).count();
+        let known = all
+            .iter()
+            .rev()
+            .take(LOOK_BACK)
+            .position(|other| enclosure.as_ref().is_some_and(|enclosure| enclosure.is(other)));
+        let at = known.map_or(all.len(), |back| all.len() - 1 - back);
+        let index = index_of(at);
+        if known.is_none() {
+            if is_memory && index >= MOST {
+                return None;
+            }
+            all.extend(enclosure.take());
+        }
+        u32::try_from(index).ok()
+    });
+    match (index.flatten(), enclosure) {
+        (Some(index), _) => Ok(index),
+        (None, Some(enclosure)) => Err(enclosure),
+        (None, None) => unreachable!("it was taken, so it has an index: a list has less than 2^32"),
+    }
+}
+
+/// How the two kinds of handles are written.
+const OURS: u8 = 0;
+const OF_THE_HOST: u8 = 1;
+
+/// Has the message carry a handle of that object; says how it is written, or why it cannot be.
+pub(crate) fn enclose_handle(object: Carried) -> Result<u8, &'static str> {
+    let towards = with_collected(|now| now.as_ref().map(|now| now.towards)).flatten();
+    let written = match (towards, object.whose) {
+        // The host reads it as one of its own.
+        (Some(Towards::Worker | Towards::Ourselves), Whose::Ours)
+        | (Some(Towards::Host), Whose::OfTheHost) => OURS,
+        (Some(Towards::Ourselves), Whose::OfTheHost) => OF_THE_HOST,
+        (Some(Towards::Host), Whose::Ours) => {
+            return Err("what a worker process has made stays there: make it in the host, and send a handle");
+        }
+        (Some(Towards::Worker), Whose::OfTheHost) => {
+            return Err("a handle crosses one wall between processes, not two");
+        }
+        (None, _) => return Err("a handle travels with the calls of executors, and nowhere else"),
+    };
+    match enclose(Enclosure::Handle(object)) {
+        Ok(_) => Ok(written),
+        Err(_) => Err("a message cannot carry as many handles"),
+    }
+}
+
+/// The object of a handle that came, as it was written.
+pub(crate) fn handle(written: u8, id: u64) -> Result<Found, &'static str> {
+    let found = with_received(|now| now.as_ref().map(|received| received.handle(written, id))).flatten();
+    found.unwrap_or(Err("it is a handle that was not sent by an executor"))
+}
+
+/// Decodes a message, or a part of it, with what came beside it.
+pub(crate) fn unpacking<R>(received: &mut Received, decode: impl FnOnce() -> R) -> R {
+    struct Scope<'a> {
+        received: &'a mut Received,
+        before: Option<Received>,
+    }
+
+    impl Drop for Scope<'_> {
+        fn drop(&mut self) {
+            let ours = with_received(|all| std::mem::replace(all, self.before.take()));
+            *self.received = ours.flatten().unwrap_or_default();
+        }
+    }
+
+    let ours = std::mem::take(received);
+    let before = with_received(|all| all.replace(ours)).flatten();
+    let _scope = Scope { received, before };
+    decode()
+}
+
+/// Is a message being decoded that has crossed a wall?
+pub(crate) fn is_unpacking() -> bool {
+    with_received(|all| all.is_some()).unwrap_or(false)
+}
+
+/// The memory with that index.
+pub(crate) fn open(index: u32) -> Result<Arc<Sealed>, String> {
+    let opened = with_received(|all| all.as_ref().map(|received| received.open(index)));
+    opened.flatten().unwrap_or_else(|| Err("it refers to memory, and was not sent by a pool".into()))
+}
+
+// Nothing of the user's runs in these: what is put in is ours, and what is taken out is dropped outside.
+
+fn with_collected<R>(look: impl FnOnce(&mut Option<Collected>) -> R) -> Option<R> {
+    COLLECTED.try_with(|all| look(&mut all.borrow_mut())).ok()
+}
+
+fn with_received<R>(look: impl FnOnce(&mut Option<Received>) -> R) -> Option<R> {
+    RECEIVED.try_with(|all| look(&mut all.borrow_mut())).ok()
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    fn handle() -> Enclosure {
+        Enclosure::Handle(Carried { whose: Whose::Ours, id: 7, object: Arc::new(7_u8) })
+    }
+
+    #[test]
+    fn nobody_encloses_where_nobody_collects() {
+        assert!(!is_collecting());
+        assert!(enclose(handle()).is_err());
+        let ((), enclosed) = collect(Towards::Worker, || assert!(is_collecting()));
+        assert!(enclosed.is_empty() && enclosed.capacity() == 0, "what encloses nothing costs no memory");
+        assert!(!is_collecting());
+    }
+
+    #[test]
+    fn each_handle_has_its_index() {
+        let (first, second) = (handle(), handle());
+        let (indexes, enclosed) = collect(Towards::Worker, || {
+            [&first, &second, &first, &second].map(|enclosure| enclose(enclosure.clone()).unwrap())
+        });
+        // As often as it is sent, for it is given back as often.
+        assert_eq!(indexes, [0, 1, 2, 3]);
+        assert_eq!(enclosed.len(), 4);
+    }
+
+    #[test]
+    fn collectors_nest_and_survive_a_panic() {
+        let ((), outer) = collect(Towards::Worker, || {
+            enclose(handle()).unwrap();
+            let panic = catch_unwind(AssertUnwindSafe(|| {
+                collect(Towards::Worker, || {
+                    enclose(handle()).unwrap();
+                    std::panic::resume_unwind(Box::new("on purpose"));
+                })
+            }));
+            assert!(panic.is_err());
+            assert_eq!(enclose(handle()).unwrap(), 1, "the inner one's are not ours");
+        });
+        assert_eq!(outer.len(), 2);
+        assert!(!is_collecting());
+    }
+
+    #[test]
+    fn what_a_failed_part_enclosed_keeps_its_index() {
+        let mut enclosed = Vec::new();
+        let failed = catch_unwind(AssertUnwindSafe(|| {
+            collect_into(Towards::Worker, &mut enclosed, || {
+                enclose(handle()).unwrap();
+                std::panic::resume_unwind(Box::new("on purpose"));
+            });
+        }));
+        assert!(failed.is_err());
+        assert_eq!(collect_into(Towards::Worker, &mut enclosed, || enclose(handle()).unwrap()), 1);
+        assert_eq!(enclosed.len(), 2);
+    }
+
+    #[test]
+    fn what_did_not_come_is_not_opened() {
+        assert!(open(0).unwrap_err().contains("not sent by a pool"));
+        let mut nothing = Received::default();
+        unpacking(&mut nothing, || {
+            assert!(is_unpacking());
+            assert!(open(0).unwrap_err().contains("did not come with it"));
+        });
+        assert!(!is_unpacking());
+        let mut failed = Received::new(Err("the post is closed".into()));
+        assert_eq!(unpacking(&mut failed, || open(7).unwrap_err()), "the post is closed");
+        assert_eq!(unpacking(&mut failed, || open(7).unwrap_err()), "the post is closed", "each time");
+    }
+}

@@ -1,0 +1,321 @@
+//! [`Shared`] and [`Blob`]: many values of one plain kind, which cross the wall between processes as they lie in memory,
+//! without a copy for each task.
+//!
+//! ```text
+//!   where it is made         what it is             crosses as                 arrives as
+//!   Vec, Box, slice          an `Arc` of them       a copy, made once, kept    the same memory, mapped
+//!   `Shared::build`          shared memory          itself                     the same memory, mapped
+//!   short, or no such memory an `Arc` of them       bytes                      an `Arc` of them
+//! ```
+//!
+//! Not here: the memory itself (`sealed.rs`), how it crosses (`enclosed.rs`, `process/post.rs`). The rule: what it holds
+//! never changes, and is there as long as anybody holds it, in whichever process.
+
+#[cfg_attr(not(target_os = "linux"), path = "sealed_unsupported.rs")]
+mod sealed;
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use bytemuck::Pod;
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::enclosed::{self, Enclosure};
+use crate::primitives::Mutex;
+pub(crate) use sealed::Sealed;
+use sealed::{Blank, Mapping};
+
+/// Below so many bytes it is cheaper to send them than to share them.
+const SHORT: usize = 32 << 10;
+
+/// Many values of one plain kind, shared and never changed: an `Arc<[T]>` that also crosses into other processes without
+/// a copy for each task.
+pub struct Shared<S: ?Sized>(Arc<Store<S>>);
+
+/// Bytes, as [`Shared`] has them.
+pub type Blob = Shared<[u8]>;
+
+enum Store<S: ?Sized> {
+    Own {
+        values: Box<S>,
+        /// What was made when it first crossed a wall.
+        copy: Mutex<Option<Arc<Sealed>>>,
+    },
+    Mapped {
+        map: Arc<Mapping>,
+        sealed: Arc<Sealed>,
+    },
+}
+
+impl<T: Pod> Shared<[T]> {
+    /// What has no bytes cannot be counted by them, and memory that is mapped begins with a page.
+    const FITS: () = assert!(
+        size_of::<T>() > 0 && align_of::<T>() <= 4096,
+        "values that can be shared have a size, and are aligned to a page at the most"
+    );
+
+    /// So many values, all zero, which `fill` makes what they are to be. They are made where they can be shared, so they
+    /// cross a wall without any copy.
+    pub fn build(len: usize, fill: impl FnOnce(&mut [T])) -> Self {
+        const { Self::FITS };
+        let bytes = len.checked_mul(size_of::<T>()).filter(|bytes| *bytes >= SHORT);
+        match bytes.map(Blank::new) {
+            Some(Ok(mut blank)) => {
+                fill(bytemuck::cast_slice_mut(blank.bytes_mut()));
+                match blank.seal() {
+                    Ok(sealed) => match Self::of(sealed) {
+                        Ok(shared) => shared,
+                        Err(reason) => unreachable!("it was mapped as such values: {reason}"),
+                    },
+                    Err(bytes) => Self::own(values_of(&bytes).unwrap_or_default().into()),
+                }
+            }
+            _ => {
+                let mut values = vec![T::zeroed(); len].into_boxed_slice();
+                fill(&mut values);
+                Self::own(values)
+            }
+        }
+    }
+
+    fn own(values: Box<[T]>) -> Self {
+        const { Self::FITS };
+        Shared(Arc::new(Store::Own { values, copy: Mutex::default() }))
+    }
+
+    /// Those that lie in such memory.
+    fn of(sealed: Arc<Sealed>) -> Result<Self, String> {
+        let map = sealed.map()?;
+        bytemuck::try_cast_slice::<u8, T>(map.bytes()).map_err(|_| no_values::<T>(sealed.len()))?;
+        Ok(Shared(Arc::new(Store::Mapped { map, sealed })))
+    }
+
+    /// The memory to be handed to another process, where that is the better way and there is any.
+    fn sealed(&self) -> Option<Arc<Sealed>> {
+        match &*self.0 {
+            Store::Mapped { sealed, .. } => sealed.is_open().then(|| Arc::clone(sealed)),
+            Store::Own { values, copy } => {
+                let bytes = bytemuck::cast_slice(values);
+                if bytes.len() < SHORT {
+                    return None;
+                }
+                let mut copy = copy.lock();
+                if copy.is_none() {
+                    *copy = Sealed::copy_of(bytes).ok();
+                }
+                copy.clone()
+            }
+        }
+    }
+}
+
+/// The same values out of bytes that need not be aligned. `None`: they end inside of one.
+fn values_of<T: Pod>(bytes: &[u8]) -> Option<Vec<T>> {
+    if let Ok(values) = bytemuck::try_cast_slice(bytes) {
+        return Some(values.to_vec());
+    }
+    let values = bytes.chunks_exact(size_of::<T>());
+    values.remainder().is_empty().then(|| values.map(bytemuck::pod_read_unaligned).collect())
+}
+
+impl<T: Pod> Deref for Shared<[T]> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match &*self.0 {
+            Store::Own { values, .. } => values,
+            Store::Mapped { map, .. } => bytemuck::cast_slice(map.bytes()),
+        }
+    }
+}
+
+impl<S: ?Sized> Clone for Shared<S> {
+    fn clone(&self) -> Self {
+        Shared(Arc::clone(&self.0))
+    }
+}
+
+impl<T: Pod> From<Box<[T]>> for Shared<[T]> {
+    fn from(values: Box<[T]>) -> Self {
+        Shared::own(values)
+    }
+}
+
+impl<T: Pod> From<Vec<T>> for Shared<[T]> {
+    fn from(values: Vec<T>) -> Self {
+        Shared::own(values.into())
+    }
+}
+
+impl<T: Pod> From<&[T]> for Shared<[T]> {
+    fn from(values: &[T]) -> Self {
+        Shared::own(values.into())
+    }
+}
+
+impl<T: Pod, const N: usize> From<[T; N]> for Shared<[T]> {
+    fn from(values: [T; N]) -> Self {
+        Shared::own(Box::new(values))
+    }
+}
+
+impl<T: Pod> FromIterator<T> for Shared<[T]> {
+    fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Self {
+        Shared::own(values.into_iter().collect())
+    }
+}
+
+impl<T: Pod> Default for Shared<[T]> {
+    fn default() -> Self {
+        Shared::own(Box::default())
+    }
+}
+
+impl<T: Pod> AsRef<[T]> for Shared<[T]> {
+    fn as_ref(&self) -> &[T] {
+        self
+    }
+}
+
+impl<T: Pod> Borrow<[T]> for Shared<[T]> {
+    fn borrow(&self) -> &[T] {
+        self
+    }
+}
+
+impl<'a, T: Pod> IntoIterator for &'a Shared<[T]> {
+    type Item = &'a T;
+    type IntoIter = std::slice::Iter<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<T: Pod + PartialEq> PartialEq for Shared<[T]> {
+    fn eq(&self, other: &Self) -> bool {
+        self[..] == other[..]
+    }
+}
+
+impl<T: Pod + Eq> Eq for Shared<[T]> {}
+
+impl<T: Pod + PartialEq> PartialEq<[T]> for Shared<[T]> {
+    fn eq(&self, other: &[T]) -> bool {
+        self[..] == *other
+    }
+}
+
+impl<T: Pod + PartialEq> PartialEq<Vec<T>> for Shared<[T]> {
+    fn eq(&self, other: &Vec<T>) -> bool {
+        self[..] == other[..]
+    }
+}
+
+/// As that of a slice.
+impl<T: Pod + Hash> Hash for Shared<[T]> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self[..].hash(state);
+    }
+}
+
+impl<T: Pod + fmt::Debug> fmt::Debug for Shared<[T]> {
+    /// The first of them, and how many there are.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 16;
+        let mut list = f.debug_list();
+        list.entries(self.iter().take(SHOWN));
+        if self.len() > SHOWN {
+            list.entry(&format_args!("… {} in all", self.len()));
+        }
+        list.finish()
+    }
+}
+
+/// To a pool: the memory itself if it is large, and its bytes if not. To anybody else: its bytes, as they lie in memory.
+impl<T: Pod> Serialize for Shared<[T]> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let bytes = Bytes(bytemuck::cast_slice(self));
+        if serializer.is_human_readable() || !enclosed::is_collecting() {
+            return bytes.serialize(serializer);
+        }
+        let index = self.sealed().and_then(|sealed| enclosed::enclose(Enclosure::Memory(sealed)).ok());
+        index.map_or(Said::Bytes(bytes), Said::Enclosed).serialize(serializer)
+    }
+}
+
+impl<'de, T: Pod> Deserialize<'de> for Shared<[T]> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() || !enclosed::is_unpacking() {
+            return Values::deserialize(deserializer).map(|Values(values)| Shared::own(values.into()));
+        }
+        match Heard::deserialize(deserializer)? {
+            Heard::Bytes(Values(values)) => Ok(Shared::own(values.into())),
+            Heard::Enclosed(index) => enclosed::open(index).and_then(Shared::of).map_err(D::Error::custom),
+        }
+    }
+}
+
+/// What a pool is told.
+#[derive(Serialize)]
+enum Said<'a> {
+    Bytes(Bytes<'a>),
+    Enclosed(u32),
+}
+
+/// The same on the other side.
+#[derive(Deserialize)]
+#[serde(bound = "T: Pod")]
+enum Heard<T> {
+    Bytes(Values<T>),
+    Enclosed(u32),
+}
+
+struct Bytes<'a>(&'a [u8]);
+
+impl Serialize for Bytes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+struct Values<T>(Vec<T>);
+
+impl<'de, T: Pod> Deserialize<'de> for Values<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AsBytes<T>(PhantomData<T>);
+
+        impl<'de, T: Pod> Visitor<'de> for AsBytes<T> {
+            type Value = Values<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "the bytes of values of type `{}`", std::any::type_name::<T>())
+            }
+
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Values<T>, E> {
+                values_of(bytes).map(Values).ok_or_else(|| E::custom(no_values::<T>(bytes.len())))
+            }
+
+            /// Formats that have no bytes write a list of numbers.
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Values<T>, A::Error> {
+                let mut bytes = Vec::new();
+                while let Some(byte) = seq.next_element::<u8>()? {
+                    bytes.push(byte);
+                }
+                self.visit_bytes(&bytes)
+            }
+        }
+
+        deserializer.deserialize_bytes(AsBytes(PhantomData))
+    }
+}
+
+fn no_values<T>(bytes: usize) -> String {
+    let (name, size) = (std::any::type_name::<T>(), size_of::<T>());
+    format!("{bytes} bytes are no whole number of `{name}`, each of which has {size}")
+}
