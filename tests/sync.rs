@@ -598,3 +598,80 @@ fn a_worker_that_asks_nonsense_harms_itself() {
         assert!(!lock.is_locked());
     });
 }
+
+/// What one does with a queue, without waiting.
+#[derive(Clone, Copy, Debug)]
+enum Move {
+    Put(u32),
+    Get,
+    Close,
+    /// By a worker process.
+    PutThere(u32),
+    GetThere,
+}
+
+fn moves() -> impl proptest::strategy::Strategy<Value = Vec<Move>> {
+    use proptest::prelude::*;
+    let one = prop_oneof![
+        8 => any::<u32>().prop_map(Move::Put),
+        8 => Just(Move::Get),
+        1 => Just(Move::Close),
+        4 => any::<u32>().prop_map(Move::PutThere),
+        4 => Just(Move::GetThere),
+    ];
+    proptest::collection::vec(one, 0..40)
+}
+
+fn try_put(queue: &Queue<u32>, item: u32) -> Result<(), String> {
+    queue.try_put(item).map_err(|error| format!("{error:?}"))
+}
+
+fn try_get(queue: &Queue<u32>) -> Result<u32, String> {
+    queue.try_get().map_err(|error| format!("{error:?}"))
+}
+
+/// A queue is a row of items with a bound and an end, whoever puts in and gets.
+#[test]
+fn a_queue_does_what_its_model_does() {
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    watchdog("a model of a queue", LIMIT, || {
+        let pool = processes(1);
+        proptest!(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() },
+            |(capacity in 1..5_usize, moves in moves())| {
+            let queue = Queue::bounded(capacity);
+            let (mut row, mut is_closed) = (VecDeque::new(), false);
+            for step in moves {
+                match step {
+                    Move::Put(item) | Move::PutThere(item) => {
+                        let put = match step {
+                            Move::Put(_) => try_put(&queue, item),
+                            _ => pool.submit(|(queue, item): (Queue<u32>, u32)| try_put(&queue, item), (queue.clone(), item)).result().unwrap(),
+                        };
+                        let expected = match () {
+                            () if is_closed => Err("Closed(..)".to_string()),
+                            () if row.len() == capacity => Err("Full(..)".to_string()),
+                            () => Ok(row.push_back(item)),
+                        };
+                        prop_assert_eq!(put, expected);
+                    }
+                    Move::Get | Move::GetThere => {
+                        let got = match step {
+                            Move::Get => try_get(&queue),
+                            _ => pool.submit(|queue: Queue<u32>| try_get(&queue), queue.clone()).result().unwrap(),
+                        };
+                        let empty = if is_closed { "Closed" } else { "Empty" };
+                        prop_assert_eq!(got, row.pop_front().ok_or(empty.to_string()));
+                    }
+                    Move::Close => {
+                        queue.close();
+                        is_closed = true;
+                    }
+                }
+                prop_assert_eq!((queue.len(), queue.is_closed()), (row.len(), is_closed));
+            }
+            prop_assert!(queue.take_lost().is_empty());
+        });
+    });
+}

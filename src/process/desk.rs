@@ -44,6 +44,9 @@ pub(super) struct Desk {
     closed: Receiver<()>,
 }
 
+/// So many threads of a worker may wait at the same time. Each may have put something in.
+const MOST: usize = 1024;
+
 /// Objects by their numbers, and how many handles there are of each.
 type Objects = BTreeMap<u64, (Arc<dyn Served>, u64)>;
 
@@ -243,6 +246,11 @@ impl Clerk {
             (None, Some(place)) if errand.is_late() => {
                 object.give_up(place);
                 Told::Late.into()
+            }
+            (None, Some(place)) if self.waiting.len() >= MOST => {
+                object.give_up(place);
+                let reason = format!("more than {MOST} threads of a worker wait");
+                return Err(WireError::Malformed { kind: Kind::Ask, reason });
             }
             (None, Some(_)) => {
                 self.waiting.insert(number, (object, errand));

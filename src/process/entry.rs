@@ -170,7 +170,7 @@ fn work(invitation: Invitation) -> Result<(), WireError> {
         return Ok(());
     }
     std::mem::forget(life);
-    let speaks = replies.try_clone()?;
+    let replies: &'static PipeWriter = Box::leak(Box::new(replies));
     let calls: &'static PipeReader = Box::leak(Box::new(calls));
     let mut connection =
         Connection::new(io::BufReader::new(Calls(calls)), Replies::new(replies), terms.max_message_bytes);
@@ -187,7 +187,7 @@ fn work(invitation: Invitation) -> Result<(), WireError> {
     }
     let lanes = page.and_then(|page| Lanes::of(&page).ok()).map(Arc::new);
     lanes.iter().for_each(|lanes| lanes.attach());
-    signals::work_for(Host::new(lanes.clone(), speaks, worker_name()));
+    signals::work_for(Host::new(lanes.clone(), replies, worker_name()));
     connection.send(&Hello { identity: identity(), pid: std::process::id() }.encode())?;
     Service::new(connection, lanes, post).serve()
 }

@@ -219,12 +219,12 @@ impl Source for Calls {
 
 /// The worker's end of the pipe of replies.
 pub(super) struct Replies {
-    pipe: PipeWriter,
+    pipe: &'static PipeWriter,
     width: Width,
 }
 
 impl Replies {
-    pub(super) fn new(pipe: PipeWriter) -> Self {
+    pub(super) fn new(pipe: &'static PipeWriter) -> Self {
         Replies { pipe, width: Width::default() }
     }
 }
@@ -235,7 +235,7 @@ impl Write for Replies {
     }
 
     fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.width.suit(&self.pipe, pieces);
+        self.width.suit(self.pipe, pieces);
         self.pipe.write_vectored(pieces)
     }
 

@@ -118,8 +118,8 @@ impl Remarks<'_> {
 pub(super) struct Host {
     /// Absent where there can be no page.
     lanes: Option<Arc<Lanes>>,
-    /// One more end of the pipe of replies. What is written here is one short frame, so it is in the pipe as a whole.
-    replies: PipeWriter,
+    /// What is written here is one short frame, so it is in the pipe as a whole, and while a call runs nobody else writes.
+    replies: &'static PipeWriter,
     name: String,
 }
 
@@ -137,14 +137,14 @@ pub(super) fn begin(call: u64) {
 }
 
 impl Host {
-    pub(super) fn new(lanes: Option<Arc<Lanes>>, replies: PipeWriter, name: String) -> Self {
+    pub(super) fn new(lanes: Option<Arc<Lanes>>, replies: &'static PipeWriter, name: String) -> Self {
         Host { lanes, replies, name }
     }
 
     /// Writes to the host. If it is gone, so are we, in a moment.
     fn write(&self, frame: &[u8]) {
         RUNG.set(Some(Instant::now()));
-        let _ = (&self.replies).write_all(frame);
+        let _ = { self.replies }.write_all(frame);
     }
 }
 

@@ -16,7 +16,7 @@ mod frames;
 mod messages;
 
 const MIB: usize = 1 << 20;
-const KINDS: [Kind; 11] = [
+const KINDS: [Kind; 14] = [
     Kind::Hello,
     Kind::Refusal,
     Kind::Initialise,
@@ -28,6 +28,9 @@ const KINDS: [Kind; 11] = [
     Kind::InitialiseWith,
     Kind::CallWith,
     Kind::ReturnedWith,
+    Kind::Progress,
+    Kind::Ask,
+    Kind::Answer,
 ];
 
 /// Hands out its bytes in pieces of the given sizes, in turn; a size of 0 is an interrupted read.

@@ -254,3 +254,20 @@ fn pools_that_are_shut_down_do_not_stop_each_other() {
         assert!(!its.result().unwrap());
     });
 }
+
+/// Where no memory is to be had that host and worker could share, it says so through the pipe.
+#[cfg(target_os = "linux")]
+#[test]
+fn without_a_page_progress_goes_through_the_pipe() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+
+    crate::common::alone(module_path!(), "without_a_page_progress_goes_through_the_pipe", || {
+        watchdog("progress without a page", LIMIT, || {
+            setrlimit(Resource::Fsize, Rlimit { current: Some(4096), maximum: Some(4096) }).unwrap();
+            progress_reaches_those_who_listen_in_order_and_ends_with_the_last(processes);
+            progress_without_anybody_who_listens_is_nothing(processes);
+            a_call_knows_its_worker(processes);
+            who_listens_may_panic_and_may_wait_for_another_call(processes);
+        });
+    });
+}
