@@ -78,11 +78,16 @@ impl HostsEnd {
     /// Goes to sleep until the message of that number. False: there is something.
     fn sleep(&self, until: u64) -> bool {
         let lane = self.lanes.replies();
-        let sleeps = self.replies.sleep(lane, until) && !self.lanes.remarks().is_new(self.remarks);
+        let sleeps = self.replies.sleep(lane, until) && !self.has_remark();
         if !sleeps {
             lane.wake();
         }
         sleeps
+    }
+
+    /// Has the call said anything of itself?
+    fn has_remark(&self) -> bool {
+        self.lanes.remarks().is_new(self.remarks)
     }
 
     /// Looks at the page for a moment.
@@ -101,6 +106,12 @@ pub(super) enum Until {
     For(Duration),
     /// What is there already.
     Now,
+}
+
+impl Until {
+    fn is_over(self) -> bool {
+        matches!(self, Until::By(deadline) if Instant::now() >= deadline)
+    }
 }
 
 /// What was heard.
@@ -255,14 +266,21 @@ impl Child {
             _ => None,
         };
         if self.page.is_none() {
-            return self.hear_from_pipe(deadline);
+            return match self.hear_from_pipe(deadline) {
+                Heard::Progress(_) if until.is_over() => Heard::Late,
+                heard => heard,
+            };
         }
         let mut may_look = look;
+        let mut may_ask_again = true;
         // What there was to hear when the time was over, or it was gone.
         let mut last = None;
         loop {
-            if let Some(heard) = self.hear_from_page() {
-                return heard;
+            match self.hear_from_page() {
+                // One that goes on talking of itself does not keep us from noticing that.
+                Some(Heard::Progress(_)) if matches!(last, Some(Heard::Gone)) || until.is_over() => {}
+                Some(heard) => return heard,
+                None => {}
             }
             if let Some(last) = last {
                 return last;
@@ -280,7 +298,14 @@ impl Child {
                 Until::For(time) => deadline_after(time),
                 Until::Now => return Heard::Late,
             };
-            if !page.sleep(page.heard.saturating_add(after as u64)) {
+            let lane = page.lanes.replies();
+            if !page.replies.sleep(lane, page.heard.saturating_add(after as u64)) {
+                continue;
+            }
+            // Once: of one that goes on talking nothing may ever be heard as a whole.
+            if may_ask_again && page.has_remark() {
+                may_ask_again = false;
+                lane.wake();
                 continue;
             }
             let reader = self.connection.reader();

@@ -231,7 +231,8 @@ impl Child {
             |()| loop {
                 match self.hear_from_pipe(deadline) {
                     // Nobody can listen to that.
-                    Heard::Progress(_) => {}
+                    Heard::Progress(_) if deadline.is_none_or(|deadline| Instant::now() < deadline) => {}
+                    Heard::Progress(_) => break Heard::Late,
                     heard => break heard,
                 }
             },

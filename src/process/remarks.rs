@@ -72,15 +72,16 @@ impl Remarks<'_> {
         self.0[LISTENS].load(Ordering::Relaxed) == call
     }
 
-    /// Has the child said anything since so many changes?
+    /// Has the child said anything since so many changes? When it is saying it just now, it rings afterwards.
     pub(super) fn is_new(&self, seen: u64) -> bool {
-        self.0[CHANGES].load(Ordering::Acquire) != seen
+        let changes = self.0[CHANGES].load(Ordering::Acquire);
+        changes != seen && changes.is_multiple_of(2)
     }
 
     /// What it has said since. `None`: nothing, or it is saying it just now.
     pub(super) fn progress(&self, seen: &mut u64) -> Option<Progress> {
         let changes = self.0[CHANGES].load(Ordering::Acquire);
-        if changes == *seen || changes % 2 == 1 {
+        if changes == *seen || !changes.is_multiple_of(2) {
             return None;
         }
         let word = |at: usize| self.0[at].load(Ordering::Relaxed);
