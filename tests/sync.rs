@@ -652,7 +652,10 @@ fn a_queue_does_what_its_model_does() {
                         let expected = match () {
                             () if is_closed => Err("Closed(..)".to_string()),
                             () if row.len() == capacity => Err("Full(..)".to_string()),
-                            () => Ok(row.push_back(item)),
+                            () => {
+                                row.push_back(item);
+                                Ok(())
+                            }
                         };
                         prop_assert_eq!(put, expected);
                     }
