@@ -66,8 +66,8 @@
 //! # Reading the source
 //!
 //! `future/state.rs` → `future/slot.rs` → `future/cell.rs` → `task/mod.rs` → `task/jobs.rs` → `options.rs` →
-//! `map/mod.rs` → `task/course.rs` → `pool/mod.rs` → `pool/floor.rs` → `pool/worker.rs` → `pool/later.rs` →
-//! `future/own_pool.rs` → `thread/context.rs` → `wire/frame.rs` → `process/child.rs` → `process/lanes.rs` →
+//! `map/mod.rs` → `task/course.rs` → `pool/mod.rs` → `pool/floor.rs` → `pool/seat.rs` → `pool/worker.rs` →
+//! `pool/later.rs` → `future/own_pool.rs` → `thread/context.rs` → `wire/frame.rs` → `process/child.rs` → `process/lanes.rs` →
 //! `process/window.rs` → `process/context.rs` → `process/endings.rs` → `process/rest.rs` → `process/berth.rs` →
 //! `process/deaths.rs` → `process/service.rs` → `process/entry.rs` →
 //! `process/terms.rs` → `portable/descriptor.rs` → `portable/decoder.rs`.

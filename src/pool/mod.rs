@@ -8,7 +8,7 @@
 //!     └──── break ──────────┴──▶ broken (all that was queued fails) ──▶ over
 //! ```
 //!
-//! Not here: who waits for whom at the queue (`floor.rs`); what a worker does with a task (`Context`, one for each
+//! Not here: who waits for whom at the queue (`floor.rs`, `seat.rs`); what a worker does with a task (`Context`, one for each
 //! engine). The rule: a task in the queue has a worker that will come for it, or the queue is emptied. So a worker
 //! that wants to leave an open queue counts itself out first, and only then is free to.
 
@@ -17,6 +17,7 @@ mod floor;
 mod interleavings;
 mod later;
 mod room;
+mod seat;
 mod worker;
 
 use std::fmt;
@@ -25,9 +26,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use floor::{Floor, Pushed, Refusal, Vacancy};
-pub(crate) use floor::{Queued, Seat, Sleep};
 pub(crate) use room::Place;
 use room::Room;
+pub(crate) use seat::{Queued, Seat, Sleep};
 pub(crate) use worker::Context;
 
 use crate::error::Error;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::floor::{Seat, Sleep, Turn};
+use super::seat::{Seat, Sleep, Turn};
 use super::{Item, Pool};
 use crate::error::Error;
 use crate::outcome::shielded;
