@@ -22,18 +22,19 @@
 //! to be run at a later moment (`later.rs`), also when the door is shut: workers leave only when there is none
 //! of these either. One of the parked, the keeper, sleeps no longer than to the next of these moments.
 //!
-//! A task may be for many workers (a map): each that comes gets a copy, and it stays at the front of the queue,
-//! so that nothing behind it starts before all of it has.
+//! A task may be for many workers (a map): each that comes gets a copy, and it stays at the front of those of its
+//! priority, so that nothing behind it starts before all of it has.
 //!
-//! Not here: how a worker comes for a task, sleeps and leaves (`seat.rs`); how one is hired, and what it does with a task
+//! Not here: in which order tasks are taken (`queue.rs`); how a worker comes for a task, sleeps and leaves (`seat.rs`); how one is hired, and what it does with a task
 //! (`mod.rs`, `worker.rs`).
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::later::Later;
+use super::queue::Queue;
 use super::room::Room;
+use super::seat::Queued;
 use crate::error::Error;
 use crate::id::TaskRef;
 use crate::primitives::statics::{AtomicBool, AtomicUsize};
@@ -52,10 +53,9 @@ pub(super) struct Floor<I> {
     pub(super) at_work: Apart<AtomicUsize>,
     /// Is the door shut? The same: who sees that it is not may find it so all the same.
     is_shut: AtomicBool,
+    /// Is there a task of a high priority in the queue? The same.
+    pub(super) has_urgent: AtomicBool,
 }
-
-/// So many tasks are the last: each worker has some.
-const LAST: usize = 16;
 
 /// In cache lines of its own: two, because processors fetch them in pairs.
 #[repr(align(128))]
@@ -64,7 +64,7 @@ pub(super) struct Apart<T>(pub(super) T);
 /// What changes with each task comes first, in one cache line with the lock: so no other line goes from core to core.
 #[repr(C)]
 pub(super) struct State<I> {
-    pub(super) queue: VecDeque<I>,
+    pub(super) queue: Queue<I>,
     /// Those of the crew that have no task and come for one.
     pub(super) awake: usize,
     pub(super) crew: Crew,
@@ -218,7 +218,7 @@ impl<I> Floor<I> {
     pub(super) fn new(max_workers: usize, bound: Option<usize>) -> Self {
         let state = State {
             door: Door::Open,
-            queue: VecDeque::new(),
+            queue: Queue::new(),
             later: Later::new(),
             crew: Crew::default(),
             awake: 0,
@@ -233,6 +233,7 @@ impl<I> Floor<I> {
             has_tasks: Apart(AtomicBool::new(false)),
             at_work: Apart(AtomicUsize::new(0)),
             is_shut: AtomicBool::new(false),
+            has_urgent: AtomicBool::new(false),
         }
     }
 
@@ -244,12 +245,16 @@ impl<I> Floor<I> {
     pub(super) fn leave(&self, state: MutexGuard<'_, State<I>>) {
         let has_tasks = !state.queue.is_empty();
         let at_work = state.crew.at_work();
+        let has_urgent = state.queue.is_urgent();
         // They seldom change, and all look at them.
         if self.has_tasks.0.load(Ordering::Relaxed) != has_tasks {
             self.has_tasks.0.store(has_tasks, Ordering::Relaxed);
         }
         if self.at_work.0.load(Ordering::Relaxed) != at_work {
             self.at_work.0.store(at_work, Ordering::Relaxed);
+        }
+        if self.has_urgent.load(Ordering::Relaxed) != has_urgent {
+            self.has_urgent.store(has_urgent, Ordering::Relaxed);
         }
         drop(state);
     }
@@ -276,14 +281,20 @@ impl<I> Floor<I> {
         }
     }
 
-    fn add(&self, mut state: MutexGuard<'_, State<I>>, item: I) -> Option<Vacancy> {
+    fn add(&self, mut state: MutexGuard<'_, State<I>>, item: I) -> Option<Vacancy>
+    where
+        I: Queued,
+    {
         state.queue.push_back(item);
         let call = state.call(self.max_workers);
         self.leave_and_ring(state, call)
     }
 
     /// Adds a task.
-    pub(super) fn push(&self, item: I) -> Result<Option<Vacancy>, (I, Refusal)> {
+    pub(super) fn push(&self, item: I) -> Result<Option<Vacancy>, (I, Refusal)>
+    where
+        I: Queued,
+    {
         match self.enter() {
             Ok(state) => Ok(self.add(state, item)),
             Err(refusal) => Err((item, refusal)),
@@ -292,7 +303,10 @@ impl<I> Floor<I> {
 
     /// As `push`, or lends a worker that sleeps, for that one task: then it is the caller's to do, and `return_lent` or
     /// `unlend` is to follow.
-    pub(super) fn push_or_lend(&self, item: I) -> Result<Pushed<I>, (I, Refusal)> {
+    pub(super) fn push_or_lend(&self, item: I) -> Result<Pushed<I>, (I, Refusal)>
+    where
+        I: Queued,
+    {
         let mut state = match self.enter() {
             Ok(state) => state,
             Err(refusal) => return Err((item, refusal)),
@@ -323,8 +337,11 @@ impl<I> Floor<I> {
         vacancy
     }
 
-    /// None but a worker itself can do that task: it is the next of the queue.
-    pub(super) fn unlend(&self, bell: Arc<Parker>, item: I) -> Option<Vacancy> {
+    /// None but a worker itself can do that task: it is the next of its priority.
+    pub(super) fn unlend(&self, bell: Arc<Parker>, item: I) -> Option<Vacancy>
+    where
+        I: Queued,
+    {
         // Beyond the bound, if need be: it had its place.
         self.room.iter().for_each(|room| room.squeeze_in().keep());
         let mut state = self.state.0.lock();
@@ -341,9 +358,7 @@ impl<I> Floor<I> {
     /// Takes out the task that `is` the one, if that is among the last.
     pub(super) fn take_back(&self, is: impl Fn(&I) -> bool) -> Option<I> {
         let mut state = self.state.0.lock();
-        let count = state.queue.len();
-        let at = (count.saturating_sub(LAST)..count).rev().find(|at| is(&state.queue[*at]));
-        let item = at.and_then(|at| state.queue.remove(at));
+        let item = state.queue.take_back(is);
         self.leave(state);
         if item.is_some() {
             self.room.iter().for_each(Room::leave);
@@ -425,7 +440,7 @@ impl<I> Floor<I> {
     /// Takes out what is queued right now; of a closed queue, all there will ever be.
     pub(super) fn drain(&self) -> Vec<I> {
         let mut state = self.state.0.lock();
-        let mut items = Vec::from(std::mem::take(&mut state.queue));
+        let mut items = state.queue.drain();
         items.extend(state.later.drain());
         // Who waited for a moment need not any more.
         let bells = state.call_all();

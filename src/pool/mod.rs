@@ -16,6 +16,7 @@ mod floor;
 #[cfg(all(test, loom))]
 mod interleavings;
 mod later;
+mod queue;
 mod room;
 mod seat;
 mod worker;

@@ -33,6 +33,11 @@ pub(crate) trait Queued: Sized {
         None
     }
 
+    /// Those with a higher one are taken first.
+    fn priority(&self) -> i16 {
+        0
+    }
+
     /// Is it the call of that cell, which can be run by whoever waits for it?
     fn stands_for(&self, _cell: *const ()) -> bool {
         false
@@ -99,7 +104,7 @@ impl<'a, I> Seat<'a, I> {
 
     /// Takes more tasks, beside those that this worker has: the next of the queue as long as they fit, and no more
     /// than its share of them. None while another worker, or a task that was put back, has to come first.
-    pub(crate) fn take_more(&self, most: usize, mut fits: impl FnMut(&I) -> bool) -> Vec<I> {
+    pub(crate) fn take_more(&self, most: usize, fits: impl FnMut(&I) -> bool) -> Vec<I> {
         let floor = self.floor;
         if !floor.has_tasks.0.load(Ordering::Relaxed) || floor.is_too_large() {
             return Vec::new();
@@ -111,16 +116,24 @@ impl<'a, I> Seat<'a, I> {
         // Each of those who are awake comes for one.
         let spare = state.queue.len().saturating_sub(state.awake);
         let most = most.min(spare.div_ceil(floor.max_workers));
-        let count = state.queue.iter().take(most).take_while(|item| fits(item)).count();
-        let taken: Vec<I> = state.queue.drain(..count).collect();
+        let taken = state.queue.take_common(most, fits);
         floor.leave(state);
-        floor.room.iter().for_each(|room| (0..count).for_each(|_| room.leave()));
+        floor.room.iter().for_each(|room| taken.iter().for_each(|_| room.leave()));
         taken
     }
 
-    /// Gives tasks back that this worker took and has not started: they are the next of the queue again, in this order.
+    /// Does a task wait that is to go before those of the usual priority?
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.floor.has_urgent.load(Ordering::Relaxed)
+    }
+
+    /// Gives tasks back that this worker took and has not started: they are the next of their priority again, in this
+    /// order.
     /// To be followed by `cover`.
-    pub(crate) fn give_back(&self, items: Vec<I>) {
+    pub(crate) fn give_back(&self, items: Vec<I>)
+    where
+        I: Queued,
+    {
         if items.is_empty() {
             return;
         }

@@ -23,6 +23,7 @@
 //! | when nothing was heard for half a millisecond                       | other workers may be idle             |
 //! | before a long message is read                                       | the same                              |
 //! | before a callback runs, which another thread does if others are still in hand | it may wait for them        |
+//! | when one with a higher priority waits                               | it goes first                         |
 //! | when the child is gone                                              | it has not run                        |
 //!
 //! The rule: no code of those who listen runs in this thread while it has a call in hand.
@@ -197,6 +198,9 @@ impl ProcessContext {
             let Some(child) = &mut self.child else { return Ok(()) };
             let heard = child.hear(until, count == 1 && cost <= TINY, count - self.low.min(count - 1));
             self.attend(heard, deadline, limit, seat)?;
+            if count > 1 && seat.is_pressed() {
+                self.take_back_behind(0, seat);
+            }
             if is_plain && self.child.is_some() && self.in_hand().is_some_and(|(count, ..)| count <= self.low)
             {
                 self.send_more(seat);

@@ -76,7 +76,7 @@ use crate::wire::message::Terms;
 /// A callback runs in a thread of the pool. If it waits for another call of the pool, one more worker stands in until it
 /// goes on.
 ///
-/// One queue, first in, first out, without a bound unless
+/// One queue, first in, first out within a [priority](crate::TaskOptions::priority), without a bound unless
 /// [`max_pending`](ProcessPoolBuilder::max_pending) sets one. (A call that is in a worker's hands already, behind one
 /// that turns out long, goes back to the front of the queue within a millisecond; later ones may have started by then.)
 /// A short call that is waited for before the next one is submitted costs about a microsecond where both processes have

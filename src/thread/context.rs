@@ -49,6 +49,10 @@ impl Queued for WorkItem<dyn Work> {
         WorkItem::another(self)
     }
 
+    fn priority(&self) -> i16 {
+        WorkItem::priority(self)
+    }
+
     fn stands_for(&self, cell: *const ()) -> bool {
         WorkItem::stands_for(self, cell)
     }

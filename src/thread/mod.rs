@@ -15,16 +15,17 @@ use crate::executor::{Executor, Returned, Shutdown};
 use crate::future::Future;
 use crate::future::cell::Job;
 use crate::map::{Map, MapOptions, MapUnordered, Outcomes};
+use crate::options::TaskOptions;
 use crate::pool::{Hiring, Pool, usable_cpus};
 use crate::portable::{Fallible, Function, Plain, Portable, Raised};
 use crate::primitives::Ordering;
 use crate::primitives::statics::AtomicUsize;
-use crate::task::{self, Closure, Copied, Task};
+use crate::task::{self, Closure, Copied, Repeated, Task};
 
 /// A pool of threads.
 ///
 /// Threads are started when a task comes and none is idle, up to `max_workers`; idle ones are
-/// used first. One queue, first in, first out, without a bound unless
+/// used first. One queue, first in, first out within a [priority](TaskOptions::priority), without a bound unless
 /// [`max_pending`](ThreadPoolBuilder::max_pending) sets one. Dropping the pool waits for all that
 /// was submitted.
 ///
@@ -135,6 +136,26 @@ impl ThreadPoolExecutor {
         self.start(Closure::<F, _, R>::new(move || Ok(function())))
     }
 
+    /// As [`spawn`](Self::spawn), with [`TaskOptions`]: a priority, further attempts. The closure is called once for
+    /// each attempt. (With an argument that can travel: [`Executor::submit_with`].)
+    ///
+    /// ```
+    /// use concurrent_futures::{TaskOptions, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let words = vec!["to", "be"];
+    /// let urgent = TaskOptions::new().priority(1);
+    /// assert_eq!(pool.spawn_with(move || words.len(), urgent).result()?, 2);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn spawn_with<F, R>(&self, function: F, options: TaskOptions) -> Future<R>
+    where
+        F: FnMut() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        self.start(Repeated::<F, R>::new(function, options))
+    }
+
     /// Calls `function` on every item; yields the results in the order of the items. As
     /// [`Executor::map`], for any closure.
     pub fn map<F, A, R, I>(&self, function: F, items: I) -> Map<'static, R>
@@ -225,7 +246,7 @@ impl ThreadPoolExecutor {
     {
         // Where tasks are counted, each item is one.
         if self.pool.is_bounded() || !is_at_hand(&items) {
-            return Map::eager(items, &MapOptions::new(), self.batches(call, name));
+            return Map::eager(items, &MapOptions::new(), self.batches(call, 0, name));
         }
         let items: Vec<A> = items.collect();
         let count = items.len();
@@ -254,11 +275,16 @@ impl ThreadPoolExecutor {
         if options.says_nothing() {
             return self.all(items, call, name);
         }
-        Map::new(items, options, self.batches(call, name))
+        Map::new(items, options, self.batches(call, options.order(), name))
     }
 
     /// Submits chunks of a map. `N` is the function that errors name.
-    fn batches<N, F, A, R>(&self, call: F, _: PhantomData<N>) -> impl FnMut(Vec<A>) -> Future<Outcomes<R>>
+    fn batches<N, F, A, R>(
+        &self,
+        call: F,
+        priority: i16,
+        _: PhantomData<N>,
+    ) -> impl FnMut(Vec<A>) -> Future<Outcomes<R>>
     where
         N: 'static,
         F: Fn(A) -> Result<R, Raised> + Send + Sync + 'static,
@@ -268,7 +294,7 @@ impl ThreadPoolExecutor {
         let call = Arc::new(call);
         move |items| {
             let call = Arc::clone(&call);
-            self.start(task::Mapped::<N, _, A>::new(call, items))
+            self.start(task::Mapped::<N, _, A>::new(call, items, priority))
         }
     }
 
