@@ -39,6 +39,12 @@ impl ProcessPoolExecutor {
     }
 
     /// Never called: there is no pool.
+    #[expect(clippy::missing_errors_doc, reason = "it is never called")]
+    pub fn set_max_workers(&self, _max_workers: usize) -> Result<(), Error> {
+        match self.0 {}
+    }
+
+    /// Never called: there is no pool.
     #[must_use]
     pub fn worker_pids(&self) -> Vec<u32> {
         match self.0 {}

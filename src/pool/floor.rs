@@ -42,7 +42,8 @@ use crate::primitives::{Condvar, Mutex, MutexGuard, Ordering, Parker, look};
 
 pub(super) struct Floor<I> {
     pub(super) state: Apart<Mutex<State<I>>>,
-    pub(super) max_workers: usize,
+    /// Changed under the lock. Those who look without it see it soon.
+    max_workers: AtomicUsize,
     /// Absent if the queue has no bound.
     pub(super) room: Option<Room>,
     someone_left: Condvar,
@@ -174,6 +175,13 @@ impl<I> State<I> {
         parked.map(|parked| parked.bell)
     }
 
+    /// Those that sleep and are too many come to look: of them the ones that have slept longest.
+    fn call_those_too_many(&mut self, max_workers: usize) -> Vec<Arc<Parker>> {
+        let too_many = self.crew.at_work().saturating_sub(max_workers).min(self.parked.len());
+        self.awake += too_many;
+        self.parked.drain(..too_many).map(|parked| parked.bell).collect()
+    }
+
     /// Everybody comes to look.
     pub(super) fn call_all(&mut self) -> Vec<Arc<Parker>> {
         self.awake += self.parked.len();
@@ -227,7 +235,7 @@ impl<I> Floor<I> {
         };
         Floor {
             state: Apart(Mutex::new(state)),
-            max_workers,
+            max_workers: AtomicUsize::new(max_workers),
             room: bound.map(Room::new),
             someone_left: Condvar::new(),
             has_tasks: Apart(AtomicBool::new(false)),
@@ -239,6 +247,25 @@ impl<I> Floor<I> {
 
     pub(super) fn room(&self) -> Option<&Room> {
         self.room.as_ref()
+    }
+
+    pub(super) fn max_workers(&self) -> usize {
+        self.max_workers.load(Ordering::Relaxed)
+    }
+
+    #[cfg(all(test, loom))]
+    pub(super) fn grow_by_one(&self) {
+        self.max_workers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// From now on there may be so many workers. Of those who sleep, the ones that are too many come to look, and leave;
+    /// if there may be more, the caller is to `cover`.
+    pub(super) fn resize(&self, max_workers: usize) {
+        let mut state = self.state.0.lock();
+        self.max_workers.store(max_workers, Ordering::Relaxed);
+        let bells = state.call_those_too_many(max_workers);
+        self.leave(state);
+        ring(bells);
     }
 
     /// Gives the lock back, after a change of what can be seen without it.
@@ -286,7 +313,7 @@ impl<I> Floor<I> {
         I: Queued,
     {
         state.queue.push_back(item);
-        let call = state.call(self.max_workers);
+        let call = state.call(self.max_workers());
         self.leave_and_ring(state, call)
     }
 
@@ -324,13 +351,14 @@ impl<I> Floor<I> {
             return None;
         }
         state.parked.push(Parked { bell, may_be_lent: true });
-        if state.is_shut() {
+        if state.is_shut() || state.crew.at_work() > self.max_workers() {
+            // It comes to look, and leaves.
             let bells = state.call_all();
             self.leave(state);
             ring(bells);
             return None;
         }
-        let call = state.call(self.max_workers);
+        let call = state.call(self.max_workers());
         let keeper = state.call_a_keeper();
         let vacancy = self.leave_and_ring(state, call);
         ring(keeper);
@@ -350,7 +378,7 @@ impl<I> Floor<I> {
             state.awake += 1;
             Call::Ring(bell)
         } else {
-            state.call(self.max_workers)
+            state.call(self.max_workers())
         };
         self.leave_and_ring(state, call)
     }
@@ -369,7 +397,7 @@ impl<I> Floor<I> {
     /// Somebody who was counted on is not coming: is another needed?
     pub(super) fn cover(&self) -> Option<Vacancy> {
         let mut state = self.state.0.lock();
-        let call = state.call(self.max_workers);
+        let call = state.call(self.max_workers());
         self.leave_and_ring(state, call)
     }
 
@@ -377,7 +405,7 @@ impl<I> Floor<I> {
     pub(super) fn step_out(&self) -> Option<Vacancy> {
         let mut state = self.state.0.lock();
         state.crew.away += 1;
-        let call = state.call(self.max_workers);
+        let call = state.call(self.max_workers());
         self.leave_and_ring(state, call)
     }
 
@@ -387,9 +415,10 @@ impl<I> Floor<I> {
         self.leave(state);
     }
 
-    /// Are there more workers than there may be, because one has come back for which another stood in?
+    /// Are there more workers than there may be, because one has come back for which another stood in, or because they
+    /// are to be fewer?
     pub(super) fn is_too_large(&self) -> bool {
-        self.at_work.0.load(Ordering::Relaxed) > self.max_workers
+        self.at_work.0.load(Ordering::Relaxed) > self.max_workers()
     }
 
     /// Do tasks wait that nobody works for? Those who are away may be waiting for them.
@@ -483,7 +512,10 @@ impl<I> Floor<I> {
     pub(super) fn count_out(&self, mut state: MutexGuard<'_, State<I>>) {
         state.crew.present -= 1;
         let call = state.call(0);
+        // It may have been the one who would have kept those that were put back.
+        let keeper = state.call_a_keeper();
         let _ = self.leave_and_ring(state, call);
+        ring(keeper);
         self.someone_left.notify_all();
     }
 

@@ -290,7 +290,18 @@ impl<C: Context> Pool<C> {
     }
 
     pub(crate) fn max_workers(&self) -> usize {
-        self.hiring.max_workers
+        self.floor.max_workers()
+    }
+
+    /// Changes how many workers there may be: more are hired for what waits, and those that are too many leave when they
+    /// have nothing to do.
+    pub(crate) fn resize(self: &Arc<Self>, max_workers: usize) -> Result<(), Error> {
+        if max_workers == 0 {
+            return Err(Error::invalid("max_workers is 0", "give at least 1, or shut the pool down"));
+        }
+        self.floor.resize(max_workers);
+        while self.cover() {}
+        Ok(())
     }
 
     /// How the executors print themselves.
@@ -300,7 +311,7 @@ impl<C: Context> Pool<C> {
         let open = self.floor.why_closed().is_none();
         f.debug_struct(kind)
             .field("name", &self.hiring.name_prefix)
-            .field("max_workers", &self.hiring.max_workers)
+            .field("max_workers", &self.max_workers())
             .field("workers", &workers)
             .field("pending", &pending)
             .field("open", &open)

@@ -53,7 +53,8 @@ pub(super) enum Turn<I> {
     Due(I),
     /// It was woken while it is lent: something may have come that others cannot see to.
     Lent,
-    /// Nothing came for as long as it would wait, or nothing will come. It is still counted until it retires.
+    /// Nothing came for as long as it would wait, or nothing will come, or there are too many. It is still counted until
+    /// it retires.
     Leave,
 }
 
@@ -83,10 +84,11 @@ impl<'a, I> Seat<'a, I> {
         Seat { floor, bell: Arc::default(), stand, saw_more, cover }
     }
 
-    /// Of one that nobody hired.
+    /// Of one that nobody hired: it comes on top of those that there may be.
     #[cfg(all(test, loom))]
     pub(super) fn taken(floor: &'a Floor<I>) -> Self {
         let mut state = floor.state.0.lock();
+        floor.grow_by_one();
         state.crew.present += 1;
         state.awake += 1;
         floor.leave(state);
@@ -115,7 +117,7 @@ impl<'a, I> Seat<'a, I> {
         }
         // Each of those who are awake comes for one.
         let spare = state.queue.len().saturating_sub(state.awake);
-        let most = most.min(spare.div_ceil(floor.max_workers));
+        let most = most.min(spare.div_ceil(floor.max_workers()));
         let taken = state.queue.take_common(most, fits);
         floor.leave(state);
         floor.room.iter().for_each(|room| taken.iter().for_each(|_| room.leave()));
@@ -164,7 +166,8 @@ impl<'a, I> Seat<'a, I> {
         let is_free = self.stand.get() == Stand::Busy
             && state.queue.is_empty()
             && state.later.is_empty()
-            && !state.is_shut();
+            && !state.is_shut()
+            && state.crew.at_work() <= self.floor.max_workers();
         if is_free {
             self.stand.set(Stand::Parked);
             state.parked.push(Parked { bell: Arc::clone(&self.bell), may_be_lent: true });
@@ -213,13 +216,16 @@ impl<'a, I> Seat<'a, I> {
         }
         loop {
             self.awake(&mut state);
+            if state.crew.at_work() > floor.max_workers() {
+                return Turn::Leave;
+            }
             if !state.later.is_due()
                 && let Some(item) = state.queue.front().and_then(Queued::another)
             {
                 state.awake -= 1;
                 self.stand.set(Stand::Busy);
                 self.saw_more.set(true);
-                let call = state.call(floor.max_workers);
+                let call = state.call(floor.max_workers());
                 let keeper = state.call_a_keeper();
                 let vacancy = floor.leave_and_ring(state, call);
                 ring(keeper);
@@ -297,7 +303,7 @@ impl<'a, I> Seat<'a, I> {
         let mut state = self.floor.state.0.lock();
         let is_let_go = match self.stand.get() {
             Stand::Parked => state.unpark(&self.bell),
-            Stand::Awake if state.is_over() => {
+            Stand::Awake if state.is_over() || state.crew.at_work() > self.floor.max_workers() => {
                 state.awake -= 1;
                 true
             }
@@ -312,7 +318,7 @@ impl<'a, I> Seat<'a, I> {
     /// Counts out a worker that has ended its task; false if it is not one too many.
     pub(super) fn shrink(&self) -> bool {
         let mut state = self.floor.state.0.lock();
-        let is_too_large = state.crew.at_work() > self.floor.max_workers && !state.is_lent(&self.bell);
+        let is_too_large = state.crew.at_work() > self.floor.max_workers() && !state.is_lent(&self.bell);
         if is_too_large {
             self.stand_up(&mut state);
             self.floor.count_out(state);
@@ -352,7 +358,7 @@ impl<I> Freed for Seat<'_, I> {
         // Where tasks wait and nobody can be hired, nobody needs to know. That they still wait is likely, and
         // to look costs more than to be wrong: one that nobody knew of finds the next task all the same.
         self.stand.get() == Stand::Busy
-            && !(self.saw_more.get() && floor.at_work.0.load(Ordering::Relaxed) >= floor.max_workers)
+            && !(self.saw_more.get() && floor.at_work.0.load(Ordering::Relaxed) >= floor.max_workers())
     }
 
     fn free(&self) {

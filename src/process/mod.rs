@@ -154,10 +154,36 @@ impl ProcessPoolExecutor {
         ProcessPoolBuilder::default()
     }
 
-    /// The most processes it will have.
+    /// The most processes it will have, as it is now.
     #[must_use]
     pub fn max_workers(&self) -> usize {
         self.pool.max_workers()
+    }
+
+    /// Changes how many processes there may be, while the pool works.
+    ///
+    /// If there may be more, processes are started at once for what waits. If there may be fewer, those that have
+    /// nothing to do leave now, those that are busy after their task; nothing is interrupted, and this does not wait
+    /// for it. One that waits for a call of this pool, so that another stands in for it, does not count meanwhile. After
+    /// [`shutdown`](Executor::shutdown) it still holds for what is queued; a pool that is broken has no use for it.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::new(1)?;
+    ///     pool.set_max_workers(2)?;
+    ///     assert_eq!(pool.submit(|n: u32| n + 1, 41).result()?, 42);
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if `max_workers` is 0.
+    pub fn set_max_workers(&self, max_workers: usize) -> Result<(), Error> {
+        self.pool.resize(max_workers)
     }
 
     /// The process ids of the workers there are now.

@@ -68,10 +68,34 @@ impl ThreadPoolExecutor {
         ThreadPoolBuilder::default()
     }
 
-    /// The most threads it will have.
+    /// The most threads it will have, as it is now.
     #[must_use]
     pub fn max_workers(&self) -> usize {
         self.pool.max_workers()
+    }
+
+    /// Changes how many threads there may be, while the pool works.
+    ///
+    /// If there may be more, threads are started at once for what waits. If there may be fewer, those that have
+    /// nothing to do leave now, those that are busy after their task; nothing is interrupted, and this does not wait
+    /// for it. One that waits for a call of this pool, so that another stands in for it, does not count meanwhile. After
+    /// [`shutdown`](Executor::shutdown) it still holds for what is queued; a pool that is broken has no use for it.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// pool.set_max_workers(8)?;                       // much to do
+    /// pool.set_max_workers(1)?;                       // somebody else needs the machine
+    /// assert_eq!(pool.max_workers(), 1);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if `max_workers` is 0.
+    pub fn set_max_workers(&self, max_workers: usize) -> Result<(), Error> {
+        self.pool.resize(max_workers)
     }
 
     /// Hands over the call `function(argument)`. Never fails: a refusal is the error of the
