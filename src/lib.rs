@@ -66,10 +66,10 @@
 //! # Reading the source
 //!
 //! `future/state.rs` → `future/slot.rs` → `future/cell.rs` → `task/mod.rs` → `task/jobs.rs` → `options.rs` →
-//! `map/mod.rs` → `task/course.rs` → `pool/mod.rs` → `pool/floor.rs` → `pool/seat.rs` → `pool/worker.rs` →
+//! `map/mod.rs` → `task/course.rs` → `pool/mod.rs` → `pool/queue.rs` → `pool/floor.rs` → `pool/seat.rs` → `pool/worker.rs` →
 //! `pool/later.rs` → `future/own_pool.rs` → `thread/context.rs` → `wire/frame.rs` → `process/child.rs` → `process/lanes.rs` →
 //! `process/window.rs` → `process/context.rs` → `process/endings.rs` → `process/rest.rs` → `process/berth.rs` →
-//! `process/deaths.rs` → `process/service.rs` → `process/entry.rs` →
+//! `process/deaths.rs` → `process/departures.rs` → `process/service.rs` → `process/entry.rs` →
 //! `process/terms.rs` → `portable/descriptor.rs` → `portable/decoder.rs`.
 //! Imports point down: `id` ← `error` ← `outcome` ← { `options`, `unread` } ← `future` ← `map` ← `task` ← `pool` ←
 //! { `thread`, `process` }; `wire` ← `portable` ← { `task`, `process` }.
@@ -115,6 +115,7 @@ pub use future::{
 pub use id::{FutureId, TaskRef};
 pub use map::{Map, MapOptions, MapUnordered};
 pub use options::TaskOptions;
+pub use pool::WorkerInfo;
 pub use portable::Portable;
 pub use process::{ProcessPoolBuilder, ProcessPoolExecutor, WorkerDeath, init};
 pub use serial::SerialExecutor;

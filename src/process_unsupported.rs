@@ -5,10 +5,12 @@ use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use crate::error::Error;
 use crate::executor::{Executor, Shutdown};
+use crate::pool::WorkerInfo;
 use crate::portable::Portable;
 use crate::task::Task;
 
@@ -154,6 +156,33 @@ impl ProcessPoolBuilder {
         _function: F,
         _argument: A,
     ) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn finalizer<F: Fn(A) + Copy + Send + 'static, A: Portable>(
+        self,
+        _function: F,
+        _argument: A,
+    ) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn on_worker_start(self, _hook: impl Fn(&WorkerInfo) + Send + Sync + 'static) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn on_worker_exit(
+        self,
+        _hook: impl Fn(&WorkerInfo, Option<ExitStatus>) + Send + Sync + 'static,
+    ) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn pin_workers(self, _yes: bool) -> Self {
         self
     }
 

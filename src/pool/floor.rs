@@ -112,13 +112,15 @@ pub(super) struct Crew {
     pub(super) present: usize,
     /// Those of them that wait for a call of this very pool: others may work meanwhile.
     away: usize,
+    /// Those of them that take no task any more, and have yet to say good-bye.
+    pub(super) leaving: usize,
     /// Workers ever hired; the number in a thread's name.
     ever: usize,
 }
 
 impl Crew {
     pub(super) fn at_work(&self) -> usize {
-        self.present - self.away
+        self.present - self.away - self.leaving
     }
 }
 
@@ -507,12 +509,31 @@ impl<I> Floor<I> {
         self.count_out(state);
     }
 
+    /// A worker that is not counted as awake or parked takes no task any more. If somebody counted on it, another comes;
+    /// none is hired in its place.
+    pub(super) fn let_go(&self, mut state: MutexGuard<'_, State<I>>) {
+        state.crew.leaving += 1;
+        let call = state.call(0);
+        // It may have been the one who would have kept those that were put back.
+        let keeper = state.call_a_keeper();
+        let _ = self.leave_and_ring(state, call);
+        ring(keeper);
+    }
+
+    /// A worker that was let go is gone.
+    pub(super) fn see_off(&self) {
+        let mut state = self.state.0.lock();
+        state.crew.leaving -= 1;
+        state.crew.present -= 1;
+        drop(state);
+        self.someone_left.notify_all();
+    }
+
     /// A worker that is not counted as awake or parked leaves. If somebody counted on it, another comes; where
     /// it was refused, none is hired in its place.
     pub(super) fn count_out(&self, mut state: MutexGuard<'_, State<I>>) {
         state.crew.present -= 1;
         let call = state.call(0);
-        // It may have been the one who would have kept those that were put back.
         let keeper = state.call_a_keeper();
         let _ = self.leave_and_ring(state, call);
         ring(keeper);

@@ -13,9 +13,11 @@
 //! that wants to leave an open queue counts itself out first, and only then is free to.
 
 mod floor;
+mod hooks;
 #[cfg(all(test, loom))]
 mod interleavings;
 mod later;
+mod pins;
 mod queue;
 mod room;
 mod seat;
@@ -27,6 +29,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use floor::{Floor, Pushed, Refusal, Vacancy};
+pub use hooks::WorkerInfo;
+pub(crate) use pins::{Pin, Pins};
 pub(crate) use room::Place;
 use room::Room;
 pub(crate) use seat::{Queued, Seat, Sleep};

@@ -298,7 +298,7 @@ impl<'a, I> Seat<'a, I> {
         state.awake += usize::from(is_new);
     }
 
-    /// Counts out a worker whose turn was to leave; false if a task has come that needs it.
+    /// Lets a worker go whose turn was to leave; false if a task has come that needs it.
     pub(super) fn retire(&self) -> bool {
         let mut state = self.floor.state.0.lock();
         let is_let_go = match self.stand.get() {
@@ -310,20 +310,25 @@ impl<'a, I> Seat<'a, I> {
             Stand::Awake | Stand::Busy => false,
         };
         if is_let_go {
-            self.floor.count_out(state);
+            self.floor.let_go(state);
         }
         is_let_go
     }
 
-    /// Counts out a worker that has ended its task; false if it is not one too many.
+    /// Lets a worker go that has ended its task; false if it is not one too many.
     pub(super) fn shrink(&self) -> bool {
         let mut state = self.floor.state.0.lock();
         let is_too_large = state.crew.at_work() > self.floor.max_workers() && !state.is_lent(&self.bell);
         if is_too_large {
             self.stand_up(&mut state);
-            self.floor.count_out(state);
+            self.floor.let_go(state);
         }
         is_too_large
+    }
+
+    /// Counts out a worker that was let go, and has nothing left to do.
+    pub(super) fn see_off(&self) {
+        self.floor.see_off();
     }
 
     /// Counts out a worker that cannot go on, if others can; false if it is the last.

@@ -42,7 +42,7 @@ use super::slot::Slot;
 use super::{Plan, sys};
 use crate::error::Error;
 use crate::future::deadline_after;
-use crate::pool::{Context, Seat, Sleep};
+use crate::pool::{Context, Pins, Seat, Sleep};
 use crate::primitives::Ordering;
 
 /// How often in a row a worker may fail to start, or die before it begins a call.
@@ -84,7 +84,8 @@ pub(crate) struct ProcessContext {
 
 impl ProcessContext {
     pub(super) fn new(plan: Arc<Plan>, number: usize) -> Self {
-        let slot = Arc::new(Slot::new(plan.grace_period));
+        let pin = plan.pins.as_ref().and_then(Pins::take);
+        let slot = Arc::new(Slot::new(plan.grace_period, pin));
         plan.slots.lock().push(Arc::clone(&slot));
         ProcessContext {
             plan,
@@ -118,6 +119,7 @@ impl ProcessContext {
     fn start(&self) -> Result<Child, Error> {
         let mut attempt = 1;
         loop {
+            self.tell_of_ends();
             if let Some(verdict) = self.plan.deaths.verdict() {
                 return Err(verdict.clone());
             }
@@ -139,6 +141,11 @@ impl ProcessContext {
                 Err(NoStart::Refused(error) | NoStart::Never(error)) => return Err(error),
             }
         }
+    }
+
+    /// Tells those who want to know which children have ended. To be called without a call in hand.
+    fn tell_of_ends(&self) {
+        self.plan.hooks.tell_of_ends(&self.slot.departures);
     }
 
     /// A child died that nobody had asked to. An error breaks the pool, and all its other workers end.
@@ -298,11 +305,15 @@ impl Context for ProcessContext {
     }
 
     fn resume(&mut self, seat: &Seat<'_, Call>) -> Result<(), Error> {
-        self.go_on_from_berth(seat)
+        let outcome = self.go_on_from_berth(seat);
+        self.tell_of_ends();
+        outcome
     }
 
     fn run(&mut self, call: Call, seat: &Seat<'_, Call>) -> Result<(), Error> {
-        self.serve(call, seat)?;
+        let outcome = self.serve(call, seat);
+        self.tell_of_ends();
+        outcome?;
         let plan = &self.plan;
         if let Some(child) = &mut self.child
             && (plan.max_tasks_per_child.is_some_and(|max| child.served >= max)
@@ -316,8 +327,9 @@ impl Context for ProcessContext {
     fn finalize(&mut self) {
         self.get_up();
         if let Some(child) = self.child.take() {
-            child.leave();
+            child.leave(&self.plan);
         }
+        self.tell_of_ends();
     }
 }
 
@@ -325,6 +337,7 @@ impl Drop for ProcessContext {
     fn drop(&mut self) {
         self.child = None;
         self.slot.berth.clear();
+        self.tell_of_ends();
         self.plan.slots.lock().retain(|slot| !Arc::ptr_eq(slot, &self.slot));
     }
 }

@@ -20,6 +20,7 @@ mod calls;
 mod child;
 mod context;
 mod deaths;
+mod departures;
 mod endings;
 mod entry;
 mod invitation;
@@ -45,6 +46,7 @@ use call::{Call, Letter};
 use context::ProcessContext;
 use deaths::Deaths;
 pub use deaths::WorkerDeath;
+use departures::Hooks;
 pub use entry::init;
 use slot::Slot;
 use terms::Surroundings;
@@ -55,7 +57,7 @@ use crate::executor::{Executor, Shutdown};
 use crate::future::away::{self, Engine};
 use crate::future::own_pool::{beside, is_employed_at};
 use crate::id::{FutureId, Home, TaskRef};
-use crate::pool::{Hiring, Item, Place, Pool};
+use crate::pool::{Hiring, Item, Pins, Place, Pool};
 use crate::primitives::{AtomicBool, Mutex, Ordering, statics};
 use crate::task::{Completion, Task};
 use crate::wire::frame::Parcel;
@@ -114,6 +116,10 @@ struct Plan {
     surroundings: Surroundings,
     terms: Terms,
     initializer: Option<Initializer>,
+    finalizer: Option<Initializer>,
+    hooks: Hooks,
+    /// The CPUs to which its workers are bound, one each.
+    pins: Option<Arc<Pins>>,
     max_tasks_per_child: Option<usize>,
     max_memory_per_child: Option<usize>,
     task_timeout: Option<Duration>,
@@ -133,7 +139,7 @@ struct Plan {
     pool: OnceLock<Weak<Pool<ProcessContext>>>,
 }
 
-/// A call that each worker makes before its first task.
+/// A call that each worker makes before its first task, or after its last.
 struct Initializer {
     task: TaskRef,
     frame: Parcel,
@@ -375,6 +381,9 @@ impl Plan {
             surroundings: Surroundings::default(),
             terms: Terms::default(),
             initializer: None,
+            finalizer: None,
+            hooks: Hooks::default(),
+            pins: None,
             max_tasks_per_child: None,
             max_memory_per_child: None,
             task_timeout: None,

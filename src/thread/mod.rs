@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use context::{Initializer, ThreadContext};
+use context::{Customs, ThreadContext};
 
 use crate::error::Error;
 use crate::executor::{Executor, Returned, Shutdown};
@@ -16,7 +16,7 @@ use crate::future::Future;
 use crate::future::cell::Job;
 use crate::map::{Map, MapOptions, MapUnordered, Outcomes};
 use crate::options::TaskOptions;
-use crate::pool::{Hiring, Pool, usable_cpus};
+use crate::pool::{Hiring, Pins, Pool, WorkerInfo, usable_cpus};
 use crate::portable::{Fallible, Function, Plain, Portable, Raised};
 use crate::primitives::Ordering;
 use crate::primitives::statics::AtomicUsize;
@@ -456,7 +456,8 @@ pub struct ThreadPoolBuilder {
     stack_size: Option<usize>,
     idle_timeout: Option<Duration>,
     max_pending: Option<usize>,
-    initializer: Option<Initializer>,
+    pin_workers: bool,
+    customs: Customs,
 }
 
 impl ThreadPoolBuilder {
@@ -505,7 +506,53 @@ impl ThreadPoolBuilder {
     /// Runs in each thread before its first task. If it panics, the pool is broken: what is
     /// queued and what comes ends with [`Error::Broken`], with the panic as its cause.
     pub fn initializer(mut self, initializer: impl Fn() + Send + Sync + 'static) -> Self {
-        self.initializer = Some(Arc::new(initializer));
+        self.customs.initializer = Some(Arc::new(initializer));
+        self
+    }
+
+    /// Runs in each thread when it starts, before the [`initializer`](Self::initializer). For counts, logs, and names in
+    /// other people's tools: what can fail belongs into the initializer, because a panic of this goes no further than
+    /// the panic hook.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicI32, Ordering};
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let running = Arc::new(AtomicI32::new(0));
+    /// let (up, down) = (Arc::clone(&running), Arc::clone(&running));
+    /// let pool = ThreadPoolExecutor::builder()
+    ///     .max_workers(2)
+    ///     .on_worker_start(move |_worker| _ = up.fetch_add(1, Ordering::Relaxed))
+    ///     .on_worker_exit(move |_worker| _ = down.fetch_sub(1, Ordering::Relaxed))
+    ///     .build()?;
+    /// assert_eq!(pool.spawn(|| 42).result()?, 42);
+    /// assert_eq!(running.load(Ordering::Relaxed), 1);
+    /// drop(pool);
+    /// assert_eq!(running.load(Ordering::Relaxed), 0);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn on_worker_start(mut self, hook: impl Fn(&WorkerInfo) + Send + Sync + 'static) -> Self {
+        self.customs.on_start = Some(Arc::new(hook));
+        self
+    }
+
+    /// Runs in each thread before it ends, once for each [start](Self::on_worker_start): after it was idle for too
+    /// long, when the pool is made smaller, shut down or broken, and also if its initializer failed.
+    /// [`shutdown`](Executor::shutdown) waits for it; a worker that is in it takes no task any more, and does
+    /// not count as one of `max_workers`.
+    pub fn on_worker_exit(mut self, hook: impl Fn(&WorkerInfo) + Send + Sync + 'static) -> Self {
+        self.customs.on_exit = Some(Arc::new(hook));
+        self
+    }
+
+    /// Binds each thread to one CPU: the first to the first that this process may use, and so on; where there are more
+    /// threads than CPUs, several share one. Threads that a task starts inherit it. Only on Linux. Default: no.
+    ///
+    /// Worth a try where caches matter and nothing else runs; on a busy machine it costs time, as the
+    /// system cannot move a thread away from a CPU that somebody else needs.
+    pub fn pin_workers(mut self, yes: bool) -> Self {
+        self.pin_workers = yes;
         self
     }
 
@@ -514,7 +561,7 @@ impl ThreadPoolBuilder {
     /// # Errors
     ///
     /// [`Error::InvalidArgument`] if `max_workers` or `max_pending` is 0 or the prefix holds a NUL
-    /// byte.
+    /// byte; [`Error::Unsupported`] for [`pin_workers`](Self::pin_workers) elsewhere than on Linux.
     pub fn build(self) -> Result<ThreadPoolExecutor, Error> {
         static POOLS: AtomicUsize = AtomicUsize::new(0);
         let name_prefix = self
@@ -525,13 +572,17 @@ impl ThreadPoolBuilder {
         }
         let hiring = Hiring {
             max_workers: self.max_workers.unwrap_or_else(|| usable_cpus().saturating_add(4).min(32)),
-            name_prefix,
+            name_prefix: name_prefix.clone(),
             stack_size: self.stack_size,
             idle_timeout: self.idle_timeout,
             max_pending: self.max_pending,
         };
-        let initializer = self.initializer;
-        let pool = Pool::new(hiring, move |_| ThreadContext::new(initializer.clone()))?;
+        let pins = if self.pin_workers { Some(Pins::usable()?) } else { None };
+        let customs = Arc::new(Customs { pins, ..self.customs });
+        let pool = Pool::new(hiring, move |number| {
+            let worker = WorkerInfo { name: format!("{name_prefix}_{number}"), number, pid: None };
+            ThreadContext::new(Arc::clone(&customs), worker)
+        })?;
         Ok(ThreadPoolExecutor { pool })
     }
 }
@@ -544,7 +595,10 @@ impl fmt::Debug for ThreadPoolBuilder {
             .field("stack_size", &self.stack_size)
             .field("idle_timeout", &self.idle_timeout)
             .field("max_pending", &self.max_pending)
-            .field("initializer", &self.initializer.is_some())
+            .field("pin_workers", &self.pin_workers)
+            .field("on_worker_start", &self.customs.on_start.is_some())
+            .field("initializer", &self.customs.initializer.is_some())
+            .field("on_worker_exit", &self.customs.on_exit.is_some())
             .finish()
     }
 }
