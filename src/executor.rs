@@ -5,7 +5,7 @@
 //! | E1 | `submit` never fails: a refusal is a future that is done; it never blocks on a worker, except for room where a bound was asked for |
 //! | E2 | every future that was handed out ends: value, error or cancelled |
 //! | E3 | a panic, or an `Err` of `try_submit`, is the error of its own future and of no other |
-//! | E4 | tasks start in the order in which they were submitted, but for one that another call of the executor waits for |
+//! | E4 | tasks start by their priority, and those of one priority in the order in which they were submitted, but for one that another call of the executor waits for |
 //! | E5 | a task that has not started can be cancelled, and then never runs |
 //! | E6 | `map` yields one result an item, in the order of the items |
 //! | E7 | `shutdown` waits until all that was submitted has ended; what comes later is refused |
@@ -144,7 +144,7 @@ pub trait Executor: Send + Sync {
         hand_over(self, OneCall(Plain::<F, A, R>::new(function), argument))
     }
 
-    /// As [`submit`](Self::submit), with [`TaskOptions`]: a time limit, further attempts.
+    /// As [`submit`](Self::submit), with [`TaskOptions`]: a time limit, further attempts, a priority.
     ///
     /// ```
     /// use std::time::Duration;
@@ -236,7 +236,7 @@ pub trait Executor: Send + Sync {
         I: IntoIterator<Item = A>,
     {
         let function = Plain::<F, A, R>::new(function);
-        Map::eager(items.into_iter(), &MapOptions::new(), |items| hand_over(self, Batch(function, items)))
+        Map::eager(items.into_iter(), &MapOptions::new(), |items| hand_over(self, Batch(function, items, 0)))
     }
 
     /// As [`map`](Self::map), with [`MapOptions`]: chunks, a bounded buffer that pulls the items
@@ -250,7 +250,8 @@ pub trait Executor: Send + Sync {
         I: IntoIterator<Item = A, IntoIter: Send + 'a>,
     {
         let function = Plain::<F, A, R>::new(function);
-        Map::new(items.into_iter(), &options, move |items| hand_over(self, Batch(function, items)))
+        let priority = options.order();
+        Map::new(items.into_iter(), &options, move |items| hand_over(self, Batch(function, items, priority)))
     }
 
     /// As [`map`](Self::map), for a function that can fail: its `Err` is the result of its item.
@@ -264,7 +265,7 @@ pub trait Executor: Send + Sync {
         I: IntoIterator<Item = A>,
     {
         let function = Fallible::<F, A, R, E>::new(function);
-        Map::eager(items.into_iter(), &MapOptions::new(), |items| hand_over(self, Batch(function, items)))
+        Map::eager(items.into_iter(), &MapOptions::new(), |items| hand_over(self, Batch(function, items, 0)))
     }
 
     /// As [`try_map`](Self::try_map), with [`MapOptions`].
@@ -278,7 +279,8 @@ pub trait Executor: Send + Sync {
         I: IntoIterator<Item = A, IntoIter: Send + 'a>,
     {
         let function = Fallible::<F, A, R, E>::new(function);
-        Map::new(items.into_iter(), &options, move |items| hand_over(self, Batch(function, items)))
+        let priority = options.order();
+        Map::new(items.into_iter(), &options, move |items| hand_over(self, Batch(function, items, priority)))
     }
 
     /// As [`map`](Self::map), but yields the results as they come, each with the index of its

@@ -66,10 +66,10 @@
 //! # Reading the source
 //!
 //! `future/state.rs` → `future/slot.rs` → `future/cell.rs` → `task/mod.rs` → `task/jobs.rs` → `options.rs` →
-//! `map/mod.rs` → `task/course.rs` → `pool/mod.rs` → `pool/floor.rs` → `pool/worker.rs` → `pool/later.rs` →
-//! `future/own_pool.rs` → `thread/context.rs` → `wire/frame.rs` → `process/child.rs` → `process/lanes.rs` →
+//! `map/mod.rs` → `task/course.rs` → `pool/mod.rs` → `pool/queue.rs` → `pool/floor.rs` → `pool/seat.rs` → `pool/worker.rs` →
+//! `pool/later.rs` → `future/own_pool.rs` → `thread/context.rs` → `wire/frame.rs` → `process/child.rs` → `process/lanes.rs` →
 //! `process/window.rs` → `process/context.rs` → `process/endings.rs` → `process/rest.rs` → `process/berth.rs` →
-//! `process/deaths.rs` → `signals.rs` → `process/remarks.rs` →
+//! `process/deaths.rs` → `process/departures.rs` → `signals.rs` → `process/remarks.rs` →
 //! `enclosed.rs` → `process/post.rs` → `sync/mod.rs` → `process/service.rs` → `process/entry.rs` →
 //! `process/terms.rs` → `portable/descriptor.rs` → `portable/decoder.rs`.
 //! Imports point down: `id` ← `error` ← `outcome` ← { `options`, `unread`, `signals` } ← `future` ← `map` ← `task` ← `pool` ←
@@ -120,6 +120,7 @@ pub use future::{
 pub use id::{FutureId, TaskRef};
 pub use map::{Map, MapOptions, MapUnordered};
 pub use options::TaskOptions;
+pub use pool::WorkerInfo;
 pub use portable::Portable;
 pub use process::{ProcessPoolBuilder, ProcessPoolExecutor, WorkerDeath, init};
 pub use serial::SerialExecutor;

@@ -5,10 +5,12 @@ use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use crate::error::Error;
 use crate::executor::{Executor, Shutdown};
+use crate::pool::WorkerInfo;
 use crate::portable::Portable;
 use crate::task::Task;
 
@@ -35,6 +37,12 @@ impl ProcessPoolExecutor {
     /// Never called: there is no pool.
     #[must_use]
     pub fn max_workers(&self) -> usize {
+        match self.0 {}
+    }
+
+    /// Never called: there is no pool.
+    #[expect(clippy::missing_errors_doc, reason = "it is never called")]
+    pub fn set_max_workers(&self, _max_workers: usize) -> Result<(), Error> {
         match self.0 {}
     }
 
@@ -148,6 +156,33 @@ impl ProcessPoolBuilder {
         _function: F,
         _argument: A,
     ) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn finalizer<F: Fn(A) + Copy + Send + 'static, A: Portable>(
+        self,
+        _function: F,
+        _argument: A,
+    ) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn on_worker_start(self, _hook: impl Fn(&WorkerInfo) + Send + Sync + 'static) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn on_worker_exit(
+        self,
+        _hook: impl Fn(&WorkerInfo, Option<ExitStatus>) + Send + Sync + 'static,
+    ) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn pin_workers(self, _yes: bool) -> Self {
         self
     }
 

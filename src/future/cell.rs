@@ -39,6 +39,11 @@ pub(crate) trait Job: Send + 'static {
     /// What it is called, known by its type alone.
     fn name() -> &'static str;
 
+    /// Those with a higher one are taken first.
+    fn priority(&self) -> i16 {
+        0
+    }
+
     /// Calls the user's code; its panic is caught inside.
     fn run(self, task: TaskRef) -> Result<Self::Output, Error>;
 
@@ -66,12 +71,17 @@ pub(crate) enum Attempt<J: Job> {
 impl<J: Job> Cell<J> {
     /// `home` is the pool in which it is going to be queued, if that is known.
     pub(crate) fn new(job: Option<J>, home: Home) -> Self {
-        Cell { slot: Slot::new(job, home), watchers: Mutex::new(Watchers::default()) }
+        let priority = job.as_ref().map_or(0, Job::priority);
+        Cell { slot: Slot::new(job, home, priority), watchers: Mutex::new(Watchers::default()) }
     }
 
     /// It is going to be queued there.
     pub(crate) fn settle(&self, home: Home) {
         self.slot.settle(home);
+    }
+
+    pub(crate) fn priority(&self) -> i16 {
+        self.slot.priority()
     }
 
     /// Takes the job (to encode it).

@@ -32,6 +32,8 @@ pub(super) struct Slot<J, T> {
     /// The pool in which it is queued; set before anybody else sees the slot. Here, because here is room for it.
     home: AtomicU32,
     word: AtomicU8,
+    /// Those with a higher one are taken first. Here for the same reason.
+    priority: i16,
     body: UnsafeCell<Body<J, T>>,
 }
 
@@ -58,7 +60,7 @@ pub(crate) struct Started(FutureId);
 pub(super) struct Loan(FutureId);
 
 impl<J, T> Slot<J, T> {
-    pub(super) fn new(job: Option<J>, home: Home) -> Self {
+    pub(super) fn new(job: Option<J>, home: Home, priority: i16) -> Self {
         let (state, body) = match job {
             Some(job) => (State::Pending, Body { job: ManuallyDrop::new(job) }),
             None => (State::Sent, Body { nothing: () }),
@@ -67,6 +69,7 @@ impl<J, T> Slot<J, T> {
             id: FutureId::next(),
             home: AtomicU32::new(home.number()),
             word: AtomicU8::new(Word::of(state).byte()),
+            priority,
             body: UnsafeCell::new(body),
         }
     }
@@ -81,6 +84,10 @@ impl<J, T> Slot<J, T> {
 
     pub(super) fn home(&self) -> Home {
         Home::of(self.home.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn priority(&self) -> i16 {
+        self.priority
     }
 
     pub(super) fn settle(&self, home: Home) {

@@ -29,6 +29,7 @@ pub struct MapOptions {
     pub(super) buffersize: Option<usize>,
     pub(super) timeout: Option<Duration>,
     pub(super) fail_fast: bool,
+    priority: i16,
     pub(super) on_item_done: Option<Hook>,
 }
 
@@ -88,6 +89,12 @@ impl MapOptions {
         self
     }
 
+    /// The [priority](crate::TaskOptions::priority) of all its calls. Default: 0.
+    pub fn priority(mut self, priority: i16) -> Self {
+        self.priority = priority;
+        self
+    }
+
     /// Calls `hook` once for each item when it is over, with its index in the input and its error
     /// if it has one: for progress bars, also while the results are not looked at. It runs where
     /// callbacks run ([`Future::add_done_callback`](crate::Future::add_done_callback)), so keep it
@@ -113,6 +120,10 @@ impl MapOptions {
         self
     }
 
+    pub(crate) fn order(&self) -> i16 {
+        self.priority
+    }
+
     /// Does it leave everything open?
     pub(crate) fn says_nothing(&self) -> bool {
         matches!(
@@ -122,6 +133,7 @@ impl MapOptions {
                 buffersize: None,
                 timeout: None,
                 fail_fast: false,
+                priority: 0,
                 on_item_done: None
             }
         )
@@ -148,6 +160,7 @@ impl fmt::Debug for MapOptions {
             .field("buffersize", &self.buffersize)
             .field("timeout", &self.timeout)
             .field("fail_fast", &self.fail_fast)
+            .field("priority", &self.priority)
             .field("on_item_done", &self.on_item_done.is_some())
             .finish()
     }

@@ -22,68 +22,67 @@
 //! to be run at a later moment (`later.rs`), also when the door is shut: workers leave only when there is none
 //! of these either. One of the parked, the keeper, sleeps no longer than to the next of these moments.
 //!
-//! A task may be for many workers (a map): each that comes gets a copy, and it stays at the front of the queue,
-//! so that nothing behind it starts before all of it has.
+//! A task may be for many workers (a map): each that comes gets a copy, and it stays at the front of those of its
+//! priority, so that nothing behind it starts before all of it has.
 //!
-//! Not here: how a worker is hired, and what it does with a task (`mod.rs`, `worker.rs`).
+//! Not here: in which order tasks are taken (`queue.rs`); how a worker comes for a task, sleeps and leaves (`seat.rs`); how one is hired, and what it does with a task
+//! (`mod.rs`, `worker.rs`).
 
-use std::cell::Cell;
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::later::Later;
+use super::queue::Queue;
 use super::room::Room;
+use super::seat::Queued;
 use crate::error::Error;
-use crate::future::deadline_after;
-use crate::future::state::Freed;
 use crate::id::TaskRef;
 use crate::primitives::statics::{AtomicBool, AtomicUsize};
 use crate::primitives::{Condvar, Mutex, MutexGuard, Ordering, Parker, look};
 
 pub(super) struct Floor<I> {
-    state: Apart<Mutex<State<I>>>,
-    max_workers: usize,
+    pub(super) state: Apart<Mutex<State<I>>>,
+    /// Changed under the lock. Those who look without it see it soon.
+    max_workers: AtomicUsize,
     /// Absent if the queue has no bound.
-    room: Option<Room>,
+    pub(super) room: Option<Room>,
     someone_left: Condvar,
     /// Are there tasks in the queue? To be seen without the lock: a hint. Those who look again and again do not slow
     /// down those who take it.
-    has_tasks: Apart<AtomicBool>,
+    pub(super) has_tasks: Apart<AtomicBool>,
     /// Workers that are not away, the same.
-    at_work: Apart<AtomicUsize>,
+    pub(super) at_work: Apart<AtomicUsize>,
     /// Is the door shut? The same: who sees that it is not may find it so all the same.
     is_shut: AtomicBool,
+    /// Is there a task of a high priority in the queue? The same.
+    pub(super) has_urgent: AtomicBool,
 }
-
-/// So many tasks are the last: each worker has some.
-const LAST: usize = 16;
 
 /// In cache lines of its own: two, because processors fetch them in pairs.
 #[repr(align(128))]
-struct Apart<T>(T);
+pub(super) struct Apart<T>(pub(super) T);
 
 /// What changes with each task comes first, in one cache line with the lock: so no other line goes from core to core.
 #[repr(C)]
-struct State<I> {
-    queue: VecDeque<I>,
+pub(super) struct State<I> {
+    pub(super) queue: Queue<I>,
     /// Those of the crew that have no task and come for one.
-    awake: usize,
-    crew: Crew,
+    pub(super) awake: usize,
+    pub(super) crew: Crew,
     door: Door,
-    later: Later<I>,
+    pub(super) later: Later<I>,
     /// Those that sleep. The last to come is the first to be rung: its caches are warm, and those that are not
     /// needed can leave.
-    parked: Vec<Parked>,
+    pub(super) parked: Vec<Parked>,
     /// Those of the busy ones that sleep all the same: others do their work.
     lent: Vec<Arc<Parker>>,
 }
 
 /// A worker that sleeps.
-struct Parked {
-    bell: Arc<Parker>,
+pub(super) struct Parked {
+    pub(super) bell: Arc<Parker>,
     /// Others may work in its place.
-    may_be_lent: bool,
+    pub(super) may_be_lent: bool,
 }
 
 enum Door {
@@ -108,18 +107,20 @@ impl Refusal {
 }
 
 #[derive(Default)]
-struct Crew {
+pub(super) struct Crew {
     /// Workers that have not left, and those that are being hired.
-    present: usize,
+    pub(super) present: usize,
     /// Those of them that wait for a call of this very pool: others may work meanwhile.
     away: usize,
+    /// Those of them that take no task any more, and have yet to say good-bye.
+    pub(super) leaving: usize,
     /// Workers ever hired; the number in a thread's name.
     ever: usize,
 }
 
 impl Crew {
-    fn at_work(&self) -> usize {
-        self.present - self.away
+    pub(super) fn at_work(&self) -> usize {
+        self.present - self.away - self.leaving
     }
 }
 
@@ -131,7 +132,7 @@ pub(super) struct Vacancy {
 }
 
 /// Who is to do something about a task that nobody comes for.
-enum Call {
+pub(super) enum Call {
     Ring(Arc<Parker>),
     Hire(Vacancy),
     /// All are busy, or enough are awake.
@@ -139,17 +140,17 @@ enum Call {
 }
 
 impl<I> State<I> {
-    fn is_shut(&self) -> bool {
+    pub(super) fn is_shut(&self) -> bool {
         matches!(self.door, Door::Shut(_))
     }
 
     /// Shut, and there is nothing left to do.
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.is_shut() && self.queue.is_empty() && self.later.is_empty()
     }
 
     /// Keeps the rule: finds a worker for a task that none comes for, and counts it as awake.
-    fn call(&mut self, max_workers: usize) -> Call {
+    pub(super) fn call(&mut self, max_workers: usize) -> Call {
         if self.queue.len() <= self.awake {
             return Call::Nobody;
         }
@@ -169,15 +170,22 @@ impl<I> State<I> {
 
     /// If tasks that were put back have no keeper, and nobody who is awake will become it, a parked worker
     /// comes to look.
-    fn call_a_keeper(&mut self) -> Option<Arc<Parker>> {
+    pub(super) fn call_a_keeper(&mut self) -> Option<Arc<Parker>> {
         let is_needed = self.later.is_unkept() && self.awake <= self.queue.len();
         let parked = if is_needed { self.parked.pop() } else { None };
         self.awake += usize::from(parked.is_some());
         parked.map(|parked| parked.bell)
     }
 
+    /// Those that sleep and are too many come to look: of them the ones that have slept longest.
+    fn call_those_too_many(&mut self, max_workers: usize) -> Vec<Arc<Parker>> {
+        let too_many = self.crew.at_work().saturating_sub(max_workers).min(self.parked.len());
+        self.awake += too_many;
+        self.parked.drain(..too_many).map(|parked| parked.bell).collect()
+    }
+
     /// Everybody comes to look.
-    fn call_all(&mut self) -> Vec<Arc<Parker>> {
+    pub(super) fn call_all(&mut self) -> Vec<Arc<Parker>> {
         self.awake += self.parked.len();
         self.parked.drain(..).map(|parked| parked.bell).collect()
     }
@@ -190,29 +198,29 @@ impl<I> State<I> {
         Some(bell)
     }
 
-    fn is_parked(&self, bell: &Arc<Parker>) -> bool {
+    pub(super) fn is_parked(&self, bell: &Arc<Parker>) -> bool {
         self.parked.iter().any(|parked| Arc::ptr_eq(&parked.bell, bell))
     }
 
-    fn is_lent(&self, bell: &Arc<Parker>) -> bool {
+    pub(super) fn is_lent(&self, bell: &Arc<Parker>) -> bool {
         self.lent.iter().any(|lent| Arc::ptr_eq(lent, bell))
     }
 
     /// A worker that was lent is its own again. It is busy.
-    fn take_back(&mut self, bell: &Arc<Parker>) -> bool {
+    pub(super) fn take_back(&mut self, bell: &Arc<Parker>) -> bool {
         let at = self.lent.iter().position(|lent| Arc::ptr_eq(lent, bell));
         at.map(|at| self.lent.swap_remove(at)).is_some()
     }
 
     /// Takes a worker off the list of those that sleep. False: it is not on it, so it was rung.
-    fn unpark(&mut self, bell: &Arc<Parker>) -> bool {
+    pub(super) fn unpark(&mut self, bell: &Arc<Parker>) -> bool {
         // The last to come are the first to leave.
         let at = self.parked.iter().rposition(|parked| Arc::ptr_eq(&parked.bell, bell));
         at.map(|at| self.parked.remove(at)).is_some()
     }
 }
 
-fn ring(bells: impl IntoIterator<Item = Arc<Parker>>) {
+pub(super) fn ring(bells: impl IntoIterator<Item = Arc<Parker>>) {
     bells.into_iter().for_each(|bell| bell.wake());
 }
 
@@ -220,7 +228,7 @@ impl<I> Floor<I> {
     pub(super) fn new(max_workers: usize, bound: Option<usize>) -> Self {
         let state = State {
             door: Door::Open,
-            queue: VecDeque::new(),
+            queue: Queue::new(),
             later: Later::new(),
             crew: Crew::default(),
             awake: 0,
@@ -229,12 +237,13 @@ impl<I> Floor<I> {
         };
         Floor {
             state: Apart(Mutex::new(state)),
-            max_workers,
+            max_workers: AtomicUsize::new(max_workers),
             room: bound.map(Room::new),
             someone_left: Condvar::new(),
             has_tasks: Apart(AtomicBool::new(false)),
             at_work: Apart(AtomicUsize::new(0)),
             is_shut: AtomicBool::new(false),
+            has_urgent: AtomicBool::new(false),
         }
     }
 
@@ -242,10 +251,30 @@ impl<I> Floor<I> {
         self.room.as_ref()
     }
 
+    pub(super) fn max_workers(&self) -> usize {
+        self.max_workers.load(Ordering::Relaxed)
+    }
+
+    #[cfg(all(test, loom))]
+    pub(super) fn grow_by_one(&self) {
+        self.max_workers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// From now on there may be so many workers. Of those who sleep, the ones that are too many come to look, and leave;
+    /// if there may be more, the caller is to `cover`.
+    pub(super) fn resize(&self, max_workers: usize) {
+        let mut state = self.state.0.lock();
+        self.max_workers.store(max_workers, Ordering::Relaxed);
+        let bells = state.call_those_too_many(max_workers);
+        self.leave(state);
+        ring(bells);
+    }
+
     /// Gives the lock back, after a change of what can be seen without it.
-    fn leave(&self, state: MutexGuard<'_, State<I>>) {
+    pub(super) fn leave(&self, state: MutexGuard<'_, State<I>>) {
         let has_tasks = !state.queue.is_empty();
         let at_work = state.crew.at_work();
+        let has_urgent = state.queue.is_urgent();
         // They seldom change, and all look at them.
         if self.has_tasks.0.load(Ordering::Relaxed) != has_tasks {
             self.has_tasks.0.store(has_tasks, Ordering::Relaxed);
@@ -253,11 +282,14 @@ impl<I> Floor<I> {
         if self.at_work.0.load(Ordering::Relaxed) != at_work {
             self.at_work.0.store(at_work, Ordering::Relaxed);
         }
+        if self.has_urgent.load(Ordering::Relaxed) != has_urgent {
+            self.has_urgent.store(has_urgent, Ordering::Relaxed);
+        }
         drop(state);
     }
 
     /// Gives the lock back, and rings. A worker that is to be hired is for the caller.
-    fn leave_and_ring(&self, state: MutexGuard<'_, State<I>>, call: Call) -> Option<Vacancy> {
+    pub(super) fn leave_and_ring(&self, state: MutexGuard<'_, State<I>>, call: Call) -> Option<Vacancy> {
         self.leave(state);
         match call {
             Call::Ring(bell) => {
@@ -278,14 +310,20 @@ impl<I> Floor<I> {
         }
     }
 
-    fn add(&self, mut state: MutexGuard<'_, State<I>>, item: I) -> Option<Vacancy> {
+    fn add(&self, mut state: MutexGuard<'_, State<I>>, item: I) -> Option<Vacancy>
+    where
+        I: Queued,
+    {
         state.queue.push_back(item);
-        let call = state.call(self.max_workers);
+        let call = state.call(self.max_workers());
         self.leave_and_ring(state, call)
     }
 
     /// Adds a task.
-    pub(super) fn push(&self, item: I) -> Result<Option<Vacancy>, (I, Refusal)> {
+    pub(super) fn push(&self, item: I) -> Result<Option<Vacancy>, (I, Refusal)>
+    where
+        I: Queued,
+    {
         match self.enter() {
             Ok(state) => Ok(self.add(state, item)),
             Err(refusal) => Err((item, refusal)),
@@ -294,7 +332,10 @@ impl<I> Floor<I> {
 
     /// As `push`, or lends a worker that sleeps, for that one task: then it is the caller's to do, and `return_lent` or
     /// `unlend` is to follow.
-    pub(super) fn push_or_lend(&self, item: I) -> Result<Pushed<I>, (I, Refusal)> {
+    pub(super) fn push_or_lend(&self, item: I) -> Result<Pushed<I>, (I, Refusal)>
+    where
+        I: Queued,
+    {
         let mut state = match self.enter() {
             Ok(state) => state,
             Err(refusal) => return Err((item, refusal)),
@@ -312,21 +353,25 @@ impl<I> Floor<I> {
             return None;
         }
         state.parked.push(Parked { bell, may_be_lent: true });
-        if state.is_shut() {
+        if state.is_shut() || state.crew.at_work() > self.max_workers() {
+            // It comes to look, and leaves.
             let bells = state.call_all();
             self.leave(state);
             ring(bells);
             return None;
         }
-        let call = state.call(self.max_workers);
+        let call = state.call(self.max_workers());
         let keeper = state.call_a_keeper();
         let vacancy = self.leave_and_ring(state, call);
         ring(keeper);
         vacancy
     }
 
-    /// None but a worker itself can do that task: it is the next of the queue.
-    pub(super) fn unlend(&self, bell: Arc<Parker>, item: I) -> Option<Vacancy> {
+    /// None but a worker itself can do that task: it is the next of its priority.
+    pub(super) fn unlend(&self, bell: Arc<Parker>, item: I) -> Option<Vacancy>
+    where
+        I: Queued,
+    {
         // Beyond the bound, if need be: it had its place.
         self.room.iter().for_each(|room| room.squeeze_in().keep());
         let mut state = self.state.0.lock();
@@ -335,7 +380,7 @@ impl<I> Floor<I> {
             state.awake += 1;
             Call::Ring(bell)
         } else {
-            state.call(self.max_workers)
+            state.call(self.max_workers())
         };
         self.leave_and_ring(state, call)
     }
@@ -343,9 +388,7 @@ impl<I> Floor<I> {
     /// Takes out the task that `is` the one, if that is among the last.
     pub(super) fn take_back(&self, is: impl Fn(&I) -> bool) -> Option<I> {
         let mut state = self.state.0.lock();
-        let count = state.queue.len();
-        let at = (count.saturating_sub(LAST)..count).rev().find(|at| is(&state.queue[*at]));
-        let item = at.and_then(|at| state.queue.remove(at));
+        let item = state.queue.take_back(is);
         self.leave(state);
         if item.is_some() {
             self.room.iter().for_each(Room::leave);
@@ -356,7 +399,7 @@ impl<I> Floor<I> {
     /// Somebody who was counted on is not coming: is another needed?
     pub(super) fn cover(&self) -> Option<Vacancy> {
         let mut state = self.state.0.lock();
-        let call = state.call(self.max_workers);
+        let call = state.call(self.max_workers());
         self.leave_and_ring(state, call)
     }
 
@@ -364,7 +407,7 @@ impl<I> Floor<I> {
     pub(super) fn step_out(&self) -> Option<Vacancy> {
         let mut state = self.state.0.lock();
         state.crew.away += 1;
-        let call = state.call(self.max_workers);
+        let call = state.call(self.max_workers());
         self.leave_and_ring(state, call)
     }
 
@@ -374,9 +417,10 @@ impl<I> Floor<I> {
         self.leave(state);
     }
 
-    /// Are there more workers than there may be, because one has come back for which another stood in?
+    /// Are there more workers than there may be, because one has come back for which another stood in, or because they
+    /// are to be fewer?
     pub(super) fn is_too_large(&self) -> bool {
-        self.at_work.0.load(Ordering::Relaxed) > self.max_workers
+        self.at_work.0.load(Ordering::Relaxed) > self.max_workers()
     }
 
     /// Do tasks wait that nobody works for? Those who are away may be waiting for them.
@@ -427,7 +471,7 @@ impl<I> Floor<I> {
     /// Takes out what is queued right now; of a closed queue, all there will ever be.
     pub(super) fn drain(&self) -> Vec<I> {
         let mut state = self.state.0.lock();
-        let mut items = Vec::from(std::mem::take(&mut state.queue));
+        let mut items = state.queue.drain();
         items.extend(state.later.drain());
         // Who waited for a moment need not any more.
         let bells = state.call_all();
@@ -465,17 +509,39 @@ impl<I> Floor<I> {
         self.count_out(state);
     }
 
+    /// A worker that is not counted as awake or parked takes no task any more. If somebody counted on it, another comes;
+    /// none is hired in its place.
+    pub(super) fn let_go(&self, mut state: MutexGuard<'_, State<I>>) {
+        state.crew.leaving += 1;
+        let call = state.call(0);
+        // It may have been the one who would have kept those that were put back.
+        let keeper = state.call_a_keeper();
+        let _ = self.leave_and_ring(state, call);
+        ring(keeper);
+    }
+
+    /// A worker that was let go is gone.
+    pub(super) fn see_off(&self) {
+        let mut state = self.state.0.lock();
+        state.crew.leaving -= 1;
+        state.crew.present -= 1;
+        drop(state);
+        self.someone_left.notify_all();
+    }
+
     /// A worker that is not counted as awake or parked leaves. If somebody counted on it, another comes; where
     /// it was refused, none is hired in its place.
-    fn count_out(&self, mut state: MutexGuard<'_, State<I>>) {
+    pub(super) fn count_out(&self, mut state: MutexGuard<'_, State<I>>) {
         state.crew.present -= 1;
         let call = state.call(0);
+        let keeper = state.call_a_keeper();
         let _ = self.leave_and_ring(state, call);
+        ring(keeper);
         self.someone_left.notify_all();
     }
 
     /// Looks for a task for a moment, without the lock.
-    fn look(&self) -> bool {
+    pub(super) fn look(&self) -> bool {
         let is_there = || self.has_tasks.0.load(Ordering::Relaxed);
         look::watch(is_there) || look::give_way(is_there)
     }
@@ -486,341 +552,4 @@ pub(super) enum Pushed<I> {
     Queued(Option<Vacancy>),
     /// It is for the caller to do, in the place of a worker.
     Lent(I, Arc<Parker>),
-}
-
-/// How a worker sleeps that has nothing to do.
-pub(crate) trait Sleep {
-    /// Until its bell is rung, or until then: false if that came first. May also return for no reason.
-    fn sleep(&mut self, bell: &Parker, until: Option<Instant>) -> bool {
-        bell.park(until)
-    }
-
-    /// After it lay down to be lent, and is not.
-    fn get_up(&mut self) {}
-}
-
-impl Sleep for () {}
-
-/// A task in the queue.
-pub(crate) trait Queued: Sized {
-    /// The same for one more worker. Then it stays where it is, until there is none for the next.
-    fn another(&self) -> Option<Self> {
-        None
-    }
-
-    /// Is it the call of that cell, which can be run by whoever waits for it?
-    fn stands_for(&self, _cell: *const ()) -> bool {
-        false
-    }
-}
-
-/// What a worker gets that waits at the queue.
-pub(super) enum Turn<I> {
-    Task(I),
-    /// One that others may take too, and whom to hire for that.
-    Another(I, Option<Vacancy>),
-    /// One that had been put back. Whoever counted on this worker has to be told.
-    Due(I),
-    /// It was woken while it is lent: something may have come that others cannot see to.
-    Lent,
-    /// Nothing came for as long as it would wait, or nothing will come. It is still counted until it retires.
-    Leave,
-}
-
-/// Where a worker stands, as far as it knows itself: one that is parked may have been rung.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stand {
-    Busy,
-    Awake,
-    Parked,
-}
-
-/// A worker's place on the floor, from when it is hired until it is counted out.
-pub(crate) struct Seat<'a, I> {
-    floor: &'a Floor<I>,
-    bell: Arc<Parker>,
-    stand: Cell<Stand>,
-    /// There were others in the queue when it took its task.
-    saw_more: Cell<bool>,
-    /// Hires whoever is needed.
-    cover: &'a dyn Fn(),
-}
-
-impl<'a, I> Seat<'a, I> {
-    /// Of one that was counted as coming. `cover` hires those who are needed for tasks that nobody comes for.
-    pub(super) fn at(floor: &'a Floor<I>, cover: &'a dyn Fn()) -> Self {
-        let (stand, saw_more) = (Cell::new(Stand::Awake), Cell::new(false));
-        Seat { floor, bell: Arc::default(), stand, saw_more, cover }
-    }
-
-    /// Of one that nobody hired.
-    #[cfg(all(test, loom))]
-    pub(super) fn taken(floor: &'a Floor<I>) -> Self {
-        let mut state = floor.state.0.lock();
-        state.crew.present += 1;
-        state.awake += 1;
-        floor.leave(state);
-        Seat::at(floor, &|| ())
-    }
-
-    /// Takes back a task of this worker, to be run again at that moment.
-    pub(crate) fn put_back(&self, item: I, due: Instant) {
-        let mut state = self.floor.state.0.lock();
-        state.later.add(item, due);
-        let bell = state.call_a_keeper();
-        drop(state);
-        ring(bell);
-    }
-
-    /// Takes more tasks, beside those that this worker has: the next of the queue as long as they fit, and no more
-    /// than its share of them. None while another worker, or a task that was put back, has to come first.
-    pub(crate) fn take_more(&self, most: usize, mut fits: impl FnMut(&I) -> bool) -> Vec<I> {
-        let floor = self.floor;
-        if !floor.has_tasks.0.load(Ordering::Relaxed) || floor.is_too_large() {
-            return Vec::new();
-        }
-        let mut state = floor.state.0.lock();
-        if state.later.is_due() {
-            return Vec::new();
-        }
-        // Each of those who are awake comes for one.
-        let spare = state.queue.len().saturating_sub(state.awake);
-        let most = most.min(spare.div_ceil(floor.max_workers));
-        let count = state.queue.iter().take(most).take_while(|item| fits(item)).count();
-        let taken: Vec<I> = state.queue.drain(..count).collect();
-        floor.leave(state);
-        floor.room.iter().for_each(|room| (0..count).for_each(|_| room.leave()));
-        taken
-    }
-
-    /// Gives tasks back that this worker took and has not started: they are the next of the queue again, in this order.
-    /// To be followed by `cover`.
-    pub(crate) fn give_back(&self, items: Vec<I>) {
-        if items.is_empty() {
-            return;
-        }
-        let floor = self.floor;
-        // Beyond the bound, if need be: they had their places.
-        floor.room.iter().for_each(|room| items.iter().for_each(|_| room.squeeze_in().keep()));
-        let mut state = floor.state.0.lock();
-        let mut bells = Vec::new();
-        for item in items.into_iter().rev() {
-            state.queue.push_front(item);
-            if let Call::Ring(bell) = state.call(0) {
-                bells.push(bell);
-            }
-        }
-        floor.leave(state);
-        ring(bells);
-    }
-
-    /// The bell that wakes this worker.
-    pub(crate) fn bell(&self) -> &Arc<Parker> {
-        &self.bell
-    }
-
-    /// Lies down before its last task is told to be over, if there is no other: whoever hands in the next one may do it
-    /// in this worker's place. False: it comes for one. To be called by one that is busy, and will not be for long.
-    pub(crate) fn lie_down(&self) -> bool {
-        let mut state = self.floor.state.0.lock();
-        let is_free = self.stand.get() == Stand::Busy
-            && state.queue.is_empty()
-            && state.later.is_empty()
-            && !state.is_shut();
-        if is_free {
-            self.stand.set(Stand::Parked);
-            state.parked.push(Parked { bell: Arc::clone(&self.bell), may_be_lent: true });
-        }
-        is_free
-    }
-
-    /// This worker, which was lent, does its work itself from here on.
-    pub(crate) fn reclaim(&self) {
-        let was_lent = self.floor.state.0.lock().take_back(&self.bell);
-        debug_assert!(was_lent, "who has its work in hand has its place");
-        self.stand.set(Stand::Busy);
-    }
-
-    /// Was there no other task in the queue when it took its own?
-    pub(crate) fn has_seen_the_last(&self) -> bool {
-        self.stand.get() == Stand::Busy && !self.saw_more.get()
-    }
-
-    /// Hires whoever is needed for what was given back.
-    pub(crate) fn cover(&self) {
-        (self.cover)();
-    }
-
-    /// Waits for a task, for ever or for as long as `patience`.
-    pub(super) fn next(&self, patience: Option<Duration>, bed: &mut impl Sleep) -> Turn<I>
-    where
-        I: Queued,
-    {
-        let floor = self.floor;
-        let mut may_look = true;
-        let has_lain_down = self.stand.get() == Stand::Parked;
-        let in_time = !has_lain_down || bed.sleep(&self.bell, patience.and_then(deadline_after));
-        let mut state = floor.state.0.lock();
-        if has_lain_down {
-            if state.is_lent(&self.bell) {
-                return Turn::Lent;
-            }
-            if !in_time && state.is_parked(&self.bell) {
-                return Turn::Leave;
-            }
-            self.awake(&mut state);
-            drop(state);
-            bed.get_up();
-            state = floor.state.0.lock();
-        }
-        loop {
-            self.awake(&mut state);
-            if !state.later.is_due()
-                && let Some(item) = state.queue.front().and_then(Queued::another)
-            {
-                state.awake -= 1;
-                self.stand.set(Stand::Busy);
-                self.saw_more.set(true);
-                let call = state.call(floor.max_workers);
-                let keeper = state.call_a_keeper();
-                let vacancy = floor.leave_and_ring(state, call);
-                ring(keeper);
-                return Turn::Another(item, vacancy);
-            }
-            let (item, was_put_back) = match state.later.take_due() {
-                Some(item) => (Some(item), true),
-                None => (state.queue.pop_front(), false),
-            };
-            if let Some(item) = item {
-                state.awake -= 1;
-                self.stand.set(Stand::Busy);
-                self.saw_more.set(!state.queue.is_empty());
-                if !was_put_back && !state.later.is_unkept() {
-                    // The usual way, and the shortest.
-                    floor.leave(state);
-                    floor.room.iter().for_each(Room::leave);
-                    return Turn::Task(item);
-                }
-                // Those that wait for the last task that was put back are waiting for the end.
-                let all = state.is_shut() && was_put_back && state.later.is_empty();
-                let bells = if all { state.call_all() } else { Vec::new() };
-                let keeper = state.call_a_keeper();
-                floor.leave(state);
-                ring(bells);
-                ring(keeper);
-                if was_put_back {
-                    return Turn::Due(item);
-                }
-                floor.room.iter().for_each(Room::leave);
-                return Turn::Task(item);
-            }
-            if state.is_over() {
-                return Turn::Leave;
-            }
-            if may_look {
-                drop(state);
-                may_look = floor.look();
-                state = floor.state.0.lock();
-                continue;
-            }
-            state.awake -= 1;
-            state.parked.push(Parked { bell: Arc::clone(&self.bell), may_be_lent: false });
-            self.stand.set(Stand::Parked);
-            let kept = state.later.keep();
-            drop(state);
-            let in_time = bed.sleep(&self.bell, kept.or_else(|| patience.and_then(deadline_after)));
-            state = floor.state.0.lock();
-            if let Some(until) = kept {
-                state.later.leave_post(until);
-            } else if !in_time && state.is_parked(&self.bell) {
-                drop(state);
-                // Whoever comes back at once would do so for ever: in a model, another has to go on first.
-                #[cfg(loom)]
-                loom::thread::yield_now();
-                return Turn::Leave;
-            }
-            may_look = true;
-        }
-    }
-
-    /// However it stood, it is awake now.
-    fn awake(&self, state: &mut State<I>) {
-        let is_new = match self.stand.replace(Stand::Awake) {
-            Stand::Busy => true,
-            Stand::Awake => false,
-            // If it was rung, whoever did that has counted it.
-            Stand::Parked => state.take_back(&self.bell) || state.unpark(&self.bell),
-        };
-        state.awake += usize::from(is_new);
-    }
-
-    /// Counts out a worker whose turn was to leave; false if a task has come that needs it.
-    pub(super) fn retire(&self) -> bool {
-        let mut state = self.floor.state.0.lock();
-        let is_let_go = match self.stand.get() {
-            Stand::Parked => state.unpark(&self.bell),
-            Stand::Awake if state.is_over() => {
-                state.awake -= 1;
-                true
-            }
-            Stand::Awake | Stand::Busy => false,
-        };
-        if is_let_go {
-            self.floor.count_out(state);
-        }
-        is_let_go
-    }
-
-    /// Counts out a worker that has ended its task; false if it is not one too many.
-    pub(super) fn shrink(&self) -> bool {
-        let mut state = self.floor.state.0.lock();
-        let is_too_large = state.crew.at_work() > self.floor.max_workers && !state.is_lent(&self.bell);
-        if is_too_large {
-            self.stand_up(&mut state);
-            self.floor.count_out(state);
-        }
-        is_too_large
-    }
-
-    /// Counts out a worker that cannot go on, if others can; false if it is the last.
-    pub(super) fn leave_to_others(&self) -> bool {
-        let mut state = self.floor.state.0.lock();
-        let others_work = state.crew.at_work() > 1;
-        if others_work {
-            self.stand_up(&mut state);
-            self.floor.count_out(state);
-        }
-        others_work
-    }
-
-    /// Counts out a worker that cannot go on, whatever becomes of the tasks.
-    pub(super) fn leave(&self) {
-        let mut state = self.floor.state.0.lock();
-        self.stand_up(&mut state);
-        self.floor.count_out(state);
-    }
-
-    /// However it stood, nobody is to count on it any more.
-    fn stand_up(&self, state: &mut State<I>) {
-        self.awake(state);
-        state.awake -= 1;
-    }
-}
-
-/// One that is as good as idle is awake.
-impl<I> Freed for Seat<'_, I> {
-    fn is_wanted(&self) -> bool {
-        let floor = self.floor;
-        // Where tasks wait and nobody can be hired, nobody needs to know. That they still wait is likely, and
-        // to look costs more than to be wrong: one that nobody knew of finds the next task all the same.
-        self.stand.get() == Stand::Busy
-            && !(self.saw_more.get() && floor.at_work.0.load(Ordering::Relaxed) >= floor.max_workers)
-    }
-
-    fn free(&self) {
-        if self.is_wanted() {
-            self.stand.set(Stand::Awake);
-            self.floor.state.0.lock().awake += 1;
-        }
-    }
 }

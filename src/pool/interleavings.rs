@@ -10,7 +10,8 @@ use std::time::Instant;
 use explore::{ALL, Count, explore};
 use loom::thread;
 
-use super::floor::{Floor, Pushed, Queued, Refusal, Seat, Sleep, Turn};
+use super::floor::{Floor, Pushed, Refusal};
+use super::seat::{Queued, Seat, Sleep, Turn};
 use super::{Context, Hiring, Item, Pool};
 use crate::error::Error;
 use crate::future::own_pool::Employer;

@@ -8,15 +8,19 @@
 //!     └──── break ──────────┴──▶ broken (all that was queued fails) ──▶ over
 //! ```
 //!
-//! Not here: who waits for whom at the queue (`floor.rs`); what a worker does with a task (`Context`, one for each
+//! Not here: who waits for whom at the queue (`floor.rs`, `seat.rs`); what a worker does with a task (`Context`, one for each
 //! engine). The rule: a task in the queue has a worker that will come for it, or the queue is emptied. So a worker
 //! that wants to leave an open queue counts itself out first, and only then is free to.
 
 mod floor;
+mod hooks;
 #[cfg(all(test, loom))]
 mod interleavings;
 mod later;
+mod pins;
+mod queue;
 mod room;
+mod seat;
 mod worker;
 
 use std::fmt;
@@ -25,9 +29,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use floor::{Floor, Pushed, Refusal, Vacancy};
-pub(crate) use floor::{Queued, Seat, Sleep};
+pub use hooks::WorkerInfo;
+pub(crate) use pins::{Pin, Pins};
 pub(crate) use room::Place;
 use room::Room;
+pub(crate) use seat::{Queued, Seat, Sleep};
 pub(crate) use worker::Context;
 
 use crate::error::Error;
@@ -291,7 +297,18 @@ impl<C: Context> Pool<C> {
     }
 
     pub(crate) fn max_workers(&self) -> usize {
-        self.hiring.max_workers
+        self.floor.max_workers()
+    }
+
+    /// Changes how many workers there may be: more are hired for what waits, and those that are too many leave when they
+    /// have nothing to do.
+    pub(crate) fn resize(self: &Arc<Self>, max_workers: usize) -> Result<(), Error> {
+        if max_workers == 0 {
+            return Err(Error::invalid("max_workers is 0", "give at least 1, or shut the pool down"));
+        }
+        self.floor.resize(max_workers);
+        while self.cover() {}
+        Ok(())
     }
 
     /// How the executors print themselves.
@@ -301,7 +318,7 @@ impl<C: Context> Pool<C> {
         let open = self.floor.why_closed().is_none();
         f.debug_struct(kind)
             .field("name", &self.hiring.name_prefix)
-            .field("max_workers", &self.hiring.max_workers)
+            .field("max_workers", &self.max_workers())
             .field("workers", &workers)
             .field("pending", &pending)
             .field("open", &open)

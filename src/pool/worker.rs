@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::floor::{Seat, Sleep, Turn};
+use super::seat::{Seat, Sleep, Turn};
 use super::{Item, Pool};
 use crate::error::Error;
-use crate::outcome::shielded;
+use crate::future::own_pool::resign;
+use crate::outcome::{discard, shielded};
 
 /// What one worker of an engine is: made in the worker's thread, used by it alone.
 pub(crate) trait Context: Sleep + 'static {
@@ -23,7 +24,8 @@ pub(crate) trait Context: Sleep + 'static {
         Ok(())
     }
 
-    /// After the last task; or after what may be the last, if there was no other for some time.
+    /// After the last task; or after what may be the last, if there was no other for some time. What is to be done once,
+    /// and at the very end, is for its destructor.
     fn finalize(&mut self);
 }
 
@@ -50,6 +52,9 @@ pub(super) fn work<C: Context>(
                 // While it is still counted: who has been counted out leaves nothing behind.
                 shielded(|| context.finalize());
                 if seat.retire() {
+                    resign();
+                    discard(context);
+                    seat.see_off();
                     return Ok(());
                 }
                 continue;
@@ -61,8 +66,14 @@ pub(super) fn work<C: Context>(
         };
         if outcome.is_err() || pool.floor.is_too_large() {
             shielded(|| context.finalize());
-            if outcome.is_err() || seat.shrink() {
+            if outcome.is_err() {
                 return outcome;
+            }
+            if seat.shrink() {
+                resign();
+                discard(context);
+                seat.see_off();
+                return Ok(());
             }
         }
     }

@@ -4,10 +4,12 @@
 //! with an error that names it and says what to give instead.
 
 use std::fmt;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::deaths::{Deaths, WorkerDeath};
+use super::departures::Hooks;
 use super::memory::Resident;
 use super::terms::{self, Surroundings};
 use super::{Initializer, Plan, ProcessPoolExecutor, child, entry, invitation, pool_of, sys};
@@ -15,7 +17,7 @@ use crate::enclosed::{Towards, collect};
 use crate::error::Error;
 use crate::id::{FutureId, TaskRef};
 use crate::outcome;
-use crate::pool::{Hiring, usable_cpus};
+use crate::pool::{Hiring, Pins, WorkerInfo, usable_cpus};
 use crate::portable::{self, Function, Once, Plain, Portable, guarded};
 use crate::primitives::{AtomicUsize, Ordering};
 use crate::wire::frame::{Kind, Parcel};
@@ -52,6 +54,9 @@ pub struct ProcessPoolBuilder {
     pub(super) surroundings: Surroundings,
     pub(super) terms: Terms,
     initializer: Option<Result<Initializer, Error>>,
+    finalizer: Option<Result<Initializer, Error>>,
+    hooks: Hooks,
+    pin_workers: bool,
     max_tasks_per_child: Option<usize>,
     max_memory_per_child: Option<usize>,
     task_timeout: Option<Duration>,
@@ -86,6 +91,95 @@ impl ProcessPoolBuilder {
     {
         let function = Plain::<F, A, ()>::new(function);
         self.initializer = Some(Initializer::new(function, &argument));
+        self
+    }
+
+    /// A call that each worker makes when it ends in good order: because it was idle for too long, is used up
+    /// ([`max_tasks_per_child`](Self::max_tasks_per_child)), is one too many, or the pool is shut down. Not if it
+    /// dies, is killed or asked to end, or if its initializer failed.
+    ///
+    /// It has the [`grace_period`](Self::grace_period) to return; a worker in which it takes longer is killed, and where
+    /// there is no such period it does not run. Its panic changes nothing: it is told to the
+    /// [hook for unread errors](crate::set_unread_error_hook).
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    ///
+    /// fn say_good_bye(to: String) {
+    ///     println!("worker {} leaves, good-bye {to}", std::process::id());
+    /// }
+    ///
+    /// fn main() -> Result<(), Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::builder()
+    ///         .max_workers(1)
+    ///         .finalizer(say_good_bye, "Rome".to_string())
+    ///         .build()?;
+    ///     assert_eq!(pool.submit(|n: u32| n + 1, 41).result()?, 42);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn finalizer<F, A>(mut self, function: F, argument: A) -> Self
+    where
+        F: Fn(A) + Copy + Send + 'static,
+        A: Portable,
+    {
+        let function = Plain::<F, A, ()>::new(function);
+        self.finalizer = Some(Initializer::new(function, &argument));
+        self
+    }
+
+    /// Runs in the host, in a thread of the pool, when a worker process has been started, before its
+    /// [`initializer`](Self::initializer). A panic of it goes no further than the panic hook. It may run while the
+    /// first call of its worker waits for it: so it must not wait for calls of this pool.
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), Error> {
+    ///     concurrent_futures::init();
+    ///     let log = Arc::new(Mutex::new(Vec::new()));
+    ///     let (up, down) = (Arc::clone(&log), Arc::clone(&log));
+    ///     let pool = ProcessPoolExecutor::builder()
+    ///         .max_workers(1)
+    ///         .name("parsers")
+    ///         .on_worker_start(move |worker| up.lock().unwrap().push(format!("{} starts", worker.name)))
+    ///         .on_worker_exit(move |worker, status| {
+    ///             let well = status.is_some_and(|status| status.success());
+    ///             down.lock().unwrap().push(format!("{} ends, well: {well}", worker.name));
+    ///         })
+    ///         .build()?;
+    ///     assert_eq!(pool.submit(|n: u32| n + 1, 41).result()?, 42);
+    ///     drop(pool);
+    ///     assert_eq!(*log.lock().unwrap(), ["parsers_0 starts", "parsers_0 ends, well: true"]);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn on_worker_start(mut self, hook: impl Fn(&WorkerInfo) + Send + Sync + 'static) -> Self {
+        self.hooks.on_start = Some(Arc::new(hook));
+        self
+    }
+
+    /// Runs in the host, in a thread of the pool, when a worker process has ended, once for each
+    /// [start](Self::on_worker_start): in good order, died or killed. With how it ended, if that is known. Where the
+    /// worker took a call with it, that call has ended before. [`shutdown`](crate::Executor::shutdown) waits for it.
+    pub fn on_worker_exit(
+        mut self,
+        hook: impl Fn(&WorkerInfo, Option<ExitStatus>) + Send + Sync + 'static,
+    ) -> Self {
+        self.hooks.on_exit = Some(Arc::new(hook));
+        self
+    }
+
+    /// Binds each worker process to one CPU: the first to the first that the host may use when the pool is built, and
+    /// so on; where there are more workers than CPUs, several share one. The host's threads are not bound. Threads and
+    /// programs that a call starts inherit it. Only on Linux. Default: no.
+    ///
+    /// Worth a try where caches matter and nothing else runs; on a busy machine it costs time, as the
+    /// system cannot move a worker away from a CPU that somebody else needs.
+    pub fn pin_workers(mut self, yes: bool) -> Self {
+        self.pin_workers = yes;
         self
     }
 
@@ -194,8 +288,8 @@ impl ProcessPoolBuilder {
     ///
     /// [`Error::NotInitialised`] without [`init`](crate::init); [`Error::InvalidArgument`] for a number that
     /// is 0, a name or variable that cannot be passed on, or pools nested 16 deep; what kept the
-    /// initializer's argument from being encoded; [`Error::Unsupported`] for
-    /// `max_memory_per_child` elsewhere than on Linux.
+    /// initializer's or the finalizer's argument from being encoded; [`Error::Unsupported`] for
+    /// `max_memory_per_child` and `pin_workers` elsewhere than on Linux.
     pub fn build(self) -> Result<ProcessPoolExecutor, Error> {
         static POOLS: AtomicUsize = AtomicUsize::new(0);
         if !entry::is_initialised() {
@@ -232,8 +326,9 @@ impl ProcessPoolBuilder {
             return Err(Error::invalid("the name of the pool holds a NUL byte", "leave it out"));
         }
         let initializer = self.initializer.transpose()?;
+        let finalizer = self.finalizer.transpose()?;
         terms::check(&self.terms)?;
-        if let Some(Initializer { task, frame, enclosed }) = &initializer {
+        for Initializer { task, frame, enclosed } in initializer.iter().chain(&finalizer) {
             terms::admit(&self.terms, *task, frame, enclosed)?;
         }
         let hiring = Hiring {
@@ -247,6 +342,9 @@ impl ProcessPoolBuilder {
             surroundings: self.surroundings.checked()?,
             terms: self.terms,
             initializer,
+            finalizer,
+            hooks: self.hooks,
+            pins: if self.pin_workers { Some(Pins::usable()?) } else { None },
             max_tasks_per_child: self.max_tasks_per_child,
             max_memory_per_child: self.max_memory_per_child,
             task_timeout: self.task_timeout,
@@ -289,6 +387,10 @@ impl fmt::Debug for ProcessPoolBuilder {
             .field("surroundings", &self.surroundings)
             .field("terms", &self.terms)
             .field("initializer", &self.initializer.is_some())
+            .field("finalizer", &self.finalizer.is_some())
+            .field("on_worker_start", &self.hooks.on_start.is_some())
+            .field("on_worker_exit", &self.hooks.on_exit.is_some())
+            .field("pin_workers", &self.pin_workers)
             .field("max_tasks_per_child", &self.max_tasks_per_child)
             .field("max_memory_per_child", &self.max_memory_per_child)
             .field("task_timeout", &self.task_timeout)

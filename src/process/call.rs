@@ -58,7 +58,11 @@ pub(super) struct Started {
     pub(super) letter: Letter,
 }
 
-impl Queued for Call {}
+impl Queued for Call {
+    fn priority(&self) -> i16 {
+        self.item.priority()
+    }
+}
 
 impl Item for Call {
     fn task(&self) -> TaskRef {

@@ -13,6 +13,8 @@
 //!    │ ◀──────────────────────────── pipe ── Returned   │ or Failed
 //!    │ Call ─────────────────────── page, or pipe ────▶ │ calls.rs
 //!    │ ◀─────────────────── page, or pipe ── Returned   │ or Failed
+//!    │ Initialise (the finalizer) ─ pipe ─────────────▶ │ if it ends in good order
+//!    │ ◀──────────────────────────── pipe ── Returned   │ or Failed
 //!    │ Bye ──────────────────────── pipe ─────────────▶ │ exit
 //! ```
 
@@ -32,15 +34,17 @@ use super::memory::Resident;
 use super::pipes::{self, Exit, Incoming, Outgoing};
 use super::post::Post;
 use super::slot::{Process, Slot};
-use super::{Plan, deaths, entry, sys};
+use super::{Initializer, Plan, deaths, entry, sys};
 use crate::enclosed::Received;
 use crate::error::Error;
 use crate::future::deadline_after;
 use crate::id::TaskRef;
+use crate::pool::WorkerInfo;
 use crate::primitives::{Mutex, Ordering};
 use crate::wire::connection::Connection;
 use crate::wire::frame::{self, Kind, WireError};
 use crate::wire::message::{Failure, Hello};
+use crate::{outcome, unread};
 
 /// How long a worker may take from its start to its Hello, unless the user says. Milliseconds are usual.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -69,6 +73,10 @@ pub(super) struct Child {
     pub(super) was_sent: bool,
     /// Calls it has answered.
     pub(super) served: usize,
+    /// Present as long as those who were told of its start are to be told of its end.
+    announced: Option<WorkerInfo>,
+    /// Its initializer has run.
+    is_ready: bool,
     /// Present if the pool limits its memory.
     resident: Option<Resident>,
 }
@@ -117,6 +125,8 @@ impl Child {
                 .map_err(|error| refused(entry::not_executed(error)))?;
             let pid = process.id();
             *slot.process.lock() = Some(Process { child: process, doomed: false });
+            // Before it has a second thread.
+            slot.pin.iter().for_each(|pin| pin.bind(Some(pid)));
             // Whoever said so before did not find this one; whoever says so after does.
             if plan.stopped.load(Ordering::Acquire) {
                 slot.kill();
@@ -143,6 +153,8 @@ impl Child {
             started,
             was_sent: false,
             served: 0,
+            announced: None,
+            is_ready: false,
             resident,
         };
         if plan.max_memory_per_child.is_some() {
@@ -162,7 +174,11 @@ impl Child {
         match greeted {
             Ok(None) => {
                 let lanes = page.map(|(lanes, _)| lanes).filter(Lanes::is_attached);
+                let worker = WorkerInfo { name, number, pid: Some(pid) };
+                plan.hooks.tell_of_start(&worker);
+                child.announced = Some(worker);
                 let mut child = child.initialise(plan)?;
+                child.is_ready = true;
                 child.page = lanes.map(HostsEnd::new);
                 Ok(child)
             }
@@ -244,8 +260,8 @@ impl Child {
             }
             Heard::Reply { failure: None, .. } => Ok(self),
             Heard::Reply { failure: Some(failure), .. } => {
-                let cause = crate::outcome::arrived(task, failure);
-                self.leave();
+                let cause = outcome::arrived(task, failure);
+                self.leave(plan);
                 let reason = format!("the pool is broken: its initializer failed: {cause}");
                 Err(NoStart::Never(Error::broken(reason, Some(cause))))
             }
@@ -271,10 +287,48 @@ impl Child {
     }
 
     /// Ends it in good order: it flushes its output and runs its exit handlers.
-    pub(super) fn leave(mut self) {
+    pub(super) fn leave(mut self, plan: &Plan) {
+        self.finalise(plan);
         let _ = self.connection.send(&frame::whole(Kind::Bye, 0, &[]));
         // The pipes stay open meanwhile: their end would make it kill itself at once.
         self.bury();
+    }
+
+    /// Runs the user's finalizer in the worker, if there is one. One that takes longer than the time of grace is the end
+    /// of its worker; whatever else becomes of it changes nothing.
+    fn finalise(&mut self, plan: &Plan) {
+        let is_asked = self.is_ready && !self.slot.grace.is_zero() && !self.slot.is_doomed();
+        let Some(finalizer) = plan.finalizer.as_ref().filter(|_| is_asked) else { return };
+        let Initializer { task, frame, enclosed } = finalizer;
+        let deadline = deadline_after(self.slot.grace);
+        let limit = Some(self.slot.grace);
+        let sent = self.enclose(task.id.get(), enclosed, limit);
+        if sent.and_then(|()| self.post_in_pipe(frame.pieces(), limit)).is_err() {
+            return;
+        }
+        self.connection.reader_mut().get_mut().deadline = deadline;
+        let received = loop {
+            match self.connection.receive() {
+                Ok(Some((Kind::Bell | Kind::Progress, _)))
+                    if deadline.is_none_or(|deadline| Instant::now() < deadline) => {}
+                received => break received,
+            }
+        };
+        self.connection.reader_mut().get_mut().deadline = None;
+        let error = match received {
+            Ok(Some((Kind::Failed, id))) if id == task.id.get() => {
+                match Failure::decode(Kind::Failed, self.connection.payload()) {
+                    Ok(failure) => outcome::arrived(*task, failure),
+                    Err(_) => return,
+                }
+            }
+            Err(WireError::Io(error)) if error.kind() == io::ErrorKind::TimedOut => {
+                self.slot.kill();
+                overran(*task, self.pid, self.slot.grace)
+            }
+            _ => return,
+        };
+        unread::report(Some(&error));
     }
 
     /// Asks it to end, and makes it when the time of grace is over.
@@ -316,13 +370,16 @@ impl Child {
         }
         // It is dead or dying: this does not block for long, and nobody can kill a stranger,
         // because the number is free only after this.
-        let buried = {
+        let end = {
             let mut process = self.slot.process.lock();
             process.take().and_then(|process| sys::reap(process.child.id()))
         };
         // What it had in hand is given back before anybody hears of its end.
         self.desk.take().into_iter().for_each(|desk| desk.close(self.slot.grace));
-        buried
+        if let Some(worker) = self.announced.take() {
+            self.slot.departures.note(worker, end.map(|(status, _)| status));
+        }
+        end
     }
 }
 

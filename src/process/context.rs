@@ -23,6 +23,7 @@
 //! | when nothing was heard for half a millisecond                       | other workers may be idle             |
 //! | before a long message is read                                       | the same                              |
 //! | before a callback runs, which another thread does if others are still in hand | it may wait for them        |
+//! | when one with a higher priority waits                               | it goes first                         |
 //! | when the child is gone                                              | it has not run                        |
 //!
 //! The rule: no code of those who listen runs in this thread while it has a call in hand.
@@ -41,7 +42,7 @@ use super::slot::Slot;
 use super::{Plan, sys};
 use crate::error::Error;
 use crate::future::deadline_after;
-use crate::pool::{Context, Seat, Sleep};
+use crate::pool::{Context, Pins, Seat, Sleep};
 use crate::primitives::Ordering;
 
 /// How often in a row a worker may fail to start, or die before it begins a call.
@@ -83,7 +84,8 @@ pub(crate) struct ProcessContext {
 
 impl ProcessContext {
     pub(super) fn new(plan: Arc<Plan>, number: usize) -> Self {
-        let slot = Arc::new(Slot::new(plan.grace_period));
+        let pin = plan.pins.as_ref().and_then(Pins::take);
+        let slot = Arc::new(Slot::new(plan.grace_period, pin));
         plan.slots.lock().push(Arc::clone(&slot));
         ProcessContext {
             plan,
@@ -117,6 +119,7 @@ impl ProcessContext {
     fn start(&self) -> Result<Child, Error> {
         let mut attempt = 1;
         loop {
+            self.tell_of_ends();
             if let Some(verdict) = self.plan.deaths.verdict() {
                 return Err(verdict.clone());
             }
@@ -138,6 +141,11 @@ impl ProcessContext {
                 Err(NoStart::Refused(error) | NoStart::Never(error)) => return Err(error),
             }
         }
+    }
+
+    /// Tells those who want to know which children have ended. To be called without a call in hand.
+    fn tell_of_ends(&self) {
+        self.plan.hooks.tell_of_ends(&self.slot.departures);
     }
 
     /// A child died that nobody had asked to. An error breaks the pool, and all its other workers end.
@@ -199,6 +207,9 @@ impl ProcessContext {
             let Some(child) = &mut self.child else { return Ok(()) };
             let heard = child.hear(until, count == 1 && cost <= TINY, count - self.low.min(count - 1));
             self.attend(heard, deadline, limit, seat)?;
+            if count > 1 && seat.is_pressed() {
+                self.take_back_behind(0, seat);
+            }
             if is_plain && self.child.is_some() && self.in_hand().is_some_and(|(count, ..)| count <= self.low)
             {
                 self.send_more(seat);
@@ -299,11 +310,15 @@ impl Context for ProcessContext {
     }
 
     fn resume(&mut self, seat: &Seat<'_, Call>) -> Result<(), Error> {
-        self.go_on_from_berth(seat)
+        let outcome = self.go_on_from_berth(seat);
+        self.tell_of_ends();
+        outcome
     }
 
     fn run(&mut self, call: Call, seat: &Seat<'_, Call>) -> Result<(), Error> {
-        self.serve(call, seat)?;
+        let outcome = self.serve(call, seat);
+        self.tell_of_ends();
+        outcome?;
         let plan = &self.plan;
         if let Some(child) = &mut self.child
             && (plan.max_tasks_per_child.is_some_and(|max| child.served >= max)
@@ -317,8 +332,9 @@ impl Context for ProcessContext {
     fn finalize(&mut self) {
         self.get_up();
         if let Some(child) = self.child.take() {
-            child.leave();
+            child.leave(&self.plan);
         }
+        self.tell_of_ends();
     }
 }
 
@@ -326,6 +342,7 @@ impl Drop for ProcessContext {
     fn drop(&mut self) {
         self.child = None;
         self.slot.berth.clear();
+        self.tell_of_ends();
         self.plan.slots.lock().retain(|slot| !Arc::ptr_eq(slot, &self.slot));
     }
 }

@@ -194,7 +194,7 @@ impl ProcessContext {
 
     /// Takes back what the child has not begun, but for so many at the head of the line. It is the next of the queue
     /// again.
-    fn take_back_behind(&self, first: usize, seat: &Seat<'_, Call>) {
+    pub(super) fn take_back_behind(&self, first: usize, seat: &Seat<'_, Call>) {
         {
             // Under the lock: who cancels all finds each here or there.
             let mut window = self.slot.window.lock();

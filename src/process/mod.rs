@@ -20,6 +20,7 @@ mod calls;
 mod child;
 mod context;
 mod deaths;
+mod departures;
 mod desk;
 mod endings;
 mod entry;
@@ -49,6 +50,7 @@ use call::{Call, Letter};
 use context::ProcessContext;
 use deaths::Deaths;
 pub use deaths::WorkerDeath;
+use departures::Hooks;
 pub use entry::init;
 use slot::Slot;
 use terms::Surroundings;
@@ -60,7 +62,7 @@ use crate::executor::{Executor, Shutdown};
 use crate::future::away::{self, Engine};
 use crate::future::own_pool::{beside, is_employed_at};
 use crate::id::{FutureId, Home, TaskRef};
-use crate::pool::{Hiring, Item, Place, Pool};
+use crate::pool::{Hiring, Item, Pins, Place, Pool};
 use crate::primitives::{AtomicBool, Mutex, Ordering, statics};
 use crate::task::{Completion, Task};
 use crate::wire::frame::Parcel;
@@ -81,7 +83,7 @@ use crate::wire::message::Terms;
 /// A callback runs in a thread of the pool. If it waits for another call of the pool, one more worker stands in until it
 /// goes on.
 ///
-/// One queue, first in, first out, without a bound unless
+/// One queue, first in, first out within a [priority](crate::TaskOptions::priority), without a bound unless
 /// [`max_pending`](ProcessPoolBuilder::max_pending) sets one. (A call that is in a worker's hands already, behind one
 /// that turns out long, goes back to the front of the queue within a millisecond; later ones may have started by then.)
 /// A short call that is waited for before the next one is submitted costs about a microsecond where both processes have
@@ -119,6 +121,10 @@ struct Plan {
     surroundings: Surroundings,
     terms: Terms,
     initializer: Option<Initializer>,
+    finalizer: Option<Initializer>,
+    hooks: Hooks,
+    /// The CPUs to which its workers are bound, one each.
+    pins: Option<Arc<Pins>>,
     max_tasks_per_child: Option<usize>,
     max_memory_per_child: Option<usize>,
     task_timeout: Option<Duration>,
@@ -138,7 +144,7 @@ struct Plan {
     pool: OnceLock<Weak<Pool<ProcessContext>>>,
 }
 
-/// A call that each worker makes before its first task.
+/// A call that each worker makes before its first task, or after its last.
 struct Initializer {
     task: TaskRef,
     frame: Parcel,
@@ -160,10 +166,36 @@ impl ProcessPoolExecutor {
         ProcessPoolBuilder::default()
     }
 
-    /// The most processes it will have.
+    /// The most processes it will have, as it is now.
     #[must_use]
     pub fn max_workers(&self) -> usize {
         self.pool.max_workers()
+    }
+
+    /// Changes how many processes there may be, while the pool works.
+    ///
+    /// If there may be more, processes are started at once for what waits. If there may be fewer, those that have
+    /// nothing to do leave now, those that are busy after their task; nothing is interrupted, and this does not wait
+    /// for it. One that waits for a call of this pool, so that another stands in for it, does not count meanwhile. After
+    /// [`shutdown`](Executor::shutdown) it still holds for what is queued; a pool that is broken has no use for it.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::new(1)?;
+    ///     pool.set_max_workers(2)?;
+    ///     assert_eq!(pool.submit(|n: u32| n + 1, 41).result()?, 42);
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if `max_workers` is 0.
+    pub fn set_max_workers(&self, max_workers: usize) -> Result<(), Error> {
+        self.pool.resize(max_workers)
     }
 
     /// The process ids of the workers there are now.
@@ -354,6 +386,9 @@ impl Plan {
             surroundings: Surroundings::default(),
             terms: Terms::default(),
             initializer: None,
+            finalizer: None,
+            hooks: Hooks::default(),
+            pins: None,
             max_tasks_per_child: None,
             max_memory_per_child: None,
             task_timeout: None,

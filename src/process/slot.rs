@@ -16,8 +16,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::berth::Berth;
+use super::departures::Departures;
 use super::pipes::Exit;
 use super::window::Window;
+use crate::pool::Pin;
 use crate::primitives::{AtomicBool, Mutex, Ordering};
 
 /// The process that serves one worker thread at the moment; others may only kill it.
@@ -27,6 +29,9 @@ pub(super) struct Slot {
     pub(super) window: Mutex<Window>,
     /// Where others find the worker while its thread sleeps. Its lock comes before the one of the window.
     pub(super) berth: Berth,
+    /// The CPU that its processes run on, if they are bound to one.
+    pub(super) pin: Option<Pin>,
+    pub(super) departures: Departures,
     /// How long it may take to leave.
     pub(super) grace: Duration,
     /// A call in hand was killed: whatever comes of its worker, it must not be given to another.
@@ -40,11 +45,13 @@ pub(super) struct Process {
 }
 
 impl Slot {
-    pub(super) fn new(grace: Duration) -> Self {
+    pub(super) fn new(grace: Duration, pin: Option<Pin>) -> Self {
         Slot {
             process: Mutex::default(),
             window: Mutex::default(),
             berth: Berth::default(),
+            pin,
+            departures: Departures::default(),
             grace,
             call_killed: AtomicBool::new(false),
         }

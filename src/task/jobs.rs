@@ -4,6 +4,7 @@
 //! |------------|----------------------------------|--------------------------------|----------|
 //! | `Closure`  | a thread pool's own `submit`     | no                             | one      |
 //! | `Mapped`   | a thread pool's own `map`        | no                             | one      |
+//! | `Repeated` | a thread pool's own `spawn_with` | no                             | several  |
 //! | `OneCall`  | `submit`, `try_submit`           | yes                            | one      |
 //! | `Optioned` | `submit_with`, `try_submit_with` | yes                            | several  |
 //! | `Batch`    | `map` and its like               | yes                            | one      |
@@ -56,12 +57,13 @@ where
 pub(crate) struct Mapped<N, F, A> {
     call: Arc<F>,
     items: Vec<A>,
+    priority: i16,
     name: PhantomData<fn(N)>,
 }
 
 impl<N, F, A> Mapped<N, F, A> {
-    pub(crate) fn new(call: Arc<F>, items: Vec<A>) -> Self {
-        Mapped { call, items, name: PhantomData }
+    pub(crate) fn new(call: Arc<F>, items: Vec<A>, priority: i16) -> Self {
+        Mapped { call, items, priority, name: PhantomData }
     }
 }
 
@@ -76,6 +78,10 @@ where
 
     fn name() -> &'static str {
         std::any::type_name::<N>()
+    }
+
+    fn priority(&self) -> i16 {
+        self.priority
     }
 
     fn error_in(outcome: &Result<Self::Output, Error>) -> Option<&Error> {
@@ -176,6 +182,10 @@ impl<Fun: Function<Argument: Portable>> Job for Optioned<Fun> {
         Fun::name()
     }
 
+    fn priority(&self) -> i16 {
+        self.attempts.options.order()
+    }
+
     fn run(self, task: TaskRef) -> Result<Fun::Return, Error> {
         match self.attempt(task) {
             Attempt::Over(outcome) => outcome,
@@ -186,10 +196,7 @@ impl<Fun: Function<Argument: Portable>> Job for Optioned<Fun> {
     fn attempt(mut self, task: TaskRef) -> Attempt<Self> {
         if self.attempts.options.limit().is_some() {
             discard(self);
-            return Attempt::Over(Err(Error::Unsupported {
-                what: "a time limit of a call that runs in this process is",
-                remedy: "a thread cannot be stopped from outside: use `ProcessPoolExecutor`, or wait with a limit",
-            }));
+            return Attempt::Over(Err(no_limit_here()));
         }
         let (argument, kept) = match self.spare(task) {
             Ok(spare) => spare,
@@ -232,14 +239,82 @@ impl<Fun: Function<Argument: Portable, Return: Portable>> PortableJob for Option
     }
 }
 
+/// A closure that has options, and is called once for each attempt.
+pub(crate) struct Repeated<F, R> {
+    call: F,
+    attempts: Box<Attempts>,
+    returns: PhantomData<fn() -> R>,
+}
+
+impl<F, R> Repeated<F, R> {
+    pub(crate) fn new(call: F, options: TaskOptions) -> Self {
+        Repeated { call, attempts: Box::new(Attempts::new(options)), returns: PhantomData }
+    }
+}
+
+impl<F, R> Job for Repeated<F, R>
+where
+    F: FnMut() -> R + Send + 'static,
+    R: Send + 'static,
+{
+    type Output = R;
+
+    fn name() -> &'static str {
+        std::any::type_name::<F>()
+    }
+
+    fn priority(&self) -> i16 {
+        self.attempts.options.order()
+    }
+
+    fn run(self, task: TaskRef) -> Result<R, Error> {
+        match self.attempt(task) {
+            Attempt::Over(outcome) => outcome,
+            Attempt::Again(..) => unreachable!("a cell makes attempts"),
+        }
+    }
+
+    fn attempt(mut self, task: TaskRef) -> Attempt<Self> {
+        if self.attempts.options.limit().is_some() {
+            discard(self);
+            return Attempt::Over(Err(no_limit_here()));
+        }
+        match call(task, self.attempts.number(), || Ok((self.call)())) {
+            Ok(value) => {
+                discard(self);
+                Attempt::Over(Ok(value))
+            }
+            Err(error) => match self.attempts.failed(task, error) {
+                Ok(due) => Attempt::Again(self, due),
+                Err(error) => {
+                    discard(self);
+                    Attempt::Over(Err(error))
+                }
+            },
+        }
+    }
+}
+
+fn no_limit_here() -> Error {
+    Error::Unsupported {
+        what: "a time limit of a call that runs in this process is",
+        remedy: "a thread cannot be stopped from outside: use `ProcessPoolExecutor`, or wait with a limit",
+    }
+}
+
 /// Calls of one function, made one after the other in one worker; each has its own outcome.
-pub(crate) struct Batch<Fun: Function>(pub(crate) Fun, pub(crate) Vec<Fun::Argument>);
+/// The last is their priority.
+pub(crate) struct Batch<Fun: Function>(pub(crate) Fun, pub(crate) Vec<Fun::Argument>, pub(crate) i16);
 
 impl<Fun: Function> Job for Batch<Fun> {
     type Output = Outcomes<Fun::Return>;
 
     fn name() -> &'static str {
         Fun::name()
+    }
+
+    fn priority(&self) -> i16 {
+        self.2
     }
 
     fn error_in(outcome: &Result<Self::Output, Error>) -> Option<&Error> {

@@ -31,7 +31,7 @@ use crate::signals;
 use crate::wire::frame::{Kind, Parcel};
 use crate::wire::message::{Failure, FunctionRef, end_call};
 pub(crate) use course::{Copied, course};
-pub(crate) use jobs::{Batch, Closure, Mapped, OneCall, Optioned};
+pub(crate) use jobs::{Batch, Closure, Mapped, OneCall, Optioned, Repeated};
 
 /// Which attempt of the call this is, inside of a call: 1, unless its
 /// [`TaskOptions::retries`](crate::TaskOptions::retries) have it tried again. 0 outside of any call.
@@ -147,6 +147,10 @@ pub(crate) trait PortableJob: Job {
 pub(crate) trait Work: Watch {
     /// It is going to be queued there.
     fn settle(&self, home: Home);
+    /// Those with a higher one are taken first.
+    fn priority(&self) -> i16 {
+        0
+    }
     /// Runs the call here, unless it has been cancelled.
     fn run(&self, freed: &dyn Freed);
     /// As `run`, but one attempt, in a worker of a pool. `Some`: there is to be another at that moment.
@@ -212,6 +216,10 @@ pub(crate) type Completion = Box<dyn FnOnce() + Send>;
 impl<J: Job> Work for Cell<J> {
     fn settle(&self, home: Home) {
         Cell::settle(self, home);
+    }
+
+    fn priority(&self) -> i16 {
+        Cell::priority(self)
     }
 
     fn run(&self, freed: &dyn Freed) {
@@ -313,6 +321,10 @@ impl<W: ?Sized + Work> WorkItem<W> {
     /// Of a call that somebody else runs.
     pub(crate) fn forget(self) {
         self.end(|_| ());
+    }
+
+    pub(crate) fn priority(&self) -> i16 {
+        self.work().priority()
     }
 
     /// Is it the call of that cell?
@@ -510,6 +522,12 @@ impl Task {
     #[must_use]
     pub fn task(&self) -> TaskRef {
         self.0.task()
+    }
+
+    /// Its [priority](crate::TaskOptions::priority): an executor with a queue takes higher ones first.
+    #[must_use]
+    pub fn priority(&self) -> i16 {
+        self.0.priority()
     }
 
     /// For engines that only run it here, queued in the pool `home`.

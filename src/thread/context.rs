@@ -1,22 +1,53 @@
-//! The context of a worker thread: it runs the call itself.
+//! The context of a worker thread: it runs the call itself. And what it does before its first task and after its last.
 
 use std::sync::Arc;
 
 use crate::error::Error;
 use crate::id::{FutureId, TaskRef};
-use crate::outcome::catch;
-use crate::pool::{Context, Item, Queued, Seat, Sleep};
+use crate::outcome::{catch, shielded};
+use crate::pool::{Context, Item, Pin, Pins, Queued, Seat, Sleep, WorkerInfo};
 use crate::task::{Work, WorkItem};
 
 pub(super) type Initializer = Arc<dyn Fn() + Send + Sync>;
 
+pub(super) type Hook = Arc<dyn Fn(&WorkerInfo) + Send + Sync>;
+
+/// What each worker of a pool does beside its tasks.
+#[derive(Clone, Default)]
+pub(super) struct Customs {
+    pub(super) pins: Option<Arc<Pins>>,
+    pub(super) on_start: Option<Hook>,
+    pub(super) initializer: Option<Initializer>,
+    pub(super) on_exit: Option<Hook>,
+}
+
 pub(crate) struct ThreadContext {
-    initializer: Option<Initializer>,
+    customs: Arc<Customs>,
+    worker: WorkerInfo,
+    /// The hook was told that it starts.
+    has_started: bool,
+    /// Its CPU, as long as it is here.
+    pin: Option<Pin>,
 }
 
 impl ThreadContext {
-    pub(super) fn new(initializer: Option<Initializer>) -> Self {
-        ThreadContext { initializer }
+    pub(super) fn new(customs: Arc<Customs>, worker: WorkerInfo) -> Self {
+        ThreadContext { customs, worker, has_started: false, pin: None }
+    }
+
+    fn tell(&self, hook: Option<&Hook>) {
+        if let Some(hook) = hook {
+            shielded(|| hook(&self.worker));
+        }
+    }
+}
+
+/// After its last task, whatever brought that about.
+impl Drop for ThreadContext {
+    fn drop(&mut self) {
+        if self.has_started {
+            self.tell(self.customs.on_exit.as_ref());
+        }
     }
 }
 
@@ -26,7 +57,13 @@ impl Context for ThreadContext {
     type Item = WorkItem<dyn Work>;
 
     fn initialize(&mut self) -> Result<(), Error> {
-        let Some(initializer) = self.initializer.take() else { return Ok(()) };
+        self.pin = self.customs.pins.as_ref().and_then(Pins::take);
+        if let Some(pin) = &self.pin {
+            pin.bind(None);
+        }
+        self.has_started = true;
+        self.tell(self.customs.on_start.as_ref());
+        let Some(initializer) = self.customs.initializer.as_ref() else { return Ok(()) };
         let task = TaskRef { name: "initializer", id: FutureId::next() };
         catch(task, || initializer()).map_err(|panic| {
             let cause = Error::Panicked { task, panic };
@@ -47,6 +84,10 @@ impl Context for ThreadContext {
 impl Queued for WorkItem<dyn Work> {
     fn another(&self) -> Option<Self> {
         WorkItem::another(self)
+    }
+
+    fn priority(&self) -> i16 {
+        WorkItem::priority(self)
     }
 
     fn stands_for(&self, cell: *const ()) -> bool {

@@ -8,23 +8,24 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use context::{Initializer, ThreadContext};
+use context::{Customs, ThreadContext};
 
 use crate::error::Error;
 use crate::executor::{Executor, Returned, Shutdown};
 use crate::future::Future;
 use crate::future::cell::Job;
 use crate::map::{Map, MapOptions, MapUnordered, Outcomes};
-use crate::pool::{Hiring, Pool, usable_cpus};
+use crate::options::TaskOptions;
+use crate::pool::{Hiring, Pins, Pool, WorkerInfo, usable_cpus};
 use crate::portable::{Fallible, Function, Plain, Portable, Raised};
 use crate::primitives::Ordering;
 use crate::primitives::statics::AtomicUsize;
-use crate::task::{self, Closure, Copied, Task};
+use crate::task::{self, Closure, Copied, Repeated, Task};
 
 /// A pool of threads.
 ///
 /// Threads are started when a task comes and none is idle, up to `max_workers`; idle ones are
-/// used first. One queue, first in, first out, without a bound unless
+/// used first. One queue, first in, first out within a [priority](TaskOptions::priority), without a bound unless
 /// [`max_pending`](ThreadPoolBuilder::max_pending) sets one. Dropping the pool waits for all that
 /// was submitted.
 ///
@@ -67,10 +68,34 @@ impl ThreadPoolExecutor {
         ThreadPoolBuilder::default()
     }
 
-    /// The most threads it will have.
+    /// The most threads it will have, as it is now.
     #[must_use]
     pub fn max_workers(&self) -> usize {
         self.pool.max_workers()
+    }
+
+    /// Changes how many threads there may be, while the pool works.
+    ///
+    /// If there may be more, threads are started at once for what waits. If there may be fewer, those that have
+    /// nothing to do leave now, those that are busy after their task; nothing is interrupted, and this does not wait
+    /// for it. One that waits for a call of this pool, so that another stands in for it, does not count meanwhile. After
+    /// [`shutdown`](Executor::shutdown) it still holds for what is queued; a pool that is broken has no use for it.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// pool.set_max_workers(8)?;                       // much to do
+    /// pool.set_max_workers(1)?;                       // somebody else needs the machine
+    /// assert_eq!(pool.max_workers(), 1);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if `max_workers` is 0.
+    pub fn set_max_workers(&self, max_workers: usize) -> Result<(), Error> {
+        self.pool.resize(max_workers)
     }
 
     /// Hands over the call `function(argument)`. Never fails: a refusal is the error of the
@@ -133,6 +158,26 @@ impl ThreadPoolExecutor {
         R: Send + 'static,
     {
         self.start(Closure::<F, _, R>::new(move || Ok(function())))
+    }
+
+    /// As [`spawn`](Self::spawn), with [`TaskOptions`]: a priority, further attempts. The closure is called once for
+    /// each attempt. (With an argument that can travel: [`Executor::submit_with`].)
+    ///
+    /// ```
+    /// use concurrent_futures::{TaskOptions, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let words = vec!["to", "be"];
+    /// let urgent = TaskOptions::new().priority(1);
+    /// assert_eq!(pool.spawn_with(move || words.len(), urgent).result()?, 2);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn spawn_with<F, R>(&self, function: F, options: TaskOptions) -> Future<R>
+    where
+        F: FnMut() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        self.start(Repeated::<F, R>::new(function, options))
     }
 
     /// Calls `function` on every item; yields the results in the order of the items. As
@@ -225,7 +270,7 @@ impl ThreadPoolExecutor {
     {
         // Where tasks are counted, each item is one.
         if self.pool.is_bounded() || !is_at_hand(&items) {
-            return Map::eager(items, &MapOptions::new(), self.batches(call, name));
+            return Map::eager(items, &MapOptions::new(), self.batches(call, 0, name));
         }
         let items: Vec<A> = items.collect();
         let count = items.len();
@@ -254,11 +299,16 @@ impl ThreadPoolExecutor {
         if options.says_nothing() {
             return self.all(items, call, name);
         }
-        Map::new(items, options, self.batches(call, name))
+        Map::new(items, options, self.batches(call, options.order(), name))
     }
 
     /// Submits chunks of a map. `N` is the function that errors name.
-    fn batches<N, F, A, R>(&self, call: F, _: PhantomData<N>) -> impl FnMut(Vec<A>) -> Future<Outcomes<R>>
+    fn batches<N, F, A, R>(
+        &self,
+        call: F,
+        priority: i16,
+        _: PhantomData<N>,
+    ) -> impl FnMut(Vec<A>) -> Future<Outcomes<R>>
     where
         N: 'static,
         F: Fn(A) -> Result<R, Raised> + Send + Sync + 'static,
@@ -268,7 +318,7 @@ impl ThreadPoolExecutor {
         let call = Arc::new(call);
         move |items| {
             let call = Arc::clone(&call);
-            self.start(task::Mapped::<N, _, A>::new(call, items))
+            self.start(task::Mapped::<N, _, A>::new(call, items, priority))
         }
     }
 
@@ -406,7 +456,8 @@ pub struct ThreadPoolBuilder {
     stack_size: Option<usize>,
     idle_timeout: Option<Duration>,
     max_pending: Option<usize>,
-    initializer: Option<Initializer>,
+    pin_workers: bool,
+    customs: Customs,
 }
 
 impl ThreadPoolBuilder {
@@ -455,7 +506,53 @@ impl ThreadPoolBuilder {
     /// Runs in each thread before its first task. If it panics, the pool is broken: what is
     /// queued and what comes ends with [`Error::Broken`], with the panic as its cause.
     pub fn initializer(mut self, initializer: impl Fn() + Send + Sync + 'static) -> Self {
-        self.initializer = Some(Arc::new(initializer));
+        self.customs.initializer = Some(Arc::new(initializer));
+        self
+    }
+
+    /// Runs in each thread when it starts, before the [`initializer`](Self::initializer). For counts, logs, and names in
+    /// other people's tools: what can fail belongs into the initializer, because a panic of this goes no further than
+    /// the panic hook.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicI32, Ordering};
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let running = Arc::new(AtomicI32::new(0));
+    /// let (up, down) = (Arc::clone(&running), Arc::clone(&running));
+    /// let pool = ThreadPoolExecutor::builder()
+    ///     .max_workers(2)
+    ///     .on_worker_start(move |_worker| _ = up.fetch_add(1, Ordering::Relaxed))
+    ///     .on_worker_exit(move |_worker| _ = down.fetch_sub(1, Ordering::Relaxed))
+    ///     .build()?;
+    /// assert_eq!(pool.spawn(|| 42).result()?, 42);
+    /// assert_eq!(running.load(Ordering::Relaxed), 1);
+    /// drop(pool);
+    /// assert_eq!(running.load(Ordering::Relaxed), 0);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn on_worker_start(mut self, hook: impl Fn(&WorkerInfo) + Send + Sync + 'static) -> Self {
+        self.customs.on_start = Some(Arc::new(hook));
+        self
+    }
+
+    /// Runs in each thread before it ends, once for each [start](Self::on_worker_start): after it was idle for too
+    /// long, when the pool is made smaller, shut down or broken, and also if its initializer failed.
+    /// [`shutdown`](Executor::shutdown) waits for it; a worker that is in it takes no task any more, and does
+    /// not count as one of `max_workers`.
+    pub fn on_worker_exit(mut self, hook: impl Fn(&WorkerInfo) + Send + Sync + 'static) -> Self {
+        self.customs.on_exit = Some(Arc::new(hook));
+        self
+    }
+
+    /// Binds each thread to one CPU: the first to the first that this process may use, and so on; where there are more
+    /// threads than CPUs, several share one. Threads that a task starts inherit it. Only on Linux. Default: no.
+    ///
+    /// Worth a try where caches matter and nothing else runs; on a busy machine it costs time, as the
+    /// system cannot move a thread away from a CPU that somebody else needs.
+    pub fn pin_workers(mut self, yes: bool) -> Self {
+        self.pin_workers = yes;
         self
     }
 
@@ -464,7 +561,7 @@ impl ThreadPoolBuilder {
     /// # Errors
     ///
     /// [`Error::InvalidArgument`] if `max_workers` or `max_pending` is 0 or the prefix holds a NUL
-    /// byte.
+    /// byte; [`Error::Unsupported`] for [`pin_workers`](Self::pin_workers) elsewhere than on Linux.
     pub fn build(self) -> Result<ThreadPoolExecutor, Error> {
         static POOLS: AtomicUsize = AtomicUsize::new(0);
         let name_prefix = self
@@ -475,13 +572,17 @@ impl ThreadPoolBuilder {
         }
         let hiring = Hiring {
             max_workers: self.max_workers.unwrap_or_else(|| usable_cpus().saturating_add(4).min(32)),
-            name_prefix,
+            name_prefix: name_prefix.clone(),
             stack_size: self.stack_size,
             idle_timeout: self.idle_timeout,
             max_pending: self.max_pending,
         };
-        let initializer = self.initializer;
-        let pool = Pool::new(hiring, move |_| ThreadContext::new(initializer.clone()))?;
+        let pins = if self.pin_workers { Some(Pins::usable()?) } else { None };
+        let customs = Arc::new(Customs { pins, ..self.customs });
+        let pool = Pool::new(hiring, move |number| {
+            let worker = WorkerInfo { name: format!("{name_prefix}_{number}"), number, pid: None };
+            ThreadContext::new(Arc::clone(&customs), worker)
+        })?;
         Ok(ThreadPoolExecutor { pool })
     }
 }
@@ -494,7 +595,10 @@ impl fmt::Debug for ThreadPoolBuilder {
             .field("stack_size", &self.stack_size)
             .field("idle_timeout", &self.idle_timeout)
             .field("max_pending", &self.max_pending)
-            .field("initializer", &self.initializer.is_some())
+            .field("pin_workers", &self.pin_workers)
+            .field("on_worker_start", &self.customs.on_start.is_some())
+            .field("initializer", &self.customs.initializer.is_some())
+            .field("on_worker_exit", &self.customs.on_exit.is_some())
             .finish()
     }
 }

@@ -1,0 +1,53 @@
+//! The hooks of a process pool: who is told that a worker process starts, and how one has ended.
+//!
+//! ```text
+//!   started, has said Hello ──▶ on_worker_start ──▶ initializer ──▶ calls ──▶ finalizer ──▶ end ──▶ on_worker_exit
+//!                                (in the host)      (in the worker)         (in the worker)        (in the host)
+//! ```
+//!
+//! Not here: what the worker itself does (`child.rs`, `service.rs`). The rule: a hook runs in the thread of its worker,
+//! without a lock and without a call that the worker has begun; so an end is noted where it is found, and told when the
+//! calls that it concerns are over.
+
+use std::process::ExitStatus;
+use std::sync::Arc;
+
+use crate::outcome::shielded;
+use crate::pool::WorkerInfo;
+use crate::primitives::Mutex;
+
+type OnStart = Arc<dyn Fn(&WorkerInfo) + Send + Sync>;
+type OnExit = Arc<dyn Fn(&WorkerInfo, Option<ExitStatus>) + Send + Sync>;
+
+#[derive(Clone, Default)]
+pub(super) struct Hooks {
+    pub(super) on_start: Option<OnStart>,
+    pub(super) on_exit: Option<OnExit>,
+}
+
+impl Hooks {
+    pub(super) fn tell_of_start(&self, worker: &WorkerInfo) {
+        if let Some(hook) = &self.on_start {
+            shielded(|| hook(worker));
+        }
+    }
+
+    /// Tells of all that have ended since.
+    pub(super) fn tell_of_ends(&self, departures: &Departures) {
+        let Some(hook) = &self.on_exit else { return };
+        let ended = std::mem::take(&mut *departures.0.lock());
+        for (worker, status) in ended {
+            shielded(|| hook(&worker, status));
+        }
+    }
+}
+
+/// Those of one worker thread's processes that have ended, and nobody was told of it.
+#[derive(Default)]
+pub(super) struct Departures(Mutex<Vec<(WorkerInfo, Option<ExitStatus>)>>);
+
+impl Departures {
+    pub(super) fn note(&self, worker: WorkerInfo, status: Option<ExitStatus>) {
+        self.0.lock().push((worker, status));
+    }
+}
