@@ -1,0 +1,78 @@
+//! [`CancelOnDrop`]: a future whose call is not wanted any more when nobody waits for it.
+//!
+//! Not here: how a call is cancelled or stopped (`cell.rs`, `away.rs`). The rule: who drops it has been told enough: an error
+//! that comes of it is none that nobody read.
+
+use std::fmt;
+use std::ops::Deref;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::handle::Future;
+use crate::error::Error;
+
+/// A [`Future`] that cancels its call when it is dropped before the call is over: made by [`Future::cancel_on_drop`].
+///
+/// It is awaited as the future is, and everything that can be asked of the future can be asked of it.
+#[must_use = "dropping it cancels the call"]
+pub struct CancelOnDrop<T> {
+    /// Absent once it was taken out.
+    future: Option<Future<T>>,
+}
+
+impl<T> CancelOnDrop<T> {
+    pub(super) fn new(future: Future<T>) -> Self {
+        CancelOnDrop { future: Some(future) }
+    }
+
+    /// The future alone: dropping that cancels nothing.
+    pub fn into_inner(mut self) -> Future<T> {
+        self.future.take().unwrap_or_else(|| unreachable!("only this takes it, and the end"))
+    }
+
+    /// As [`Future::result`]. The call is wanted to its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Future::result`].
+    pub fn result(self) -> Result<T, Error> {
+        self.into_inner().result()
+    }
+}
+
+impl<T> Deref for CancelOnDrop<T> {
+    type Target = Future<T>;
+
+    fn deref(&self) -> &Future<T> {
+        self.future.as_ref().unwrap_or_else(|| unreachable!("it is there until it is consumed"))
+    }
+}
+
+impl<T> std::future::Future for CancelOnDrop<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.future {
+            Some(future) => Pin::new(future).poll(context),
+            None => unreachable!("it is there until it is consumed"),
+        }
+    }
+}
+
+impl<T> Drop for CancelOnDrop<T> {
+    fn drop(&mut self) {
+        if let Some(future) = self.future.take()
+            && !future.done()
+        {
+            future.kill();
+            // It ends as it was asked to, so there is no error that somebody missed.
+            future.add_done_callback(|_| ());
+        }
+    }
+}
+
+impl<T> fmt::Debug for CancelOnDrop<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CancelOnDrop").field(&self.future).finish()
+    }
+}
