@@ -114,8 +114,8 @@ mod wire;
 pub use error::{Error, Panic, RemoteError};
 pub use executor::{Executor, Returned, Shutdown};
 pub use future::{
-    AsCompleted, AsCompletedTimeout, AsFuture, CancelOnDrop, Future, Promise, ReturnWhen, SharedFuture,
-    Waited, as_completed, as_completed_timeout, wait, wait_timeout,
+    AsCompleted, AsCompletedTimeout, AsFuture, CancelOnDrop, Future, Group, Promise, ReturnWhen,
+    SharedFuture, Waited, as_completed, as_completed_timeout, wait, wait_timeout,
 };
 pub use id::{FutureId, TaskRef};
 pub use map::{Map, MapOptions, MapUnordered};

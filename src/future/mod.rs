@@ -8,6 +8,7 @@ mod as_completed;
 pub(crate) mod away;
 mod block;
 pub(crate) mod cell;
+mod group;
 mod guard;
 mod handle;
 pub(crate) mod own_pool;
@@ -20,6 +21,7 @@ pub(crate) mod watch;
 
 pub use as_completed::{AsCompleted, AsCompletedTimeout, as_completed, as_completed_timeout};
 pub(crate) use block::{block, deadline_after, nap, waits_for_itself};
+pub use group::Group;
 pub use guard::CancelOnDrop;
 pub use handle::Future;
 pub use promise::Promise;

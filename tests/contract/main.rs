@@ -28,6 +28,7 @@ mod courses;
 mod errors;
 mod f_future;
 mod g_memory;
+mod groups;
 mod idle;
 mod m_map;
 mod map;
