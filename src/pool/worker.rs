@@ -66,9 +66,7 @@ pub(super) fn work<C: Context>(
         };
         if outcome.is_err() || pool.floor.is_too_large() {
             shielded(|| context.finalize());
-            if outcome.is_err() {
-                return outcome;
-            }
+            outcome?;
             if seat.shrink() {
                 resign();
                 discard(context);
