@@ -305,7 +305,7 @@ fn work_while_wanted(floor: &Floor<i32>) -> usize {
             break;
         }
     }
-    seat.see_off();
+    assert!(seat.see_off().is_none(), "there are as many as there may be");
     got
 }
 
@@ -358,7 +358,7 @@ fn lies_while_wanted(floor: &Floor<i32>, posted: &Mutex<Option<i32>>) -> usize {
             break;
         }
     }
-    seat.see_off();
+    assert!(seat.see_off().is_none(), "there are as many as there may be");
     got
 }
 
