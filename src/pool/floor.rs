@@ -278,6 +278,7 @@ impl<I> Floor<I> {
     }
 
     /// Gives the lock back, after a change of what can be seen without it.
+    #[inline]
     pub(super) fn leave(&self, state: MutexGuard<'_, State<I>>) {
         let has_tasks = !state.queue.is_empty();
         let at_work = state.crew.staying();
