@@ -84,6 +84,9 @@
 //! | `a_task_put_back_and_a_push` | the same, a push, two workers | 3 |
 //! | `a_worker_that_gives_its_task_back` | `submit`, a worker that puts its task back and leaves, another | 2 |
 //! | `a_worker_that_waits_again_and_the_one_that_leaves` | a waiter, the worker hired in its place, which leaves as one too many | 3 |
+//! | `a_pool_that_shrinks_and_a_push` | a pool that is made smaller, a push, two workers of which one is too many | 3 |
+//! | `a_pool_that_shrinks_and_a_worker_that_is_lent` | the same, two workers that lie down, and who works in the place of one | 2 |
+//! | `a_pool_that_grows_and_shrinks` | `submit`, `set_max_workers` twice, workers hired and let go | 2 |
 //! | `workers_that_cannot_start` | `submit`, two workers that are refused by the system | 4 |
 //! | `one_worker_that_starts_and_one_that_cannot` | `submit`, one such worker beside a good one | 3 |
 //!

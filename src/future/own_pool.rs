@@ -57,12 +57,6 @@ pub(crate) fn employed<R>(home: Home, employer: Arc<dyn Employer>, life: impl Fn
     outcome
 }
 
-/// This thread takes no more tasks of its pool: whatever it waits for from here on, nobody need stand in for it.
-pub(crate) fn resign() {
-    let employer = EMPLOYER.try_with(|employer| employer.borrow_mut().take());
-    drop(employer);
-}
-
 /// Runs something for that pool in a thread of its own: it belongs to the pool and is none of its workers, so nobody
 /// need stand in for it. It comes back if there is no thread to be had.
 #[cfg(all(unix, not(loom)))]

@@ -50,7 +50,7 @@ pub(super) struct Floor<I> {
     /// Are there tasks in the queue? To be seen without the lock: a hint. Those who look again and again do not slow
     /// down those who take it.
     pub(super) has_tasks: Apart<AtomicBool>,
-    /// Workers that are not away, the same.
+    /// Workers that are not away and do not leave, the same.
     pub(super) at_work: Apart<AtomicUsize>,
     /// Is the door shut? The same: who sees that it is not may find it so all the same.
     is_shut: AtomicBool,
@@ -112,7 +112,8 @@ pub(super) struct Crew {
     pub(super) present: usize,
     /// Those of them that wait for a call of this very pool: others may work meanwhile.
     away: usize,
-    /// Those of them that take no task any more, and have yet to say good-bye.
+    /// Those of them that take no task any more, and are not gone yet: nobody counts on them, and none is hired in their
+    /// place before.
     pub(super) leaving: usize,
     /// Workers ever hired; the number in a thread's name.
     ever: usize,
@@ -120,7 +121,13 @@ pub(super) struct Crew {
 
 impl Crew {
     pub(super) fn at_work(&self) -> usize {
-        self.present - self.away - self.leaving
+        self.present - self.away
+    }
+
+    /// Those of them that will come for a task again. (One that waits while it leaves is taken off twice, and is missed
+    /// by nobody.)
+    pub(super) fn staying(&self) -> usize {
+        self.at_work().saturating_sub(self.leaving)
     }
 }
 
@@ -179,7 +186,7 @@ impl<I> State<I> {
 
     /// Those that sleep and are too many come to look: of them the ones that have slept longest.
     fn call_those_too_many(&mut self, max_workers: usize) -> Vec<Arc<Parker>> {
-        let too_many = self.crew.at_work().saturating_sub(max_workers).min(self.parked.len());
+        let too_many = self.crew.staying().saturating_sub(max_workers).min(self.parked.len());
         self.awake += too_many;
         self.parked.drain(..too_many).map(|parked| parked.bell).collect()
     }
@@ -271,9 +278,10 @@ impl<I> Floor<I> {
     }
 
     /// Gives the lock back, after a change of what can be seen without it.
+    #[inline]
     pub(super) fn leave(&self, state: MutexGuard<'_, State<I>>) {
         let has_tasks = !state.queue.is_empty();
-        let at_work = state.crew.at_work();
+        let at_work = state.crew.staying();
         let has_urgent = state.queue.is_urgent();
         // They seldom change, and all look at them.
         if self.has_tasks.0.load(Ordering::Relaxed) != has_tasks {
@@ -353,7 +361,7 @@ impl<I> Floor<I> {
             return None;
         }
         state.parked.push(Parked { bell, may_be_lent: true });
-        if state.is_shut() || state.crew.at_work() > self.max_workers() {
+        if state.is_shut() || state.crew.staying() > self.max_workers() {
             // It comes to look, and leaves.
             let bells = state.call_all();
             self.leave(state);
@@ -509,8 +517,7 @@ impl<I> Floor<I> {
         self.count_out(state);
     }
 
-    /// A worker that is not counted as awake or parked takes no task any more. If somebody counted on it, another comes;
-    /// none is hired in its place.
+    /// A worker that is not counted as awake or parked takes no task any more. If somebody counted on it, another comes.
     pub(super) fn let_go(&self, mut state: MutexGuard<'_, State<I>>) {
         state.crew.leaving += 1;
         let call = state.call(0);
@@ -520,13 +527,15 @@ impl<I> Floor<I> {
         ring(keeper);
     }
 
-    /// A worker that was let go is gone.
-    pub(super) fn see_off(&self) {
+    /// A worker that was let go is gone: another may be hired in its place.
+    pub(super) fn see_off(&self) -> Option<Vacancy> {
         let mut state = self.state.0.lock();
         state.crew.leaving -= 1;
         state.crew.present -= 1;
-        drop(state);
+        let call = state.call(self.max_workers());
+        let vacancy = self.leave_and_ring(state, call);
         self.someone_left.notify_all();
+        vacancy
     }
 
     /// A worker that is not counted as awake or parked leaves. If somebody counted on it, another comes; where

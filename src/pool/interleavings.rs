@@ -291,6 +291,101 @@ fn a_worker_that_is_lent_for_what_only_it_can_do() {
     });
 }
 
+/// All that a worker gets, which leaves when it may.
+fn work_while_wanted(floor: &Floor<i32>) -> usize {
+    let seat = Seat::at(floor, &|| ());
+    let mut got = 0;
+    loop {
+        if next(&seat).is_some() {
+            got += 1;
+            if floor.is_too_large() && seat.shrink() {
+                break;
+            }
+        } else if seat.retire() {
+            break;
+        }
+    }
+    assert!(seat.see_off().is_none(), "there are as many as there may be");
+    got
+}
+
+#[test]
+fn a_pool_that_shrinks_and_a_push() {
+    explore(Some(3), [(0, 3), (1, 2), (2, 1), (3, 0)], || {
+        let floor = Arc::new(Floor::new(2, None));
+        let hired = [1, 2].map(|item| floor.push(item).is_ok_and(|vacancy| vacancy.is_some()));
+        assert_eq!(hired, [true; 2]);
+        let workers = [(); 2].map(|()| {
+            let floor = Arc::clone(&floor);
+            thread::spawn(move || work_while_wanted(&floor))
+        });
+        floor.resize(1);
+        assert!(floor.push(3).is_ok_and(|vacancy| vacancy.is_none()), "there are as many as there may be");
+        floor.close();
+        let got = workers.map(|worker| worker.join().unwrap());
+        assert_eq!(got.iter().sum::<usize>(), 3, "each once");
+        assert_eq!(floor.census(), (0, 0));
+        (got[0], got[1])
+    });
+}
+
+/// As `lies`, of a worker that leaves when it may.
+fn lies_while_wanted(floor: &Floor<i32>, posted: &Mutex<Option<i32>>) -> usize {
+    let seat = Seat::at(floor, &|| ());
+    let mut got = 0;
+    loop {
+        match seat.next(None, &mut ()) {
+            Turn::Task(_) => {}
+            Turn::Lent => {
+                let mine = posted.lock().take();
+                if mine.is_none() {
+                    thread::yield_now();
+                    continue;
+                }
+                seat.reclaim();
+            }
+            Turn::Leave => {
+                if seat.retire() {
+                    break;
+                }
+                continue;
+            }
+            Turn::Due(_) | Turn::Another(..) => unreachable!("nothing is put back, and nothing is for many"),
+        }
+        got += 1;
+        seat.lie_down();
+        if floor.is_too_large() && seat.shrink() {
+            break;
+        }
+    }
+    assert!(seat.see_off().is_none(), "there are as many as there may be");
+    got
+}
+
+#[test]
+fn a_pool_that_shrinks_and_a_worker_that_is_lent() {
+    explore(Some(2), ["its own", "in its place"], || {
+        let (floor, posted) = (Arc::new(Floor::new(2, None)), Arc::new(Mutex::new(None)));
+        let hired = [1, 2].map(|item| floor.push(item).is_ok_and(|vacancy| vacancy.is_some()));
+        assert_eq!(hired, [true; 2]);
+        let workers = [(); 2].map(|()| {
+            let (floor, posted) = (Arc::clone(&floor), Arc::clone(&posted));
+            thread::spawn(move || lies_while_wanted(&floor, &posted))
+        });
+        let resizer = thread::spawn({
+            let floor = Arc::clone(&floor);
+            move || floor.resize(1)
+        });
+        let in_its_place = hand_in(&floor, &posted, 3);
+        resizer.join().unwrap();
+        floor.close();
+        let got = workers.map(|worker| worker.join().unwrap());
+        assert_eq!(got.iter().sum::<usize>() + usize::from(in_its_place.is_some()), 3, "each once");
+        assert_eq!(floor.census(), (0, 0));
+        if in_its_place.is_some() { "in its place" } else { "its own" }
+    });
+}
+
 #[test]
 fn break_and_push_and_a_worker() {
     explore(ALL, ["drained", "received", "refused"], || {
@@ -446,6 +541,24 @@ fn a_worker_that_gives_its_task_back() {
             future
         });
         let ending = futures.map(|future| future.result().unwrap());
+        pool.leave();
+        ending
+    });
+}
+
+/// Two tasks in a pool of one worker, which becomes one of two and of one again.
+#[test]
+fn a_pool_that_grows_and_shrinks() {
+    explore(Some(2), [["run", "run"]], || {
+        let hiring = Hiring { max_workers: 1, name_prefix: "worker".into(), ..Hiring::default() };
+        let pool = Pool::of(hiring, |_| Lucky(true));
+        let resizer = thread::spawn({
+            let pool = Arc::clone(&pool);
+            move || [2, 1].map(|most| pool.resize(most).unwrap())
+        });
+        let futures = [submit(&pool), submit(&pool)];
+        let ending = futures.map(|future| future.result().unwrap());
+        resizer.join().unwrap();
         pool.leave();
         ending
     });

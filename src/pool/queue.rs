@@ -29,49 +29,52 @@ impl<I> Queue<I> {
         Queue { common: VecDeque::new(), others: None }
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.common.len() + self.others.as_ref().map_or(0, |others| others.count)
     }
 
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.common.is_empty() && self.others.as_ref().is_none_or(|others| others.count == 0)
-    }
-
-    /// The priority of the next task, if that is none of the common ones.
-    fn special(&self) -> Option<i16> {
-        let others = self.others.as_ref()?;
-        let (highest, _) = others.lines.last_key_value()?;
-        (*highest > 0 || self.common.is_empty()).then_some(*highest)
+        self.len() == 0
     }
 
     /// Is there one that goes before all the common ones?
+    #[inline]
     pub(super) fn is_urgent(&self) -> bool {
-        let highest =
-            |others: &Others<I>| others.lines.last_key_value().is_some_and(|(highest, _)| *highest > 0);
-        self.others.as_deref().is_some_and(highest)
+        self.others.as_ref().is_some_and(|others| others.highest() > Some(0))
+    }
+
+    /// The others, if the next task is one of them.
+    #[inline]
+    fn others_first(&self) -> Option<&Others<I>> {
+        let others = self.others.as_deref()?;
+        let highest = others.highest()?;
+        (highest > 0 || self.common.is_empty()).then_some(others)
     }
 
     /// The next task.
+    #[inline]
     pub(super) fn front(&self) -> Option<&I> {
-        match self.special() {
+        match self.others_first() {
             None => self.common.front(),
-            Some(priority) => self.others.as_ref().and_then(|others| others.lines.get(&priority)?.front()),
+            Some(others) => others.front(),
         }
     }
 
+    #[inline]
     pub(super) fn pop_front(&mut self) -> Option<I> {
-        match self.special() {
-            None => self.common.pop_front(),
-            Some(priority) => self.others.as_mut()?.take(priority, VecDeque::pop_front),
+        if self.others_first().is_none() {
+            return self.common.pop_front();
         }
+        self.others.as_mut().and_then(|others| others.pop_front())
     }
 
     /// Takes out the next ones, as long as they fit: of the common ones, and none while another comes first.
-    pub(super) fn take_common(&mut self, most: usize, fits: impl FnMut(&I) -> bool) -> Vec<I> {
+    pub(super) fn take_common(&mut self, most: usize, mut fits: impl FnMut(&I) -> bool) -> Vec<I> {
         if self.is_urgent() {
             return Vec::new();
         }
-        let mut fits = fits;
         let count = self.common.iter().take(most).take_while(|item| fits(item)).count();
         self.common.drain(..count).collect()
     }
@@ -123,6 +126,21 @@ impl<I: Queued> Queue<I> {
 }
 
 impl<I> Others<I> {
+    fn highest(&self) -> Option<i16> {
+        self.lines.last_key_value().map(|(highest, _)| *highest)
+    }
+
+    #[cold]
+    fn front(&self) -> Option<&I> {
+        self.lines.last_key_value().and_then(|(_, line)| line.front())
+    }
+
+    #[cold]
+    fn pop_front(&mut self) -> Option<I> {
+        let highest = self.highest()?;
+        self.take(highest, VecDeque::pop_front)
+    }
+
     fn add(&mut self, priority: i16, put: impl FnOnce(&mut VecDeque<I>)) {
         put(self.lines.entry(priority).or_default());
         self.count += 1;

@@ -167,7 +167,7 @@ impl<'a, I> Seat<'a, I> {
             && state.queue.is_empty()
             && state.later.is_empty()
             && !state.is_shut()
-            && state.crew.at_work() <= self.floor.max_workers();
+            && state.crew.staying() <= self.floor.max_workers();
         if is_free {
             self.stand.set(Stand::Parked);
             state.parked.push(Parked { bell: Arc::clone(&self.bell), may_be_lent: true });
@@ -216,7 +216,7 @@ impl<'a, I> Seat<'a, I> {
         }
         loop {
             self.awake(&mut state);
-            if state.crew.at_work() > floor.max_workers() {
+            if state.crew.staying() > floor.max_workers() {
                 return Turn::Leave;
             }
             if !state.later.is_due()
@@ -303,7 +303,7 @@ impl<'a, I> Seat<'a, I> {
         let mut state = self.floor.state.0.lock();
         let is_let_go = match self.stand.get() {
             Stand::Parked => state.unpark(&self.bell),
-            Stand::Awake if state.is_over() || state.crew.at_work() > self.floor.max_workers() => {
+            Stand::Awake if state.is_over() || state.crew.staying() > self.floor.max_workers() => {
                 state.awake -= 1;
                 true
             }
@@ -318,7 +318,7 @@ impl<'a, I> Seat<'a, I> {
     /// Lets a worker go that has ended its task; false if it is not one too many.
     pub(super) fn shrink(&self) -> bool {
         let mut state = self.floor.state.0.lock();
-        let is_too_large = state.crew.at_work() > self.floor.max_workers() && !state.is_lent(&self.bell);
+        let is_too_large = state.crew.staying() > self.floor.max_workers() && !state.is_lent(&self.bell);
         if is_too_large {
             self.stand_up(&mut state);
             self.floor.let_go(state);
@@ -327,14 +327,14 @@ impl<'a, I> Seat<'a, I> {
     }
 
     /// Counts out a worker that was let go, and has nothing left to do.
-    pub(super) fn see_off(&self) {
-        self.floor.see_off();
+    pub(super) fn see_off(&self) -> Option<Vacancy> {
+        self.floor.see_off()
     }
 
     /// Counts out a worker that cannot go on, if others can; false if it is the last.
     pub(super) fn leave_to_others(&self) -> bool {
         let mut state = self.floor.state.0.lock();
-        let others_work = state.crew.at_work() > 1;
+        let others_work = state.crew.staying() > 1;
         if others_work {
             self.stand_up(&mut state);
             self.floor.count_out(state);

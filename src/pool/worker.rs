@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::seat::{Seat, Sleep, Turn};
 use super::{Item, Pool};
 use crate::error::Error;
-use crate::future::own_pool::resign;
 use crate::outcome::{discard, shielded};
 
 /// What one worker of an engine is: made in the worker's thread, used by it alone.
@@ -24,8 +23,7 @@ pub(crate) trait Context: Sleep + 'static {
         Ok(())
     }
 
-    /// After the last task; or after what may be the last, if there was no other for some time. What is to be done once,
-    /// and at the very end, is for its destructor.
+    /// After the last task, unless it panicked. What is to be done in any case is for its destructor.
     fn finalize(&mut self);
 }
 
@@ -48,33 +46,30 @@ pub(super) fn work<C: Context>(
                 Some(item)
             }
             Turn::Lent => None,
-            Turn::Leave => {
-                // While it is still counted: who has been counted out leaves nothing behind.
-                shielded(|| context.finalize());
-                if seat.retire() {
-                    resign();
-                    discard(context);
-                    seat.see_off();
-                    return Ok(());
-                }
-                continue;
+            Turn::Leave if seat.retire() => {
+                part(pool, context, seat);
+                return Ok(());
             }
+            Turn::Leave => continue,
         };
         let outcome = match item {
             Some(item) => context.run(item, seat),
             None => context.resume(seat),
         };
-        if outcome.is_err() || pool.floor.is_too_large() {
+        if outcome.is_err() {
             shielded(|| context.finalize());
-            if outcome.is_err() {
-                return outcome;
-            }
-            if seat.shrink() {
-                resign();
-                discard(context);
-                seat.see_off();
-                return Ok(());
-            }
+            return outcome;
+        }
+        if pool.floor.is_too_large() && seat.shrink() {
+            part(pool, context, seat);
+            return Ok(());
         }
     }
+}
+
+/// The end of a worker that was let go. While it is still counted: who has been counted out leaves nothing behind.
+fn part<C: Context>(pool: &Arc<Pool<C>>, mut context: C, seat: &Seat<'_, C::Item>) {
+    shielded(|| context.finalize());
+    discard(context);
+    pool.fill(seat.see_off());
 }

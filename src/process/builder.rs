@@ -163,7 +163,8 @@ impl ProcessPoolBuilder {
 
     /// Runs in the host, in a thread of the pool, when a worker process has ended, once for each
     /// [start](Self::on_worker_start): in good order, died or killed. With how it ended, if that is known. Where the
-    /// worker took a call with it, that call has ended before. [`shutdown`](crate::Executor::shutdown) waits for it.
+    /// worker took a call with it, that call has ended before. [`shutdown`](crate::Executor::shutdown) waits for it. As
+    /// there, it must not wait for calls of this pool.
     pub fn on_worker_exit(
         mut self,
         hook: impl Fn(&WorkerInfo, Option<ExitStatus>) + Send + Sync + 'static,

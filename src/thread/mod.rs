@@ -539,8 +539,8 @@ impl ThreadPoolBuilder {
 
     /// Runs in each thread before it ends, once for each [start](Self::on_worker_start): after it was idle for too
     /// long, when the pool is made smaller, shut down or broken, and also if its initializer failed.
-    /// [`shutdown`](Executor::shutdown) waits for it; a worker that is in it takes no task any more, and does
-    /// not count as one of `max_workers`.
+    /// [`shutdown`](Executor::shutdown) waits for it. A worker that is in it takes no task any more, and counts
+    /// as one of `max_workers` until it returns.
     pub fn on_worker_exit(mut self, hook: impl Fn(&WorkerInfo) + Send + Sync + 'static) -> Self {
         self.customs.on_exit = Some(Arc::new(hook));
         self

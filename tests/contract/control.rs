@@ -500,6 +500,39 @@ fn a_finalizer_without_end_is_ended() {
     });
 }
 
+/// A worker that says good-bye for long holds up nobody but those who need its place.
+#[test]
+fn others_work_while_one_says_good_bye() {
+    watchdog("one says good-bye", LIMIT, || {
+        fn pass_on(ticket: Ticket) {
+            ticket.pass();
+        }
+        let gate = Turnstile::new();
+        let farewell = Turnstile::new();
+        let builder = ProcessPoolExecutor::builder().max_workers(3).grace_period(2 * LIMIT);
+        let pool = builder.finalizer(pass_on, farewell.ticket(7)).build().unwrap();
+        let futures = [0, 1, 2].map(|n| pool.submit(pass, gate.ticket(n)));
+        drop(gate.arrivals(3));
+        futures.into_iter().for_each(|future| assert!(future.result().is_ok()));
+        pool.set_max_workers(2).unwrap();
+        let leaving = farewell.arrival();
+        let futures = [0, 1].map(|n| pool.submit(pass, gate.ticket(n)));
+        drop(gate.arrivals(2));
+        futures.into_iter().for_each(|future| assert!(future.result().is_ok()));
+        assert_eq!(workers(&pool), 3, "it is still there");
+        // It counts until it is gone, then another comes for what waits.
+        pool.set_max_workers(3).unwrap();
+        let futures = [0, 1, 2].map(|n| pool.submit(pass, gate.ticket(n)));
+        let held = gate.arrivals(2);
+        assert_eq!(workers(&pool), 3);
+        leaving.release();
+        drop(gate.arrival());
+        drop(held);
+        futures.into_iter().for_each(|future| assert!(future.result().is_ok()));
+        drop(farewell);
+    });
+}
+
 /// The CPUs that this thread may run on.
 fn affinity() -> Vec<usize> {
     let cpus = sched_getaffinity(None).unwrap();

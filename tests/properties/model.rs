@@ -157,6 +157,8 @@ pub(crate) struct World {
     open: bool,
     queue: VecDeque<Number>,
     calls: Vec<Call>,
+    /// The most that may be busy at a time; there may be more, who were so before.
+    most: usize,
     threads: Vec<Thread>,
 }
 
@@ -172,6 +174,7 @@ impl World {
             open: false,
             queue: VecDeque::new(),
             calls: Vec::new(),
+            most: rules.workers,
             threads: vec![idle; 1 + rules.workers],
         }
     }
@@ -287,6 +290,14 @@ impl World {
         }
     }
 
+    pub(crate) fn resize(&mut self, workers: usize) {
+        self.most = workers;
+        let idle = Thread { job: Job::Nothing, telling: Vec::new() };
+        self.threads.resize(self.threads.len().max(1 + workers), idle);
+        // Workers are alike.
+        self.threads[1..].sort_unstable();
+    }
+
     pub(crate) fn lose_the_executor(&mut self) {
         self.gone = true;
     }
@@ -374,6 +385,8 @@ impl World {
             }
             match thread.job {
                 Job::Nothing if number == SCRIPT => {}
+                Job::Nothing
+                    if self.threads[1..].iter().filter(|thread| !thread.is_idle()).count() >= self.most => {}
                 Job::Nothing => {
                     let others_run = || self.threads.iter().any(|thread| matches!(thread.job, Job::Runs(_)));
                     let some = if self.rules.overtakes && others_run() { self.queue.len() } else { 1 };

@@ -104,6 +104,8 @@ pub(crate) enum Step {
         buffersize: Option<usize>,
         take: usize,
     },
+    /// So many workers from here on.
+    Resize(usize),
     /// One that waits lets everybody go first.
     End(Shutdown),
     EndTimeout,
@@ -210,6 +212,7 @@ pub(crate) fn script(length: usize, can_hold: bool, can_die: bool) -> BoxedStrat
         5 => (when, some.clone()).prop_map(|(when, calls)| Step::WaitAndRelease(when, calls)),
         4 => (some.clone(), some).prop_map(|(first, second)| Step::AsCompleted(first, second)),
         3 => map,
+        3 => (1..4_usize).prop_map(Step::Resize),
         2 => end.clone(),
     ];
     // Most scripts come to an end when all has settled and some calls are held and queued.

@@ -34,6 +34,7 @@ pub(crate) trait Engine: Executor + Sized + 'static {
     const RULES: Rules;
     /// `name` is part of the names of its workers.
     fn make(workers: usize, name: &str) -> Self;
+    fn resize(&self, workers: usize);
     /// Is a worker of that name left, of those that were seen in these processes?
     fn has_worker(name: &str, processes: &HashSet<u32>) -> bool;
 }
@@ -48,6 +49,8 @@ impl Engine for SerialExecutor {
         SerialExecutor::new()
     }
 
+    fn resize(&self, _workers: usize) {}
+
     fn has_worker(_name: &str, _processes: &HashSet<u32>) -> bool {
         false
     }
@@ -59,6 +62,10 @@ impl Engine for ThreadPoolExecutor {
 
     fn make(workers: usize, name: &str) -> Self {
         ThreadPoolExecutor::builder().max_workers(workers).thread_name_prefix(name).build().unwrap()
+    }
+
+    fn resize(&self, workers: usize) {
+        self.set_max_workers(workers).unwrap();
     }
 
     fn has_worker(name: &str, _processes: &HashSet<u32>) -> bool {
@@ -74,6 +81,10 @@ impl Engine for ProcessPoolExecutor {
 
     fn make(workers: usize, name: &str) -> Self {
         ProcessPoolExecutor::builder().max_workers(workers).name(name).build().unwrap()
+    }
+
+    fn resize(&self, workers: usize) {
+        self.set_max_workers(workers).unwrap();
     }
 
     fn has_worker(name: &str, processes: &HashSet<u32>) -> bool {
@@ -476,6 +487,12 @@ impl<E: Engine> Stage<E> {
             Step::AsCompleted(ref first, ref second) => self.as_completed(first, second)?,
             Step::Map { items, chunksize, buffersize, take } => {
                 self.map(items, chunksize, buffersize, take)?;
+            }
+            Step::Resize(workers) => {
+                self.with_executor(|executor| executor.resize(workers));
+                if E::NAME != SerialExecutor::NAME {
+                    self.worlds.change(|world| world.resize(workers));
+                }
             }
             Step::End(how) => self.end(how)?,
             Step::EndTimeout => {
