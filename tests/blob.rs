@@ -1,8 +1,8 @@
 //! Bulk data: what `Shared` and `Blob` are on every engine, and that they cross the wall between processes without a copy
 //! for each task, whatever dies meanwhile.
 //!
-//! Not here: workers that lie about what they enclose (`hostile.rs`); the parts (`src/shared/`, `src/enclosed.rs`,
-//! `src/process/post.rs`).
+//! And workers that lie about what they enclose. Not here: what else they may do (`hostile.rs`); the parts (`src/shared/`,
+//! `src/enclosed.rs`, `src/process/post.rs`).
 
 #![cfg(target_os = "linux")]
 #![allow(unsafe_code)] // a plain type of its own
@@ -27,6 +27,7 @@ roles! {
     "storm" => storm(),
     "few_descriptors" => few_descriptors(),
     "order" => order(),
+    "lies" => lies(),
 }
 
 const MIB: usize = 1 << 20;
@@ -297,6 +298,7 @@ fn it_reads_as_a_slice() {
     assert!(format!("{long:?}").len() < 200, "{long:?}");
     assert!(format!("{long:?}").contains("10485760"), "{long:?}");
     assert!(Blob::default().is_empty());
+    #[allow(clippy::mutable_key_type, reason = "what changes inside is not compared")]
     let set: std::collections::HashSet<Blob> = [bytes(3).into(), bytes(3).into(), bytes(4).into()].into();
     assert!(set.len() == 2 && set.contains(&bytes(4)[..]));
     let clone = shared.clone();
@@ -543,4 +545,201 @@ fn a_call_that_a_stopped_worker_does_not_take_can_be_killed() {
     for future in futures {
         assert!(get(future).unwrap() == blob);
     }
+}
+
+// ---- Workers that lie ------------------------------------------------------------------------
+
+/// What a worker hands over in the place of what it encloses.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum Wrong {
+    Pipe,
+    Device,
+    File,
+    NotSealed,
+    CanBeCut,
+    CanBeWritten,
+    Empty,
+    HalfAValue,
+    TooLarge,
+    Nothing,
+    MoreThanItSays,
+    LessThanItSays,
+    AnotherKind,
+    OldOnes,
+    Halves,
+}
+
+const WRONGS: [(Wrong, &str); 15] = [
+    (Wrong::Pipe, "is not shared memory"),
+    (Wrong::Device, "is not shared memory"),
+    (Wrong::File, "is not s"), // "shared memory", or "sealed": that depends on the file system
+    (Wrong::NotSealed, "is not sealed"),
+    (Wrong::CanBeCut, "is not sealed"),
+    (Wrong::CanBeWritten, "is not sealed"),
+    (Wrong::Empty, "is empty"),
+    (Wrong::HalfAValue, "no whole number of `u64`"),
+    (Wrong::TooLarge, "max_message_bytes"),
+    (Wrong::Nothing, "did not come with it"),
+    (Wrong::MoreThanItSays, "could be received"),
+    (Wrong::LessThanItSays, "could be received"),
+    (Wrong::AnotherKind, "nothing that can be enclosed"),
+    (Wrong::OldOnes, "was not sent"),
+    (Wrong::Halves, "nothing that can be enclosed"),
+];
+
+mod lies {
+    use std::fs::File;
+    use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+    use super::*;
+
+    /// Our end of the post: the only socket that programs which we start do not inherit.
+    fn post() -> BorrowedFd<'static> {
+        let is_ours = |fd: &i32| {
+            let target = fs::read_link(format!("/proc/self/fd/{fd}")).unwrap_or_default();
+            let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap_or("0");
+            let flags = i32::from_str_radix(flags.trim(), 8).unwrap();
+            target.to_string_lossy().starts_with("socket:") && flags & libc::O_CLOEXEC != 0
+        };
+        let found: Vec<i32> = descriptors("/proc/self/fd").into_iter().filter(is_ours).collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+        // SAFETY: it is open until this process ends.
+        unsafe { BorrowedFd::borrow_raw(found[0]) }
+    }
+
+    fn memory(length: u64, seals: SealFlags) -> OwnedFd {
+        let file = memfd_create("a lie", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+        ftruncate(&file, length).unwrap();
+        fcntl_add_seals(&file, seals).unwrap();
+        file
+    }
+
+    fn say(header: &[u8], descriptors: &[BorrowedFd<'_>]) -> bool {
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+        let mut rights = SendAncillaryBuffer::new(&mut space);
+        assert!(descriptors.is_empty() || rights.push(SendAncillaryMessage::ScmRights(descriptors)));
+        sendmsg(post(), &[std::io::IoSlice::new(header)], &mut rights, SendFlags::DONTWAIT).is_ok()
+    }
+
+    fn header(kind: u8, id: u64, count: u16) -> Vec<u8> {
+        [&[kind][..], &id.to_le_bytes(), &count.to_le_bytes()].concat()
+    }
+
+    /// Before the worker itself sends what is enclosed in the reply to that call.
+    pub(super) fn tell(wrong: Wrong, id: u64) {
+        let sealed = SealFlags::SHRINK | SealFlags::WRITE;
+        let honest = || memory(64, sealed);
+        let null: OwnedFd = File::open("/dev/null").unwrap().into();
+        let one = |fd: OwnedFd| assert!(say(&header(1, id, 1), &[fd.as_fd()]));
+        match wrong {
+            Wrong::Pipe => one(std::io::pipe().unwrap().0.into()),
+            Wrong::Device => one(null),
+            // Those of some file systems have seals too, and cannot be sealed.
+            Wrong::File => {
+                let dir = TempDir::new();
+                let file = File::create(dir.path("file")).unwrap();
+                file.set_len(64).unwrap();
+                one(file.into());
+            }
+            Wrong::NotSealed => one(memory(64, SealFlags::empty())),
+            Wrong::CanBeCut => one(memory(64, SealFlags::WRITE | SealFlags::GROW)),
+            Wrong::CanBeWritten => one(memory(64, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)),
+            Wrong::Empty => one(memory(0, sealed)),
+            Wrong::HalfAValue => one(memory(60, sealed)),
+            Wrong::TooLarge => one(memory(1 << 37, sealed)),
+            Wrong::Nothing => assert!(say(&header(1, id, 0), &[])),
+            Wrong::MoreThanItSays => {
+                assert!(say(&header(1, id, 1), &[honest().as_fd(), honest().as_fd()]));
+            }
+            Wrong::LessThanItSays => assert!(say(&header(1, id, 200), &[honest().as_fd()])),
+            Wrong::AnotherKind => assert!(say(&header(77, id, 1), &[honest().as_fd()])),
+            // As many as it gets rid of, of calls that there were, or not.
+            Wrong::OldOnes => {
+                for n in 0..200 {
+                    say(&header(1, id + 1 + n, 1), &[honest().as_fd()]);
+                }
+            }
+            Wrong::Halves => assert!(say(&header(1, id, 1)[..5], &[honest().as_fd()])),
+        }
+    }
+}
+
+/// Each costs its own call, and leaves nothing in the host.
+#[test]
+fn what_is_no_sealed_memory_is_an_error_of_its_call() {
+    let _watchdog = Watchdog::new("what_is_no_sealed_memory_is_an_error_of_its_call");
+    applause(role("lies").spawn().unwrap());
+}
+
+fn lies() {
+    type Numbers = Shared<[u64]>;
+    fn lie((wrong, gate): (Wrong, String)) -> Numbers {
+        let id = u64::from_le_bytes(attend(&gate).try_into().unwrap());
+        lies::tell(wrong, id);
+        // It is honest from here on.
+        Shared::build(THRESHOLD, |all| all.fill(7))
+    }
+    let gate = Gate::new();
+    for (wrong, why) in WRONGS {
+        let pool = pool(1);
+        get(pool.submit(double, 1)).unwrap();
+        let before = belongings();
+        let future = pool.submit(lie, (wrong, gate.path()));
+        let id = future.id().get();
+        gate.next().answer(&id.to_le_bytes());
+        let error = get(future).expect_err("it was believed");
+        assert!(matches!(error, Error::Decode { what: "return value", .. }), "{wrong:?}: {error:?}");
+        assert!(error.to_string().contains(why), "{wrong:?}: {error}");
+        assert_eq!(memories(), BTreeSet::new(), "{wrong:?}");
+        // What does without what is enclosed is as good as before, from the same worker.
+        assert_eq!(get(pool.submit(double, 21)).unwrap(), 42, "{wrong:?}");
+        until("nothing is left", || belongings() == before);
+        if wrong != Wrong::OldOnes && wrong != Wrong::Halves {
+            let honest = get(pool.submit(|n: u64| Numbers::build(THRESHOLD, |all| all.fill(n)), 3));
+            assert!(honest.unwrap().iter().all(|n| *n == 3), "{wrong:?}");
+        }
+    }
+}
+
+/// A worker that names what is enclosed, and encloses nothing.
+#[test]
+fn an_index_without_memory_is_an_error_of_its_call() {
+    /// Looks like a blob that is enclosed.
+    #[derive(Serialize, Deserialize)]
+    enum Form {
+        Bytes(u8),
+        Enclosed(u32),
+    }
+    enum Lie {
+        Told(Form),
+        Heard(Blob),
+    }
+    impl Serialize for Lie {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            match self {
+                Lie::Told(form) => form.serialize(serializer),
+                Lie::Heard(blob) => blob.serialize(serializer),
+            }
+        }
+    }
+    impl<'de> Deserialize<'de> for Lie {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            Blob::deserialize(deserializer).map(Lie::Heard)
+        }
+    }
+    let _watchdog = Watchdog::new("an_index_without_memory_is_an_error_of_its_call");
+    let pool = pool(1);
+    for index in [0, 1, 252, u32::MAX] {
+        let lie = |index| Lie::Told(Form::Enclosed(index));
+        let error = get(pool.submit(lie, index)).err().expect("it was believed");
+        assert!(matches!(error, Error::Decode { what: "return value", .. }), "{error:?}");
+        assert!(error.to_string().contains("did not come with it"), "{error}");
+        let beside = |index| (Blob::build(THRESHOLD, |_| ()), Lie::Told(Form::Enclosed(index)));
+        assert_eq!(get(pool.submit(beside, index)).is_ok(), index == 0);
+    }
+    assert!(get(pool.submit(|n| Lie::Told(Form::Bytes(n)), 0_u8)).is_ok(), "no bytes at all");
 }
