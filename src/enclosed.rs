@@ -14,10 +14,12 @@
 //! none.** Who collects is read by one who unpacks, so a value may have another form there than in a file or on a network;
 //! and an index means the same on both sides, whatever was encoded in vain before it.
 
+#![allow(unsafe_code)]
+
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::fmt;
-use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::primitives::thread_local;
@@ -190,23 +192,19 @@ impl From<&[Enclosure]> for Received {
     }
 }
 
-// Neither has a destructor, so both are there as long as their thread is, and a message never changes its form.
-// Whoever puts something in takes it out again.
+/// Who is to read the message that is being encoded, and what was enclosed in it.
+type Collected = (Towards, NonNull<Vec<Enclosure>>);
+
+// Neither has a destructor, so both are there as long as their thread is, and a message never changes its form. A chunk goes
+// in and out of them for each of its items, so they are pointers: what they point to is never moved.
 thread_local! {
     /// What was enclosed in the message that is being encoded.
-    static COLLECTED: RefCell<ManuallyDrop<Option<Collected>>> =
-        const { RefCell::new(ManuallyDrop::new(None)) };
+    static COLLECTED: Cell<Option<Collected>> = const { Cell::new(None) };
 }
 
 thread_local! {
     /// What came with the message that is being decoded.
-    static RECEIVED: RefCell<ManuallyDrop<Option<Received>>> =
-        const { RefCell::new(ManuallyDrop::new(None)) };
-}
-
-struct Collected {
-    towards: Towards,
-    all: Vec<Enclosure>,
+    static RECEIVED: Cell<Option<NonNull<Received>>> = const { Cell::new(None) };
 }
 
 /// Encodes a message, and collects what it encloses.
@@ -216,61 +214,50 @@ pub(crate) fn collect<R>(towards: Towards, encode: impl FnOnce() -> R) -> (R, Ve
 }
 
 /// The same for a part of a message. What was collected for others of its parts is there already.
+#[inline]
 pub(crate) fn collect_into<R>(
     towards: Towards,
     collected: &mut Vec<Enclosure>,
     encode: impl FnOnce() -> R,
 ) -> R {
-    struct Scope<'a> {
-        collected: &'a mut Vec<Enclosure>,
-        before: Option<Collected>,
-    }
+    struct Scope(Option<Collected>);
 
-    impl Drop for Scope<'_> {
+    impl Drop for Scope {
+        #[inline]
         fn drop(&mut self) {
-            let ours = with_collected(|now| std::mem::replace(now, self.before.take()));
-            *self.collected = ours.flatten().map(|ours| ours.all).unwrap_or_default();
+            let _ = COLLECTED.try_with(|all| all.set(self.0));
         }
     }
 
-    let ours = Collected { towards, all: std::mem::take(collected) };
-    let before = with_collected(|now| now.replace(ours)).flatten();
-    let _scope = Scope { collected, before };
+    // Nobody touches it but by this pointer until it is taken out again.
+    let ours = (towards, NonNull::from(collected));
+    let _scope = Scope(COLLECTED.try_with(|all| all.replace(Some(ours))).ok().flatten());
     encode()
 }
 
 /// Is a message being encoded that crosses a wall?
 pub(crate) fn is_collecting() -> bool {
-    with_collected(|all| all.is_some()).unwrap_or(false)
+    COLLECTED.try_with(Cell::get).is_ok_and(|all| all.is_some())
 }
 
 /// Encloses that, and says its index among those of its kind. `Err`: nobody collects, or there is no room for more.
 pub(crate) fn enclose(enclosure: Enclosure) -> Result<u32, Enclosure> {
-    let mut enclosure = Some(enclosure);
-    let index = with_collected(|all| {
-        let all = &mut all.as_mut()?.all;
-        let is_memory = enclosure.as_ref()?.is_memory();
-        let index_of = |at: usize| all[..at].iter().filter(|other| other.is_memory() == is_memory).count();
-        let known = all
-            .iter()
-            .rev()
-            .take(LOOK_BACK)
-            .position(|other| enclosure.as_ref().is_some_and(|enclosure| enclosure.is(other)));
-        let at = known.map_or(all.len(), |back| all.len() - 1 - back);
-        let index = index_of(at);
-        if known.is_none() {
-            if is_memory && index >= MOST {
-                return None;
-            }
-            all.extend(enclosure.take());
+    let Some((_, mut all)) = COLLECTED.try_with(Cell::get).ok().flatten() else { return Err(enclosure) };
+    // SAFETY: it was put there by `collect_into` in this thread, which has not returned (it takes it out, also when it
+    // unwinds), and has it borrowed for as long as that, for nobody but us. There is no other borrow of it in this
+    // function, which runs no code but ours.
+    let all = unsafe { all.as_mut() };
+    let known = all.iter().rev().take(LOOK_BACK).position(|other| enclosure.is(other));
+    let at = known.map_or(all.len(), |back| all.len() - 1 - back);
+    let index = all[..at].iter().filter(|other| other.is_memory() == enclosure.is_memory()).count();
+    let Ok(number) = u32::try_from(index) else { return Err(enclosure) };
+    if known.is_none() {
+        if enclosure.is_memory() && index >= MOST {
+            return Err(enclosure);
         }
-        u32::try_from(index).ok()
-    });
-    match (index.flatten(), enclosure) {
-        (Some(index), _) => Ok(index),
-        (None, Some(enclosure)) => Err(enclosure),
-        (None, None) => unreachable!("it was taken, so it has an index: a list has less than 2^32"),
+        all.push(enclosure);
     }
+    Ok(number)
 }
 
 /// How the two kinds of handles are written.
@@ -279,7 +266,7 @@ const OF_THE_HOST: u8 = 1;
 
 /// Has the message carry a handle of that object; says how it is written, or why it cannot be.
 pub(crate) fn enclose_handle(object: Carried) -> Result<u8, &'static str> {
-    let towards = with_collected(|now| now.as_ref().map(|now| now.towards)).flatten();
+    let towards = COLLECTED.try_with(Cell::get).ok().flatten().map(|(towards, _)| towards);
     let written = match (towards, object.whose) {
         // The host reads it as one of its own.
         (Some(Towards::Worker | Towards::Ourselves), Whose::Ours)
@@ -301,49 +288,44 @@ pub(crate) fn enclose_handle(object: Carried) -> Result<u8, &'static str> {
 
 /// The object of a handle that came, as it was written.
 pub(crate) fn handle(written: u8, id: u64) -> Result<Found, &'static str> {
-    let found = with_received(|now| now.as_ref().map(|received| received.handle(written, id))).flatten();
-    found.unwrap_or(Err("it is a handle that was not sent by an executor"))
+    with_received(|received| received.handle(written, id))
+        .unwrap_or(Err("it is a handle that was not sent by an executor"))
 }
 
 /// Decodes a message, or a part of it, with what came beside it.
-pub(crate) fn unpacking<R>(received: &mut Received, decode: impl FnOnce() -> R) -> R {
-    struct Scope<'a> {
-        received: &'a mut Received,
-        before: Option<Received>,
-    }
+#[inline]
+pub(crate) fn unpacking<R>(received: &Received, decode: impl FnOnce() -> R) -> R {
+    struct Scope(Option<NonNull<Received>>);
 
-    impl Drop for Scope<'_> {
+    impl Drop for Scope {
+        #[inline]
         fn drop(&mut self) {
-            let ours = with_received(|all| std::mem::replace(all, self.before.take()));
-            *self.received = ours.flatten().unwrap_or_default();
+            let _ = RECEIVED.try_with(|all| all.set(self.0));
         }
     }
 
-    let ours = std::mem::take(received);
-    let before = with_received(|all| all.replace(ours)).flatten();
-    let _scope = Scope { received, before };
+    let ours = NonNull::from(received);
+    let _scope = Scope(RECEIVED.try_with(|all| all.replace(Some(ours))).ok().flatten());
     decode()
 }
 
 /// Is a message being decoded that has crossed a wall?
 pub(crate) fn is_unpacking() -> bool {
-    with_received(|all| all.is_some()).unwrap_or(false)
+    RECEIVED.try_with(Cell::get).is_ok_and(|all| all.is_some())
 }
 
 /// The memory with that index.
 pub(crate) fn open(index: u32) -> Result<Arc<Sealed>, String> {
-    let opened = with_received(|all| all.as_ref().map(|received| received.open(index)));
-    opened.flatten().unwrap_or_else(|| Err("it refers to memory, and was not sent by a pool".into()))
+    with_received(|received| received.open(index))
+        .unwrap_or_else(|| Err("it refers to memory, and was not sent by a pool".into()))
 }
 
-// Nothing of the user's runs in these: what is put in is ours, and what is taken out is dropped outside.
-
-fn with_collected<R>(look: impl FnOnce(&mut Option<Collected>) -> R) -> Option<R> {
-    COLLECTED.try_with(|all| look(&mut all.borrow_mut())).ok()
-}
-
-fn with_received<R>(look: impl FnOnce(&mut Option<Received>) -> R) -> Option<R> {
-    RECEIVED.try_with(|all| look(&mut all.borrow_mut())).ok()
+/// Looks at what came with the message that is being decoded. `look` is code of ours.
+fn with_received<R>(look: impl FnOnce(&Received) -> R) -> Option<R> {
+    let received = RECEIVED.try_with(Cell::get).ok().flatten()?;
+    // SAFETY: it was put there by `unpacking` in this thread, which has not returned (it takes it out, also when it
+    // unwinds), and has it borrowed for as long as that. Nobody changes it.
+    Some(look(unsafe { received.as_ref() }))
 }
 
 #[cfg(all(test, not(loom)))]
@@ -410,14 +392,14 @@ mod tests {
     #[test]
     fn what_did_not_come_is_not_opened() {
         assert!(open(0).unwrap_err().contains("not sent by a pool"));
-        let mut nothing = Received::default();
-        unpacking(&mut nothing, || {
+        let nothing = Received::default();
+        unpacking(&nothing, || {
             assert!(is_unpacking());
             assert!(open(0).unwrap_err().contains("did not come with it"));
         });
         assert!(!is_unpacking());
-        let mut failed = Received::new(Err("the post is closed".into()));
-        assert_eq!(unpacking(&mut failed, || open(7).unwrap_err()), "the post is closed");
-        assert_eq!(unpacking(&mut failed, || open(7).unwrap_err()), "the post is closed", "each time");
+        let failed = Received::new(Err("the post is closed".into()));
+        assert_eq!(unpacking(&failed, || open(7).unwrap_err()), "the post is closed");
+        assert_eq!(unpacking(&failed, || open(7).unwrap_err()), "the post is closed", "each time");
     }
 }

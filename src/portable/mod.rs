@@ -176,7 +176,7 @@ where
 {
     fn serve(self, argument: &mut Vec<u8>, reply: &mut Parcel, beside: &mut Beside) -> Result<(), Failure> {
         catch_for_the_host(Fun::name(), || {
-            let argument = unpacking(&mut beside.received, || unpack(argument, "argument"))?;
+            let argument = unpacking(&beside.received, || unpack(argument, "argument"))?;
             // What is not in the argument is nobody's.
             beside.received = Received::default();
             let mut value = self.0.call(argument).map_err(raised)?;

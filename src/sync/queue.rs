@@ -324,7 +324,7 @@ fn get_there<T: Portable>(remote: &Arc<Remote>, limit: Option<Duration>) -> Resu
         Told::Item { .. } => {
             remote.note_item();
             let decode = || portable::decode(&bytes, "return value");
-            unpacking(&mut Received::default().sent_by_host(), || guarded(name::<T>(), decode))
+            unpacking(&Received::default().sent_by_host(), || guarded(name::<T>(), decode))
                 .map_err(|failure| GetError::Failed(arrived(name::<T>(), failure)))
         }
         Told::Closed => Err(GetError::Closed),
@@ -347,7 +347,7 @@ fn name<T: Portable>() -> TaskRef {
 
 fn unpack<T: Portable>(packed: &Packed) -> Result<T, Failure> {
     let decode = || portable::decode(&packed.bytes, "return value");
-    unpacking(&mut Received::from(&carried(&packed.handles)[..]), || guarded(name::<T>(), decode))
+    unpacking(&Received::from(&carried(&packed.handles)[..]), || guarded(name::<T>(), decode))
 }
 
 fn pack<T: Portable>(item: &T) -> Result<Packed, Failure> {

@@ -166,9 +166,9 @@ impl<Fun: Function<Argument: Portable>> Optioned<Fun> {
                 }
             }
             Kept::Bytes(bytes, enclosed) => {
-                let mut received = Received::from(&enclosed[..]);
+                let received = Received::from(&enclosed[..]);
                 let decode = || portable::decode(&bytes, "argument");
-                let argument = guarded(task, || unpacking(&mut received, decode))?;
+                let argument = guarded(task, || unpacking(&received, decode))?;
                 Ok((argument, Kept::Bytes(bytes, enclosed)))
             }
         }

@@ -205,8 +205,8 @@ pub(crate) struct Reply<'a> {
 
 impl Reply<'_> {
     /// The value of that job.
-    fn read<J: PortableJob>(mut self, task: TaskRef) -> Result<J::Output, Failure> {
-        guarded(task, || unpacking(&mut self.received, || J::decode(self.bytes, task)))
+    fn read<J: PortableJob>(self, task: TaskRef) -> Result<J::Output, Failure> {
+        guarded(task, || unpacking(&self.received, || J::decode(self.bytes, task)))
     }
 }
 
