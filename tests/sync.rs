@@ -678,3 +678,50 @@ fn a_queue_does_what_its_model_does() {
         });
     });
 }
+
+/// In a process of its own, which has no descriptor to spare.
+#[cfg(target_os = "linux")]
+mod without_descriptors {
+    use super::*;
+    use rustix::process::{Resource, getrlimit, setrlimit};
+
+    #[test]
+    fn a_call_with_a_handle_ends_with_an_error_and_its_worker_lives_on() {
+        common::alone(
+            module_path!(),
+            "a_call_with_a_handle_ends_with_an_error_and_its_worker_lives_on",
+            || {
+                watchdog("no descriptors", LIMIT, || {
+                    let pool = processes(1);
+                    let add = |n: u32| n + 1;
+                    assert_eq!(pool.submit(add, 1).result().unwrap(), 2);
+                    let worker = pool.worker_pids();
+                    let before = getrlimit(Resource::Nofile);
+                    let highest = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+                    let highest = highest.filter_map(|fd| fd.file_name().to_str()?.parse::<u64>().ok()).max();
+                    let mut none_left = before.clone();
+                    none_left.current = highest.map(|highest| highest + 1);
+                    setrlimit(Resource::Nofile, none_left).unwrap();
+                    // Those in between, too.
+                    let all: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+                    let event = Event::new();
+                    let set = |event: Event| event.set();
+                    for n in 0..3 {
+                        let error = pool.submit(set, event.clone()).result().unwrap_err();
+                        assert!(
+                            matches!(error, Error::Encode { .. })
+                                && error.to_string().contains("handed over"),
+                            "{error:?}"
+                        );
+                        assert_eq!(pool.submit(add, n).result().unwrap(), n + 1);
+                    }
+                    setrlimit(Resource::Nofile, before).unwrap();
+                    drop(all);
+                    pool.submit(set, event.clone()).result().unwrap();
+                    assert!(event.is_set());
+                    assert_eq!(pool.worker_pids(), worker);
+                });
+            },
+        );
+    }
+}

@@ -126,6 +126,8 @@ pub(super) enum Heard {
     Late,
     /// The child is gone, or going.
     Gone,
+    /// Nothing: it was not told of its call, because the system would not hand over what goes beside it.
+    Unsent(io::Error),
     /// Something that is no reply: it cannot be trusted any more.
     Nonsense(WireError),
 }
@@ -214,7 +216,7 @@ impl Child {
         sent.map_err(|error| match error.kind() {
             io::ErrorKind::TimedOut => Heard::Late,
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Heard::Gone,
-            _ => Heard::Nonsense(WireError::Io(error)),
+            _ => Heard::Unsent(error),
         })
     }
 

@@ -269,6 +269,10 @@ impl Child {
                 self.bury();
                 Err(NoStart::Died(Error::broken(format!("a worker process talked nonsense: {error}"), None)))
             }
+            Heard::Unsent(error) => {
+                self.bury();
+                Err(NoStart::Refused(Error::spawn(format!("what goes beside the argument of {task}"), error)))
+            }
             Heard::Late => {
                 let pid = self.pid;
                 self.dismiss();

@@ -6,6 +6,7 @@
 //! | a reply                     | it ends, or is put back for another attempt                    |
 //! | nothing, for its time limit | its child is ended; `TimedOut`, or it is put back              |
 //! | the end of the child        | `WorkerDied`, or it is put back; not begun, it is queued again |
+//! | nothing, as it was not sent | it ends, with why                                              |
 //! | nonsense                    | its child is ended, and it with it                             |
 //!
 //! Not here: how one listens (`calls.rs`), and for how long (`context.rs`). The rule: every call leaves the window on
@@ -61,6 +62,15 @@ impl ProcessContext {
                     // Who listens may wait for whatever is behind it.
                     self.take_back_behind(1, seat);
                     signals::tell(task, done, total);
+                }
+                Ok(())
+            }
+            Heard::Unsent(error) => {
+                let unsent = self.slot.window.lock().take_unsent();
+                if let Some(Started { call, .. }) = unsent {
+                    let task = call.task();
+                    let reason = format!("what goes beside it could not be handed over: {error}");
+                    call.fail(Error::Encode { task, what: "argument", reason }, seat);
                 }
                 Ok(())
             }

@@ -145,6 +145,14 @@ impl Window {
         self.calls.back().and_then(|in_hand| in_hand.call.as_ref())
     }
 
+    /// Takes out the call that was started last: the child has not been told of it, and will not be.
+    pub(super) fn take_unsent(&mut self) -> Option<Started> {
+        let last = self.calls.pop_back()?;
+        self.cost -= last.cost;
+        self.next = last.number;
+        last.call
+    }
+
     /// The first, if it is still here.
     pub(super) fn first(&mut self) -> Option<&mut Started> {
         self.calls.front_mut().and_then(|in_hand| in_hand.call.as_mut())
