@@ -67,7 +67,7 @@
 //!
 //! `future/state.rs` → `future/slot.rs` → `future/cell.rs` → `task/mod.rs` → `task/jobs.rs` → `options.rs` →
 //! `map/mod.rs` → `task/course.rs` → `pool/mod.rs` → `pool/floor.rs` → `pool/worker.rs` → `pool/later.rs` →
-//! `future/own_pool.rs` → `thread/context.rs` → `wire/frame.rs` → `process/child.rs` → `process/lanes.rs` →
+//! `future/own_pool.rs` → `thread/context.rs` → `thread/scope.rs` → `wire/frame.rs` → `process/child.rs` → `process/lanes.rs` →
 //! `process/window.rs` → `process/context.rs` → `process/endings.rs` → `process/rest.rs` → `process/berth.rs` →
 //! `process/deaths.rs` → `process/service.rs` → `process/entry.rs` →
 //! `process/terms.rs` → `portable/descriptor.rs` → `portable/decoder.rs`.
@@ -109,8 +109,8 @@ mod wire;
 pub use error::{Error, Panic, RemoteError};
 pub use executor::{Executor, Returned, Shutdown};
 pub use future::{
-    AsCompleted, AsCompletedTimeout, AsFuture, Future, Promise, ReturnWhen, SharedFuture, Waited,
-    as_completed, as_completed_timeout, wait, wait_timeout,
+    AsCompleted, AsCompletedTimeout, AsFuture, CancelOnDrop, Future, Group, Promise, ReturnWhen,
+    SharedFuture, Waited, as_completed, as_completed_timeout, wait, wait_timeout,
 };
 pub use id::{FutureId, TaskRef};
 pub use map::{Map, MapOptions, MapUnordered};
@@ -120,7 +120,7 @@ pub use process::{ProcessPoolBuilder, ProcessPoolExecutor, WorkerDeath, init};
 pub use serial::SerialExecutor;
 #[doc(inline)]
 pub use task::Task;
-pub use thread::{ThreadPoolBuilder, ThreadPoolExecutor};
+pub use thread::{Scope, ScopedFuture, ScopedMap, ThreadPoolBuilder, ThreadPoolExecutor};
 pub use unread::set_unread_error_hook;
 
 /// Makes worker processes possible in a test binary, which has no `main` of its own to call

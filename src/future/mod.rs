@@ -7,7 +7,9 @@
 mod as_completed;
 pub(crate) mod away;
 mod block;
+mod cancel_on_drop;
 pub(crate) mod cell;
+mod group;
 mod handle;
 pub(crate) mod own_pool;
 mod promise;
@@ -19,6 +21,8 @@ pub(crate) mod watch;
 
 pub use as_completed::{AsCompleted, AsCompletedTimeout, as_completed, as_completed_timeout};
 pub(crate) use block::{block, deadline_after, nap, waits_for_itself};
+pub use cancel_on_drop::CancelOnDrop;
+pub use group::Group;
 pub use handle::Future;
 pub use promise::Promise;
 pub use shared::SharedFuture;
