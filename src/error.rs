@@ -232,6 +232,21 @@ impl Error {
         }
     }
 
+    /// Gives the call another name, where it has `old`.
+    pub(crate) fn rename(&mut self, old: &str, new: &'static str) {
+        match self {
+            Error::Cancelled { task } | Error::Panicked { task, .. } | Error::ShutDown { task }
+                if task.name == old =>
+            {
+                task.name = new;
+            }
+            Error::TimedOut { what, .. } | Error::InvalidArgument { what, .. } => {
+                *what = what.replace(&format!("`{old}`"), &format!("`{new}`"));
+            }
+            _ => (),
+        }
+    }
+
     /// The call that the error speaks of, if it speaks of one.
     #[must_use]
     pub fn task(&self) -> Option<TaskRef> {

@@ -67,7 +67,8 @@
 //!
 //! `future/state.rs` → `future/slot.rs` → `future/cell.rs` → `task/mod.rs` → `task/jobs.rs` → `options.rs` →
 //! `map/mod.rs` → `task/course.rs` → `pool/mod.rs` → `pool/queue.rs` → `pool/floor.rs` → `pool/seat.rs` → `pool/worker.rs` →
-//! `pool/later.rs` → `future/own_pool.rs` → `thread/context.rs` → `wire/frame.rs` → `process/child.rs` → `process/lanes.rs` →
+//! `pool/later.rs` → `future/own_pool.rs` → `thread/context.rs` → `thread/scope.rs` → `wire/frame.rs` →
+//! `process/child.rs` → `process/lanes.rs` →
 //! `process/window.rs` → `process/context.rs` → `process/endings.rs` → `process/rest.rs` → `process/berth.rs` →
 //! `process/deaths.rs` → `process/departures.rs` → `signals.rs` → `process/remarks.rs` →
 //! `enclosed.rs` → `process/post.rs` → `sync/mod.rs` → `process/service.rs` → `process/entry.rs` →
@@ -127,7 +128,7 @@ pub use serial::SerialExecutor;
 pub use shared::{Blob, Shared};
 #[doc(inline)]
 pub use task::Task;
-pub use thread::{ThreadPoolBuilder, ThreadPoolExecutor};
+pub use thread::{Scope, ScopedFuture, ScopedMap, ThreadPoolBuilder, ThreadPoolExecutor};
 pub use unread::set_unread_error_hook;
 
 /// Makes worker processes possible in a test binary, which has no `main` of its own to call

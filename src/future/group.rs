@@ -1,63 +1,39 @@
 //! [`Group`]: futures that belong together, and end together.
 //!
-//! | how it ends | waits for                | gives                          | and what has not ended then        |
-//! |-------------|--------------------------|--------------------------------|------------------------------------|
-//! | `all`       | all                      | each outcome, in order         |                                    |
-//! | `try_all`   | all, or the first error  | the values in order, or it     | is cancelled                       |
-//! | `first`     | the first value          | it; if there is none, the first error | is cancelled                |
-//! | dropped     | nothing                  |                                | is cancelled                       |
-//!
-//! Not here: any executor; futures of several can be in one group. The rule: nobody waits for what is cancelled, and an
-//! error that comes of that is none that nobody read.
+//! Not here: waiting (`as_completed.rs`, `wait.rs`). The rule: a future that a group drops has been cancelled, or was
+//! over, or runs.
 
 use std::fmt;
 
 use super::as_completed::as_completed;
 use super::handle::Future;
+use super::wait::{ReturnWhen, wait};
 use crate::error::Error;
 
-/// Futures that belong together: all are wanted, or the first that comes, or all unless one fails.
+/// Futures of one type, of any executors, that are waited for together: [`all`](Self::all),
+/// [`try_all`](Self::try_all), [`first`](Self::first). Dropping it cancels what has not started.
 ///
-/// To **cancel** one that has not ended is to [cancel](Future::cancel) it: it never runs, or it runs on and is told
-/// ([`task::cancelled`](crate::task::cancelled)). With [`kill_running`](Self::kill_running) it is [killed](Future::kill) where the
-/// engine can, which worker processes can be.
+/// Inside a worker it waits as everything does: what is queued in the worker's own pool is run there and then.
 ///
 /// ```
-/// use concurrent_futures::{Executor, Group, ProcessPoolExecutor, init};
+/// use concurrent_futures::{Executor, Group, ThreadPoolExecutor};
 ///
-/// fn search((from, to): (u64, u64)) -> Result<u64, String> {
-///     (from..to).find(|n| n * n == 1_000_000).ok_or("not here".to_string())
-/// }
-///
-/// fn main() -> Result<(), concurrent_futures::Error> {
-///     init();
-///     let pool = ProcessPoolExecutor::new(2)?;
-///     let parts = [(0, 500), (500, 900), (900, 2_000)];
-///     // Whoever finds it ends the search.
-///     let found: Group<_> = parts.map(|part| pool.try_submit(search, part)).into_iter().collect();
-///     assert_eq!(found.first()?, 1_000);
-///     // All, or the first error.
-///     let all: Group<_> = parts.map(|part| pool.try_submit(search, part)).into_iter().collect();
-///     assert!(all.try_all().is_err());
-///     Ok(())
-/// }
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let group: Group<u32> = (1..=3).map(|n| pool.submit(|n: u32| n * n, n)).collect();
+/// assert_eq!(group.try_all()?, [1, 4, 9]);
+/// # Ok::<(), concurrent_futures::Error>(())
 /// ```
-#[must_use = "dropping a group cancels what is in it"]
+#[must_use = "a group that is dropped cancels what has not started"]
 pub struct Group<T> {
     futures: Vec<Future<T>>,
-    kills: bool,
+    kill_rest: bool,
+    wait_for_rest: Option<bool>,
 }
 
 impl<T> Group<T> {
-    /// An empty one.
+    /// A group without futures.
     pub fn new() -> Self {
-        Group { futures: Vec::new(), kills: false }
-    }
-
-    /// Is what runs killed, where that is possible, when it is cancelled? Default: no.
-    pub fn kill_running(mut self, kill: bool) -> Self {
-        self.kills = kill;
-        self
+        Group { futures: Vec::new(), kill_rest: false, wait_for_rest: None }
     }
 
     /// Adds a future.
@@ -65,73 +41,117 @@ impl<T> Group<T> {
         self.futures.push(future);
     }
 
-    /// How many futures are in it.
+    /// How many futures it has.
     #[must_use]
     pub fn len(&self) -> usize {
         self.futures.len()
     }
 
-    /// Is none in it?
+    /// Has it none?
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.futures.is_empty()
     }
 
-    /// Waits for all, and gives their outcomes in the order in which they were added.
+    /// What is not wanted any more is not only cancelled, but killed where it runs and the engine can
+    /// ([`Future::kill`]); also when the group is dropped.
+    pub fn kill_rest(mut self, yes: bool) -> Self {
+        self.kill_rest = yes;
+        self
+    }
+
+    /// Is what runs and is not wanted any more waited for? Default: by [`try_all`](Self::try_all) it is, by
+    /// [`first`](Self::first) it is not.
+    pub fn wait_for_rest(mut self, yes: bool) -> Self {
+        self.wait_for_rest = Some(yes);
+        self
+    }
+
+    /// Waits for all; their outcomes in the order of the futures.
     #[must_use]
     pub fn all(mut self) -> Vec<Result<T, Error>> {
         std::mem::take(&mut self.futures).into_iter().map(Future::result).collect()
     }
 
-    /// Waits for all, and gives their values in the order in which they were added. The first error, as they come, ends
-    /// it: the rest is cancelled, and not waited for.
+    /// Waits for all; their values in the order of the futures.
+    ///
+    /// The first error, first in time, cancels the rest. Calls that run already are waited for, so that when this
+    /// returns nothing of the group runs any more, as in `trio` and asyncio's `TaskGroup`. (A thread cannot be stopped:
+    /// that takes as long as the call. See [`wait_for_rest`](Self::wait_for_rest) and [`kill_rest`](Self::kill_rest).)
+    /// Values that were there by then are dropped, other errors are ignored.
     ///
     /// # Errors
     ///
-    /// The error of the future that failed first.
+    /// The first that came; being cancelled is one.
     pub fn try_all(mut self) -> Result<Vec<T>, Error> {
-        let failed = as_completed(&self.futures).find_map(Future::exception);
-        match failed {
-            Some(error) => Err(error),
-            None => std::mem::take(&mut self.futures).into_iter().map(Future::result).collect(),
+        let mut values: Vec<Option<T>> = self.futures.iter().map(|_| None).collect();
+        let mut completed = as_completed(std::mem::take(&mut self.futures).into_iter().enumerate());
+        while let Some((index, future)) = completed.next() {
+            match future.result() {
+                Ok(value) => values[index] = Some(value),
+                Err(error) => {
+                    let rest = completed.take_all().map(|(_, future)| future).collect();
+                    self.end(rest, true);
+                    return Err(error);
+                }
+            }
         }
+        Ok(values.into_iter().flatten().collect())
     }
 
-    /// Waits for the first that has a value, and gives it. The rest is cancelled, and not waited for.
+    /// The first value; errors are passed over. The rest is cancelled; calls that run already run on, unseen, unless
+    /// [`kill_rest`](Self::kill_rest) or [`wait_for_rest`](Self::wait_for_rest) say otherwise.
+    ///
+    /// ```
+    /// use concurrent_futures::{Group, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let mut group = Group::new();
+    /// group.push(pool.try_submit(|name| std::fs::read(name), "/no/such/file"));
+    /// group.push(pool.submit(|text: &str| text.as_bytes().to_vec(), "the default"));
+    /// assert_eq!(group.first()?, b"the default");
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// The error that came first, if all have failed; [`Error::InvalidArgument`] of an empty group.
+    /// If none has a value: the first error that came, and of an empty group [`Error::InvalidArgument`].
     pub fn first(mut self) -> Result<T, Error> {
-        let mut first_error = None;
-        let winner = as_completed(&self.futures).find_map(|future| match future.exception() {
-            None => Some(future.id()),
-            Some(error) => {
-                first_error.get_or_insert(error);
-                None
-            }
-        });
-        let at = winner.and_then(|id| self.futures.iter().position(|future| future.id() == id));
-        match (at, first_error) {
-            (Some(at), _) => self.futures.swap_remove(at).result(),
-            (None, Some(error)) => Err(error),
-            (None, None) => {
-                Err(Error::invalid("the group is empty", "add a future before you wait for the first"))
+        let mut completed = as_completed(std::mem::take(&mut self.futures));
+        let mut failed = None;
+        while let Some(future) = completed.next() {
+            match future.result() {
+                Ok(value) => {
+                    let rest = completed.take_all().collect();
+                    self.end(rest, false);
+                    return Ok(value);
+                }
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
+        Err(failed.unwrap_or_else(|| {
+            Error::invalid("the first result of a group without futures was asked for", "push some first")
+        }))
     }
-}
 
-impl<T> Drop for Group<T> {
-    fn drop(&mut self) {
-        for future in self.futures.drain(..).filter(|future| !future.done()) {
-            if self.kills {
-                future.kill();
+    fn end(&self, rest: Vec<Future<T>>, wait_for_rest: bool) {
+        self.call_off(&rest);
+        rest.iter().for_each(Future::excuse);
+        if self.wait_for_rest.unwrap_or(wait_for_rest) {
+            drop(wait(rest, ReturnWhen::AllCompleted));
+        }
+    }
+
+    fn call_off(&self, futures: &[Future<T>]) {
+        for future in futures {
+            if self.kill_rest {
+                // That it was lost is what was asked for.
+                if future.kill() {
+                    future.excuse();
+                }
             } else {
                 future.cancel();
             }
-            // It ends as it was asked to, so there is no error that somebody missed.
-            future.add_done_callback(|_| ());
         }
     }
 }
@@ -142,20 +162,29 @@ impl<T> Default for Group<T> {
     }
 }
 
-impl<T> Extend<Future<T>> for Group<T> {
-    fn extend<I: IntoIterator<Item = Future<T>>>(&mut self, futures: I) {
-        self.futures.extend(futures);
+impl<T> FromIterator<Future<T>> for Group<T> {
+    fn from_iter<I: IntoIterator<Item = Future<T>>>(futures: I) -> Self {
+        let mut group = Group::new();
+        group.extend(futures);
+        group
     }
 }
 
-impl<T> FromIterator<Future<T>> for Group<T> {
-    fn from_iter<I: IntoIterator<Item = Future<T>>>(futures: I) -> Self {
-        Group { futures: futures.into_iter().collect(), kills: false }
+impl<T> Extend<Future<T>> for Group<T> {
+    fn extend<I: IntoIterator<Item = Future<T>>>(&mut self, futures: I) {
+        // One by one: if the iterator panics, the group has what it gave.
+        futures.into_iter().for_each(|future| self.futures.push(future));
+    }
+}
+
+impl<T> Drop for Group<T> {
+    fn drop(&mut self) {
+        self.call_off(&self.futures);
     }
 }
 
 impl<T> fmt::Debug for Group<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Group").field("futures", &self.futures).field("kill_running", &self.kills).finish()
+        f.debug_struct("Group").field("futures", &self.futures).finish_non_exhaustive()
     }
 }

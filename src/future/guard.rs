@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::handle::Future;
+use super::wait::{AsFuture, Watched};
 use crate::error::Error;
 
 /// A [`Future`] that cancels its call when it is dropped before the call is over: made by [`Future::cancel_on_drop`].
@@ -66,8 +67,14 @@ impl<T> Drop for CancelOnDrop<T> {
         {
             future.kill();
             // It ends as it was asked to, so there is no error that somebody missed.
-            future.add_done_callback(|_| ());
+            future.excuse();
         }
+    }
+}
+
+impl<T> AsFuture for CancelOnDrop<T> {
+    fn watched(&self) -> Watched<'_> {
+        (**self).watched()
     }
 }
 

@@ -225,13 +225,18 @@ impl<T> Future<T> {
 
     /// To cancel it from elsewhere.
     pub(crate) fn weak(&self) -> Weak<dyn Watch> {
-        self.cell.as_ref().map_or_else(
-            || unreachable!("as in `cell`"),
-            |cell| {
-                let cell: Arc<dyn Watch> = cell.clone();
-                Arc::downgrade(&cell)
-            },
-        )
+        Arc::downgrade(&self.watch_shared())
+    }
+
+    /// To wait for it from elsewhere.
+    pub(crate) fn watch_shared(&self) -> Arc<dyn Watch> {
+        let cell = self.cell.as_ref();
+        cell.map_or_else(|| unreachable!("as in `cell`"), |cell| -> Arc<dyn Watch> { cell.clone() })
+    }
+
+    /// Says that nobody minds how it ends.
+    pub(crate) fn excuse(&self) {
+        self.add_done_callback(|_| ());
     }
 
     pub(super) fn cell(&self) -> &dyn Shared<T> {

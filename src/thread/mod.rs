@@ -1,6 +1,7 @@
 //! [`ThreadPoolExecutor`]: calls run on threads of this process.
 
 mod context;
+mod scope;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use context::{Customs, ThreadContext};
+pub use scope::{Scope, ScopedFuture, ScopedMap};
 
 use crate::error::Error;
 use crate::executor::{Executor, Returned, Shutdown};
@@ -253,6 +255,55 @@ impl ThreadPoolExecutor {
         I: IntoIterator<Item = A>,
     {
         self.try_map(function, items).unordered()
+    }
+
+    /// Runs `body` with a [`Scope`], whose calls may borrow what lives outside of it, as
+    /// [`std::thread::scope`] does, on the threads of this pool.
+    ///
+    /// Returns what `body` returns, when every call of the scope has ended. Who waits does not stand idle in a
+    /// worker of this pool: it runs calls of the scope that are still queued. So scopes nest, on one worker too. A call
+    /// of the scope may submit others to it.
+    ///
+    /// A call that was refused (the pool is shut down, or broken) or cancelled ends with that error, as everywhere.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(4)?;
+    /// let words = ["one".to_string(), "three".to_string(), "five".to_string()];
+    /// let mut longest = 0;
+    /// let total = pool.scope(|s| {
+    ///     let sum = s.spawn(|| words.iter().map(String::len).sum::<usize>());
+    ///     s.spawn(|| longest = words.iter().map(String::len).max().unwrap_or(0));
+    ///     sum.result()
+    /// })?;
+    /// assert_eq!((total, longest), (12, 5));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    ///
+    /// What is borrowed must live outside. This does not compile:
+    ///
+    /// ```compile_fail,E0373
+    /// # use concurrent_futures::ThreadPoolExecutor;
+    /// # let pool = ThreadPoolExecutor::new(1)?;
+    /// pool.scope(|s| {
+    ///     let inside = 1;
+    ///     s.spawn(|| println!("{inside}"));
+    /// });
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If `body` panics, with that panic: calls that have not started are cancelled, those that run are waited for.
+    ///
+    /// If a call panicked and nobody looked at its outcome, when all have ended. A panic that was read
+    /// ([`ScopedFuture::result`], [`ScopedFuture::exception`], the item of a [`ScopedMap`]) is the reader's.
+    pub fn scope<'env, F, T>(&self, body: F) -> T
+    where
+        F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+    {
+        scope::scope(&self.pool, body)
     }
 
     /// A map without options. `N` is the function that errors name.

@@ -1,122 +1,193 @@
-//! Groups: futures that end together, on every engine, also of several engines in one group, also inside of workers.
+//! `Group`: futures that are waited for, and ended, together.
 
 use std::sync::Arc;
 
-use concurrent_futures::{Error, Executor, Group, SerialExecutor, task};
+use concurrent_futures::{Error, Executor, Future, Group, ProcessPoolExecutor, ThreadPoolExecutor, task};
 
 use crate::common::{Journal, LIMIT, Ticket, Turnstile, watchdog};
-use crate::engines::{double, explode_on_threes, note, pass, processes, refuse_threes, threads};
+use crate::engines::{double, explode, note, pass, processes, refuse_threes, threads, until};
 
 contract!(
     [
-        all_gives_each_outcome_in_order,
+        all_gives_every_outcome_in_order,
         try_all_gives_the_values_in_order,
-        an_empty_group_is_over,
-        first_passes_over_errors,
-        if_all_fail_the_first_error_is_told,
+        without_a_value_first_gives_the_first_error,
+        an_empty_group_is_done,
     ],
     [
-        the_first_value_ends_the_group,
-        the_first_error_to_come_cancels_the_rest,
+        the_first_error_cancels_the_rest_and_waits_for_what_runs,
+        the_first_error_need_not_wait,
+        the_first_value_cancels_the_rest,
         a_group_that_is_dropped_cancels_what_has_not_started,
-        what_runs_is_told,
+        what_runs_and_is_not_wanted_is_told,
     ]
 );
 
-fn all_gives_each_outcome_in_order<E: Executor>(make: impl Fn(usize) -> E) {
+fn all_gives_every_outcome_in_order<E: Executor>(make: impl Fn(usize) -> E) {
     let executor = make(2);
-    let group: Group<_> = (1..=6).map(|n| executor.submit(explode_on_threes, n)).collect();
-    assert_eq!((group.len(), group.is_empty()), (6, false));
+    let mut group: Group<u32> = (0..9).map(|n| executor.try_submit(refuse_threes, n)).collect();
+    group.push(executor.submit(explode, 9));
+    assert_eq!((group.len(), group.is_empty()), (10, false));
     let outcomes = group.all();
-    for (n, outcome) in (1..).zip(outcomes) {
-        match outcome {
-            Ok(value) => assert!(n % 3 != 0 && value == 2 * n),
-            Err(error) => assert!(n % 3 == 0 && matches!(error, Error::Panicked { .. }), "{error:?}"),
+    assert_eq!(outcomes.len(), 10);
+    for (n, outcome) in (0..).zip(outcomes) {
+        match n {
+            9 => assert!(matches!(outcome, Err(Error::Panicked { .. }))),
+            n if n % 3 == 0 => assert!(matches!(outcome, Err(Error::Raised { .. }))),
+            n => assert_eq!(outcome.unwrap(), n * 2),
         }
     }
 }
 
 fn try_all_gives_the_values_in_order<E: Executor>(make: impl Fn(usize) -> E) {
     let executor = make(2);
-    let mut group = Group::new();
-    group.push(executor.submit(double, 1));
-    group.extend((2..50).map(|n| executor.submit(double, n)));
-    assert_eq!(group.try_all().unwrap(), (1..50).map(|n| 2 * n).collect::<Vec<_>>());
+    let group: Group<u32> = (0..100).map(|n| executor.submit(double, n)).collect();
+    assert_eq!(group.try_all().unwrap(), (0..100).map(|n| n * 2).collect::<Vec<_>>());
 }
 
-fn an_empty_group_is_over<E: Executor>(_: impl Fn(usize) -> E) {
+fn without_a_value_first_gives_the_first_error<E: Executor>(make: impl Fn(usize) -> E) {
+    let executor = make(1);
+    let group: Group<u32> = [0, 3].map(|n| executor.try_submit(refuse_threes, n)).into_iter().collect();
+    let error = group.first().unwrap_err();
+    assert!(error.to_string().contains("refused 0"), "{error}");
+}
+
+fn an_empty_group_is_done<E: Executor>(_: impl Fn(usize) -> E) {
     assert!(Group::<u32>::new().all().is_empty());
-    assert!(Group::<u32>::new().try_all().unwrap().is_empty());
+    assert_eq!(Group::<u32>::new().try_all().unwrap(), []);
     assert!(matches!(Group::<u32>::default().first(), Err(Error::InvalidArgument { .. })));
 }
 
-fn first_passes_over_errors<E: Executor>(make: impl Fn(usize) -> E) {
-    let executor = make(1);
-    let group: Group<_> = [3, 6, 7].map(|n| executor.try_submit(refuse_threes, n)).into_iter().collect();
-    assert_eq!(group.first().unwrap(), 14);
-}
-
-fn if_all_fail_the_first_error_is_told<E: Executor>(make: impl Fn(usize) -> E) {
-    let executor = make(1);
-    let group: Group<_> = [9, 3, 6].map(|n| executor.try_submit(refuse_threes, n)).into_iter().collect();
-    let error = group.first().unwrap_err();
-    assert!(error.to_string().contains("refused 9"), "{error}");
-}
-
-fn the_first_value_ends_the_group<E: Executor>(make: impl Fn(usize) -> E) {
+fn the_first_error_cancels_the_rest_and_waits_for_what_runs<E: Executor>(make: impl Fn(usize) -> E) {
     let journal = Journal::new();
     let executor = make(2);
     let gate = Turnstile::new();
-    let mut group: Group<_> = [0, 1].map(|n| executor.submit(pass, gate.ticket(n))).into_iter().collect();
-    group.push(executor.submit(note, (journal.page(), 2)));
+    let mut group: Group<u32> = [1, 2].map(|n| executor.submit(pass, gate.ticket(n))).into_iter().collect();
     let arrivals = gate.arrivals(2);
-    // One goes on; the other is held, and takes no part any more.
-    let mut arrivals = arrivals.into_iter();
-    let (winner, loser) = (arrivals.next().unwrap(), arrivals.next().unwrap());
-    let number = winner.number;
-    // So that the worker which is free then does not begin the third before it is cancelled.
-    let waiting = std::thread::spawn(move || group.first());
-    winner.release();
-    let first = waiting.join().unwrap().unwrap();
-    assert!(first == number || first == 2);
-    loser.release();
+    let fails = executor.submit(explode, 1);
+    // Behind what fails, and so queued when it does: until the last, there is one worker.
+    group.push(fails);
+    group.extend((3..6).map(|n| executor.submit(pass, gate.ticket(n))));
+    group.push(executor.submit(note, (journal.page(), 6)));
+    std::thread::scope(|scope| {
+        let ended = scope.spawn(|| group.try_all());
+        let mut arrivals = arrivals.into_iter();
+        arrivals.next().unwrap().release();
+        // The worker that is free now runs what fails; it may have come to the next before the rest was cancelled.
+        assert!(!ended.is_finished(), "one is still held");
+        drop(arrivals);
+        drop(gate);
+        assert!(matches!(ended.join().unwrap(), Err(Error::Panicked { .. })));
+    });
     executor.shutdown();
 }
 
-fn the_first_error_to_come_cancels_the_rest<E: Executor>(make: impl Fn(usize) -> E) {
-    fn pass_and_fail(ticket: Ticket) -> Result<u32, String> {
-        Err(format!("failed {}", ticket.pass()))
-    }
-    let executor = make(1);
+fn the_first_error_need_not_wait<E: Executor>(make: impl Fn(usize) -> E) {
+    let journal = Journal::new();
+    let executor = make(2);
     let gate = Turnstile::new();
-    let mut group: Group<_> =
-        [0, 1].map(|n| executor.try_submit(pass_and_fail, gate.ticket(n))).into_iter().collect();
-    let arrival = gate.arrival();
-    // It ends last, and is not waited for.
-    group.push(executor.submit(pass, gate.ticket(2)));
-    let waiting = std::thread::spawn(move || group.try_all());
-    arrival.release();
-    let error = waiting.join().unwrap().unwrap_err();
-    assert!(error.to_string().contains("failed 0"), "{error}");
-    drop(gate);
+    // Both workers are held: what fails is not of this executor.
+    let held = [1, 2].map(|n| executor.submit(pass, gate.ticket(n)));
+    let arrivals = gate.arrivals(2);
+    let [one, two] = held;
+    let mut group = Group::new().wait_for_rest(false);
+    group.push(one);
+    group.push(executor.submit(note, (journal.page(), 3)));
+    group.push(threads(1).submit(explode, 1));
+    assert!(matches!(group.try_all(), Err(Error::Panicked { .. })));
+    assert!(two.running(), "nobody was released");
+    drop(arrivals);
     executor.shutdown();
+    assert!(journal.lines().is_empty(), "what was queued never ran");
+}
+
+fn the_first_value_cancels_the_rest<E: Executor>(make: impl Fn(usize) -> E) {
+    let journal = Journal::new();
+    let executor = make(2);
+    let gate = Turnstile::new();
+    let mut group: Group<u32> = [1, 2].map(|n| executor.submit(pass, gate.ticket(n))).into_iter().collect();
+    let arrivals = gate.arrivals(2);
+    group.push(threads(1).submit(explode, 1));
+    group.push(executor.submit(note, (journal.page(), 3)));
+    group.push(threads(1).submit(double, 4));
+    // Does not wait for those that are held.
+    assert_eq!(group.first().unwrap(), 8);
+    drop(arrivals);
+    executor.shutdown();
+    assert!(journal.lines().is_empty());
 }
 
 fn a_group_that_is_dropped_cancels_what_has_not_started<E: Executor>(make: impl Fn(usize) -> E) {
     let journal = Journal::new();
     let executor = make(1);
     let gate = Turnstile::new();
-    let held = executor.submit(pass, gate.ticket(0));
+    let held = executor.submit(pass, gate.ticket(1));
     let arrival = gate.arrival();
-    let group: Group<_> = (1..5).map(|n| executor.submit(note, (journal.page(), n))).collect();
+    let group: Group<u32> = (2..5).map(|n| executor.submit(note, (journal.page(), n))).collect();
     drop(group);
     arrival.release();
-    assert_eq!(held.result().unwrap(), 0);
+    assert_eq!(held.result().unwrap(), 1);
     executor.shutdown();
     assert!(journal.lines().is_empty());
 }
 
-fn what_runs_is_told<E: Executor>(make: impl Fn(usize) -> E) {
+/// In processes what is not wanted can be stopped, not only left alone.
+#[test]
+fn the_rest_is_killed_if_asked_for() {
+    type End = fn(Group<u32>);
+    let ends: [(End, fn(u32) -> u32); 3] = [
+        (|group| assert_eq!(group.first().unwrap(), 8), double),
+        (|group| assert!(matches!(group.try_all(), Err(Error::Panicked { .. }))), explode),
+        (drop, double),
+    ];
+    watchdog("killing the rest", LIMIT, || {
+        for (end, other) in ends {
+            let pool: ProcessPoolExecutor = processes(1);
+            let before = pool.submit(double, 1);
+            assert_eq!(before.result().unwrap(), 2);
+            let worker = pool.worker_pids();
+            let gate = Turnstile::new();
+            let mut group = Group::new().kill_rest(true);
+            group.push(pool.submit(pass, gate.ticket(1)));
+            let _held = gate.arrival();
+            group.push(threads(1).spawn(move || other(4)));
+            end(group);
+            // It was never released: its worker was killed, and another does the next call.
+            assert_eq!(pool.submit(double, 4).result().unwrap(), 8);
+            until(|| pool.worker_pids() != worker);
+        }
+    });
+}
+
+#[test]
+fn a_group_waits_in_a_worker_as_everything_does() {
+    type End = fn(Group<u32>) -> u32;
+    let ends: [End; 3] = [
+        |group| group.all().into_iter().map(Result::unwrap).sum(),
+        |group| group.try_all().unwrap().into_iter().sum(),
+        |group| group.first().unwrap() + 10,
+    ];
+    for end in ends {
+        watchdog("groups inside", LIMIT, || {
+            let pool = Arc::new(threads(1));
+            let own: Arc<ThreadPoolExecutor> = Arc::clone(&pool);
+            let call =
+                pool.spawn(move || end([1, 2, 3].map(|n| own.submit(double, n)).into_iter().collect()));
+            assert_eq!(call.result().unwrap(), 12);
+        });
+    }
+}
+
+#[test]
+fn futures_of_different_executors_mix() {
+    watchdog("mixed groups", LIMIT, || {
+        let (one, other) = (threads(1), processes(1));
+        let futures: [Future<u32>; 3] = [one.submit(double, 1), other.submit(double, 2), one.spawn(|| 6)];
+        assert_eq!(futures.into_iter().collect::<Group<_>>().try_all().unwrap(), [2, 4, 6]);
+    });
+}
+
+fn what_runs_and_is_not_wanted_is_told<E: Executor>(make: impl Fn(usize) -> E) {
     fn run_until_unwanted(ticket: Ticket) -> u32 {
         ticket.pass();
         while !task::cancelled() {
@@ -133,57 +204,4 @@ fn what_runs_is_told<E: Executor>(make: impl Fn(usize) -> E) {
     assert_eq!(group.first().unwrap(), 8);
     // It waits for the other one.
     executor.shutdown();
-}
-
-#[test]
-fn what_runs_in_a_process_can_be_killed() {
-    fn run_for_ever(ticket: Ticket) -> u32 {
-        ticket.pass();
-        loop {
-            std::hint::spin_loop();
-        }
-    }
-    watchdog("groups that kill", LIMIT, || {
-        let pool = processes(2);
-        let gate = Turnstile::new();
-        let mut group = Group::new().kill_running(true);
-        group.push(pool.submit(run_for_ever, gate.ticket(0)));
-        gate.arrival().release();
-        group.push(pool.submit(double, 4));
-        assert_eq!(group.first().unwrap(), 8);
-        pool.shutdown();
-    });
-}
-
-#[test]
-fn futures_of_several_engines_are_in_one_group() {
-    watchdog("groups of several engines", LIMIT, || {
-        let (one, two, none) = (threads(1), processes(1), SerialExecutor::new());
-        let group = Group::from_iter([
-            Executor::submit(&one, double, 1),
-            two.submit(double, 2),
-            none.submit(double, 3),
-        ]);
-        assert_eq!(group.try_all().unwrap(), [2, 4, 6]);
-    });
-}
-
-/// One worker, which waits for what only it can do.
-#[test]
-fn a_group_inside_of_a_worker_is_done_by_it() {
-    watchdog("groups inside of workers", LIMIT, || {
-        let pool = Arc::new(threads(1));
-        let its = Arc::clone(&pool);
-        let start = move |numbers: [u32; 3]| -> Group<u32> {
-            numbers.map(|n| Executor::try_submit(&*its, refuse_threes, n)).into_iter().collect()
-        };
-        let outcome = pool.spawn(move || {
-            let all = start([1, 2, 4]).try_all().unwrap();
-            let failed = start([1, 3, 4]).try_all().is_err();
-            let first = start([3, 6, 5]).first().unwrap();
-            let outcomes = start([3, 1, 6]).all().iter().filter(|outcome| outcome.is_ok()).count();
-            (all, failed, first, outcomes)
-        });
-        assert_eq!(outcome.result().unwrap(), (vec![2, 4, 8], true, 10, 1));
-    });
 }

@@ -41,6 +41,7 @@ mod priorities;
 mod processes;
 mod recycling;
 mod s_shutdown;
+mod scopes;
 mod shutdown;
 mod submit;
 mod t_threads;
