@@ -282,7 +282,6 @@ impl<I> Floor<I> {
     pub(super) fn leave(&self, state: MutexGuard<'_, State<I>>) {
         let has_tasks = !state.queue.is_empty();
         let at_work = state.crew.staying();
-        let has_urgent = state.queue.is_urgent();
         // They seldom change, and all look at them.
         if self.has_tasks.0.load(Ordering::Relaxed) != has_tasks {
             self.has_tasks.0.store(has_tasks, Ordering::Relaxed);
@@ -290,10 +289,15 @@ impl<I> Floor<I> {
         if self.at_work.0.load(Ordering::Relaxed) != at_work {
             self.at_work.0.store(at_work, Ordering::Relaxed);
         }
-        if self.has_urgent.load(Ordering::Relaxed) != has_urgent {
-            self.has_urgent.store(has_urgent, Ordering::Relaxed);
+        if state.queue.has_others() || self.has_urgent.load(Ordering::Relaxed) {
+            self.note_urgent(&state);
         }
         drop(state);
+    }
+
+    #[cold]
+    fn note_urgent(&self, state: &State<I>) {
+        self.has_urgent.store(state.queue.is_urgent(), Ordering::Relaxed);
     }
 
     /// Gives the lock back, and rings. A worker that is to be hired is for the caller.

@@ -12,6 +12,7 @@ use super::seat::Queued;
 
 pub(super) struct Queue<I> {
     common: VecDeque<I>,
+    /// Only while there are some: so one look at it is all that it costs.
     others: Option<Box<Others<I>>>,
 }
 
@@ -31,43 +32,74 @@ impl<I> Queue<I> {
 
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.common.len() + self.others.as_ref().map_or(0, |others| others.count)
+        let others = self.others.as_ref().map_or(0, |others| others.count);
+        self.common.len() + others
     }
 
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.common.is_empty() && self.others.is_none()
+    }
+
+    /// Are there others than the common ones?
+    #[inline]
+    pub(super) fn has_others(&self) -> bool {
+        self.others.is_some()
     }
 
     /// Is there one that goes before all the common ones?
-    #[inline]
     pub(super) fn is_urgent(&self) -> bool {
         self.others.as_ref().is_some_and(|others| others.highest() > Some(0))
-    }
-
-    /// The others, if the next task is one of them.
-    #[inline]
-    fn others_first(&self) -> Option<&Others<I>> {
-        let others = self.others.as_deref()?;
-        let highest = others.highest()?;
-        (highest > 0 || self.common.is_empty()).then_some(others)
     }
 
     /// The next task.
     #[inline]
     pub(super) fn front(&self) -> Option<&I> {
-        match self.others_first() {
-            None => self.common.front(),
-            Some(others) => others.front(),
-        }
+        if self.has_others() { self.front_of_all() } else { self.common.front() }
     }
 
     #[inline]
     pub(super) fn pop_front(&mut self) -> Option<I> {
-        if self.others_first().is_none() {
+        if self.has_others() { self.pop_front_of_all() } else { self.common.pop_front() }
+    }
+
+    /// Does one of the others come before the common ones?
+    fn others_first(&self) -> bool {
+        self.is_urgent() || self.common.is_empty()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn front_of_all(&self) -> Option<&I> {
+        match &self.others {
+            Some(others) if self.others_first() => others.front(),
+            _ => self.common.front(),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn pop_front_of_all(&mut self) -> Option<I> {
+        if !self.others_first() {
             return self.common.pop_front();
         }
-        self.others.as_mut().and_then(|others| others.pop_front())
+        let highest = self.others.as_ref()?.highest()?;
+        self.take(highest, VecDeque::pop_front)
+    }
+
+    /// Takes one out of that line.
+    fn take(&mut self, priority: i16, out: impl FnOnce(&mut VecDeque<I>) -> Option<I>) -> Option<I> {
+        let others = self.others.as_mut()?;
+        let line = others.lines.get_mut(&priority)?;
+        let item = out(line)?;
+        if line.is_empty() {
+            others.lines.remove(&priority);
+        }
+        others.count -= 1;
+        if others.count == 0 {
+            self.others = None;
+        }
+        Some(item)
     }
 
     /// Takes out the next ones, as long as they fit: of the common ones, and none while another comes first.
@@ -88,10 +120,10 @@ impl<I> Queue<I> {
         if let Some(at) = find(&self.common) {
             return self.common.remove(at);
         }
-        let others = self.others.as_mut()?;
+        let others = self.others.as_ref()?;
         let (priority, at) =
             others.lines.iter().find_map(|(priority, line)| Some((*priority, find(line)?)))?;
-        others.take(priority, |line| line.remove(at))
+        self.take(priority, |line| line.remove(at))
     }
 
     /// Takes out all of them, the next one first.
@@ -106,22 +138,28 @@ impl<I> Queue<I> {
 }
 
 impl<I: Queued> Queue<I> {
+    #[inline]
     pub(super) fn push_back(&mut self, item: I) {
         match item.priority() {
             0 => self.common.push_back(item),
-            priority => self.others_mut().add(priority, |line| line.push_back(item)),
+            priority => self.add(priority, |line| line.push_back(item)),
         }
     }
 
+    #[inline]
     pub(super) fn push_front(&mut self, item: I) {
         match item.priority() {
             0 => self.common.push_front(item),
-            priority => self.others_mut().add(priority, |line| line.push_front(item)),
+            priority => self.add(priority, |line| line.push_front(item)),
         }
     }
 
-    fn others_mut(&mut self) -> &mut Others<I> {
-        self.others.get_or_insert_with(|| Box::new(Others { lines: BTreeMap::new(), count: 0 }))
+    #[cold]
+    #[inline(never)]
+    fn add(&mut self, priority: i16, put: impl FnOnce(&mut VecDeque<I>)) {
+        let others = self.others.get_or_insert_with(|| Box::new(Others { lines: BTreeMap::new(), count: 0 }));
+        put(others.lines.entry(priority).or_default());
+        others.count += 1;
     }
 }
 
@@ -130,30 +168,8 @@ impl<I> Others<I> {
         self.lines.last_key_value().map(|(highest, _)| *highest)
     }
 
-    #[cold]
     fn front(&self) -> Option<&I> {
         self.lines.last_key_value().and_then(|(_, line)| line.front())
-    }
-
-    #[cold]
-    fn pop_front(&mut self) -> Option<I> {
-        let highest = self.highest()?;
-        self.take(highest, VecDeque::pop_front)
-    }
-
-    fn add(&mut self, priority: i16, put: impl FnOnce(&mut VecDeque<I>)) {
-        put(self.lines.entry(priority).or_default());
-        self.count += 1;
-    }
-
-    fn take(&mut self, priority: i16, out: impl FnOnce(&mut VecDeque<I>) -> Option<I>) -> Option<I> {
-        let line = self.lines.get_mut(&priority)?;
-        let item = out(line)?;
-        if line.is_empty() {
-            self.lines.remove(&priority);
-        }
-        self.count -= 1;
-        Some(item)
     }
 }
 

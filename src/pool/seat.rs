@@ -193,6 +193,7 @@ impl<'a, I> Seat<'a, I> {
     }
 
     /// Waits for a task, for ever or for as long as `patience`.
+    #[inline]
     pub(super) fn next(&self, patience: Option<Duration>, bed: &mut impl Sleep) -> Turn<I>
     where
         I: Queued,

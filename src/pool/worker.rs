@@ -68,6 +68,8 @@ pub(super) fn work<C: Context>(
 }
 
 /// The end of a worker that was let go. While it is still counted: who has been counted out leaves nothing behind.
+#[cold]
+#[inline(never)]
 fn part<C: Context>(pool: &Arc<Pool<C>>, mut context: C, seat: &Seat<'_, C::Item>) {
     shielded(|| context.finalize());
     discard(context);

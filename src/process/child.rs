@@ -176,7 +176,8 @@ impl Child {
                 let lanes = page.map(|(lanes, _)| lanes).filter(Lanes::is_attached);
                 let worker = WorkerInfo { name, number, pid: Some(pid) };
                 plan.hooks.tell_of_start(&worker);
-                child.announced = Some(worker);
+                // What nobody will ask for must not pile up.
+                child.announced = plan.hooks.on_exit.is_some().then_some(worker);
                 let mut child = child.initialise(plan)?;
                 child.is_ready = true;
                 child.page = lanes.map(HostsEnd::new);
