@@ -70,8 +70,9 @@
 //! `future/own_pool.rs` → `thread/context.rs` → `wire/frame.rs` → `process/child.rs` → `process/lanes.rs` →
 //! `process/window.rs` → `process/context.rs` → `process/endings.rs` → `process/rest.rs` → `process/berth.rs` →
 //! `process/deaths.rs` → `process/service.rs` → `process/entry.rs` →
-//! `process/terms.rs` → `portable/descriptor.rs` → `portable/decoder.rs`.
-//! Imports point down: `id` ← `error` ← `outcome` ← { `options`, `unread` } ← `future` ← `map` ← `task` ← `pool` ←
+//! `process/terms.rs` → `portable/descriptor.rs` → `portable/decoder.rs` → `shared.rs` → `sealed.rs` →
+//! `enclosed.rs` → `process/post.rs`.
+//! Imports point down: `sealed` ← `enclosed` ← { `shared`, `portable`, `task` }; `id` ← `error` ← `outcome` ← { `options`, `unread` } ← `future` ← `map` ← `task` ← `pool` ←
 //! { `thread`, `process` }; `wire` ← `portable` ← { `task`, `process` }.
 
 // A model has no processes, and so leaves what only they need without a use.
@@ -98,6 +99,8 @@ mod process;
 #[cfg(any(not(unix), loom))]
 #[path = "process_unsupported.rs"]
 mod process;
+#[cfg_attr(not(target_os = "linux"), path = "sealed_unsupported.rs")]
+mod sealed;
 mod serial;
 mod shared;
 pub mod task;

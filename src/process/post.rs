@@ -27,7 +27,7 @@ use rustix::net::{
 use super::pipes::{Exit, ready};
 use crate::enclosed::{Enclosure, MOST, Received};
 use crate::future::deadline_after;
-use crate::shared::Sealed;
+use crate::sealed::Sealed;
 
 /// One end of it.
 pub(super) struct Post(UnixStream);
