@@ -20,13 +20,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
+use rustix::fs::{
+    MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, fstatfs, ftruncate, memfd_create,
+};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 use rustix::process::{Resource, getrlimit};
 
 use crate::primitives::statics::AtomicUsize;
 use crate::primitives::{OnceLock, Ordering};
+
+/// `statfs(2)`: the kind of file system in which such files are.
+const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
 
 /// Such memory. It is never empty.
 pub(crate) struct Sealed {
@@ -57,8 +62,10 @@ impl Sealed {
 
     /// Memory that came from another process, which is not believed. `most`: bytes that it may have.
     pub(crate) fn received(file: OwnedFd, most: u64) -> Result<Arc<Sealed>, String> {
-        // Only such a file has seals.
-        let seals = fcntl_get_seals(&file).map_err(|_| "what came with it is not shared memory")?;
+        // Others have seals too: of huge pages the system may find none when they are read, and that is a signal.
+        let is_memory = fstatfs(&file).is_ok_and(|system| system.f_type == TMPFS_MAGIC);
+        let seals = fcntl_get_seals(&file).ok().filter(|_| is_memory);
+        let seals = seals.ok_or("what came with it is not shared memory")?;
         if !seals.contains(SealFlags::SHRINK | SealFlags::WRITE) {
             return Err("the memory that came with it is not sealed".into());
         }
