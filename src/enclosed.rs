@@ -10,7 +10,7 @@
 //! A `Serialize` sees nothing but its serializer. So whoever encodes a value that is going to cross a wall says so to its
 //! own thread, for as long as that takes, and whoever decodes it does the same.
 //!
-//! Not here: what there is to enclose (`shared/`), and how it crosses (`process/post.rs`). The rule: **both sides or
+//! Not here: what there is to enclose (`shared.rs`), and how it crosses (`process/post.rs`). The rule: **both sides or
 //! none.** Who collects is read by one who unpacks, so a value may have another form there than in a file or on a network;
 //! and an index means the same on both sides, whatever was encoded in vain before it.
 
@@ -23,7 +23,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::primitives::thread_local;
-use crate::shared::Sealed;
+use crate::sealed::Sealed;
 
 /// The most memories beside one message. As many descriptors the kernel takes at once, and more are unkind: each side has
 /// them all open for a moment.

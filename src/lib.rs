@@ -71,10 +71,11 @@
 //! `process/child.rs` → `process/lanes.rs` →
 //! `process/window.rs` → `process/context.rs` → `process/endings.rs` → `process/rest.rs` → `process/berth.rs` →
 //! `process/deaths.rs` → `process/departures.rs` → `signals.rs` → `process/remarks.rs` →
-//! `enclosed.rs` → `process/post.rs` → `sync/mod.rs` → `process/service.rs` → `process/entry.rs` →
-//! `process/terms.rs` → `portable/descriptor.rs` → `portable/decoder.rs`.
+//! `shared.rs` → `sealed.rs` → `enclosed.rs` → `process/post.rs` → `sync/mod.rs` → `process/service.rs` →
+//! `process/entry.rs` → `process/terms.rs` → `portable/descriptor.rs` → `portable/decoder.rs`.
 //! Imports point down: `id` ← `error` ← `outcome` ← { `options`, `unread`, `signals` } ← `future` ← `map` ← `task` ← `pool` ←
-//! { `thread`, `process` }; `wire` ← `portable` ← { `task`, `process` }.
+//! { `thread`, `process` }; `sealed` ← `enclosed` ← { `shared`, `sync`, `portable`, `task` };
+//! `wire` ← `portable` ← { `task`, `process` }.
 
 // A model has no processes, and so leaves what only they need without a use.
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
@@ -100,6 +101,8 @@ mod process;
 #[cfg(any(not(unix), loom))]
 #[path = "process_unsupported.rs"]
 mod process;
+#[cfg_attr(not(target_os = "linux"), path = "sealed_unsupported.rs")]
+mod sealed;
 mod serial;
 mod shared;
 mod signals;

@@ -1,7 +1,7 @@
 //! Bulk data: what `Shared` and `Blob` are on every engine, and that they cross the wall between processes without a copy
 //! for each task, whatever dies meanwhile.
 //!
-//! And workers that lie about what they enclose. Not here: what else they may do (`hostile.rs`); the parts (`src/shared/`,
+//! And workers that lie about what they enclose. Not here: what else they may do (`hostile.rs`); the parts (`src/shared.rs`,
 //! `src/enclosed.rs`, `src/process/post.rs`).
 
 #![cfg(target_os = "linux")]
@@ -32,8 +32,8 @@ roles! {
 
 const MIB: usize = 1 << 20;
 
-/// From here on memory is shared, as in `src/shared/mod.rs`.
-const THRESHOLD: usize = 32 << 10;
+/// From here on memory is shared, as in `src/shared.rs`.
+const THRESHOLD: usize = 128 << 10;
 
 fn pool(workers: usize) -> ProcessPoolExecutor {
     ProcessPoolExecutor::new(workers).unwrap()
@@ -243,7 +243,7 @@ fn an_item_that_does_not_encode_does_not_shift_the_others() {
 fn more_than_a_message_can_enclose() {
     let _watchdog = Watchdog::new("more_than_a_message_can_enclose");
     let pool = pool(1);
-    let many: Vec<Blob> = (0..600).map(|n| Blob::from(vec![n as u8; THRESHOLD])).collect();
+    let many: Vec<Blob> = (0..300).map(|n| Blob::from(vec![n as u8; THRESHOLD])).collect();
     let back = get(pool.submit(|many: Vec<Blob>| many, many.clone())).unwrap();
     assert!(back == many);
 }
@@ -493,13 +493,14 @@ fn a_storm_of_deaths_leaks_nothing() {
 /// without one is mapped all the same.
 fn few_descriptors() {
     use rustix::process::{Resource, Rlimit, setrlimit};
-    let (few, many) = (120, 1000);
+    let (few, many) = (120, 300);
     setrlimit(Resource::Nofile, Rlimit { current: Some(few), maximum: Some(few) }).unwrap();
     let pool = pool(2);
     let blobs: Vec<Blob> = (0..many).map(|n| Blob::from(vec![n as u8; THRESHOLD])).collect();
     let back: Vec<Blob> = pool.map(echo, blobs.clone()).map(Result::unwrap).collect();
     assert!(back == blobs);
     assert!(fs::read_dir("/proc/self/fd").unwrap().count() < 80, "most of them are the program's");
+    assert!(memories().len() > 200, "what is mapped needs none");
     let made: Vec<Blob> = pool
         .map(|n: usize| Blob::build(THRESHOLD, |all| all.fill(n as u8)), 0..many)
         .map(Result::unwrap)

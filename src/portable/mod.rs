@@ -47,8 +47,8 @@ use crate::wire::message::{Failure, RemoteCause};
 /// An argument or a return value that is a number, a `Vec<u8>`, a `String`, or a `Vec` of numbers goes past serde: it
 /// travels as it lies in memory, at the speed of the pipe, and a large one is not copied on its way into it.
 /// (Numbers are copied once on their way out.) Inside of a tuple or a struct such a vector goes element by
-/// element, some ten times slower; there bytes are better off as a type that serde knows as bytes, such as
-/// those of the crate `serde_bytes`.
+/// element, some ten times slower; there they are better off as a [`Blob`](crate::Blob) or a
+/// [`Shared`](crate::Shared), which travel at that speed anywhere, and are not copied at all if they are long.
 ///
 /// What arrives is not trusted, so reading it has bounds, beyond which the call ends with
 /// [`Error::Decode`](crate::Error::Decode). A value may be nested as deep as 1 MiB of stack allows: a

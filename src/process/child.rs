@@ -139,7 +139,7 @@ impl Child {
         let outgoing = Outgoing::new(call_writer, exit.clone());
         let connection = Connection::new(incoming, outgoing, plan.terms.max_message_bytes);
         let (slot_of_it, started) = (Arc::clone(slot), Instant::now());
-        let (page, resident, post, received) = (None, None, Post::new(ours), Received::default());
+        let (page, resident, post, received) = (None, None, Post::of_host(ours), Received::default());
         let mut child = Child {
             pid,
             connection,

@@ -159,7 +159,7 @@ fn work(invitation: Invitation) -> Result<(), WireError> {
     }
     outcome::quieten();
 
-    let post = Post::new(socket);
+    let post = Post::of_worker(socket);
     let (host, terms, Ends { calls, replies, life, page }) = be_handed(&post)?;
     // Before there is a second thread.
     let refused = terms::accept(&terms).err();

@@ -11,7 +11,6 @@
 //! frame is.** So whoever takes one need not wait, and there is one for each such frame, in their order. What the other side
 //! sends beyond that stays where it is, in the kernel, until the worker ends.
 
-use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -28,13 +27,14 @@ use rustix::net::{
 use super::pipes::{Exit, ready};
 use crate::enclosed::{Enclosure, MOST, Received};
 use crate::future::deadline_after;
-use crate::shared::Sealed;
+use crate::primitives::Mutex;
+use crate::sealed::Sealed;
 
 /// One end of it.
 pub(super) struct Post {
     socket: UnixStream,
-    /// What came for errands.
-    desk: Cell<Option<OwnedFd>>,
+    /// In a worker, the descriptor of the desk that came last, until somebody takes it.
+    desk: Option<Mutex<Option<OwnedFd>>>,
 }
 
 /// What a parcel holds. The numbers are part of the format.
@@ -43,7 +43,8 @@ pub(super) struct Post {
 pub(super) enum Kind {
     /// What is enclosed in the message whose id is the tag.
     Memory = 1,
-    /// To a worker: where it asks for what its calls share with others (`errands.rs`).
+    /// A socket through which a worker asks for what the host keeps for it (`desk.rs`, `errands.rs`). Goes from the host to the worker alone, before
+    /// the parcel of a message that encloses something.
     Desk = 2,
 }
 
@@ -60,8 +61,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(1);
 
 impl Post {
-    pub(super) fn new(socket: UnixStream) -> Self {
-        Post { socket, desk: Cell::new(None) }
+    /// That of the host.
+    pub(super) fn of_host(socket: UnixStream) -> Self {
+        Post { socket, desk: None }
+    }
+
+    /// That of a worker.
+    pub(super) fn of_worker(socket: UnixStream) -> Self {
+        Post { socket, desk: Some(Mutex::default()) }
+    }
+
+    /// The socket of the desk, if one has come since this was asked last.
+    pub(super) fn take_desk(&self) -> Option<OwnedFd> {
+        self.desk.as_ref().and_then(|desk| desk.lock().take())
     }
 
     /// Sends descriptors; waits for room, but not beyond `limit`, nor for a worker that has ended, where that is known.
@@ -199,11 +211,6 @@ impl Post {
         Received::new(self.take_parcel(id).and_then(|descriptors| memories(descriptors, most)))
     }
 
-    /// The socket for errands, if one has come.
-    pub(super) fn take_desk(&self) -> Option<UnixStream> {
-        self.desk.take().map(UnixStream::from)
-    }
-
     fn take_parcel(&self, id: u64) -> Result<Vec<OwnedFd>, String> {
         for _ in 0..STRAY {
             let mut header = [0; HEADER];
@@ -213,12 +220,12 @@ impl Post {
                 Err(error) => return Err(format!("what is enclosed in it did not arrive: {error}")),
             };
             let [kind, tag @ .., low, high] = header;
-            if received.bytes == HEADER && kind == Kind::Desk as u8 {
-                self.desk.set(descriptors.into_iter().next());
+            let is_whole = received.bytes == HEADER;
+            if let Some(desk) = self.desk.as_ref().filter(|_| is_whole && kind == Kind::Desk as u8) {
+                *desk.lock() = descriptors.into_iter().next();
                 continue;
             }
-            let is_whole = received.bytes == HEADER && kind == Kind::Memory as u8;
-            if !is_whole {
+            if !is_whole || kind != Kind::Memory as u8 {
                 return Err("what came with it is nothing that can be enclosed".into());
             }
             if u64::from_le_bytes(tag) != id {
@@ -252,4 +259,65 @@ fn memories(descriptors: Vec<OwnedFd>, most: u64) -> Result<Vec<Arc<Sealed>>, St
 /// The descriptors of all memory among those.
 pub(super) fn descriptors(enclosed: &[Enclosure]) -> Vec<BorrowedFd<'_>> {
     enclosed.iter().filter_map(Enclosure::memory).filter_map(|memory| memory.file()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (Post, Post) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Post::of_host(ours), Post::of_worker(theirs))
+    }
+
+    fn pipe() -> OwnedFd {
+        io::pipe().unwrap().0.into()
+    }
+
+    #[test]
+    fn parcels_come_in_order_and_old_ones_are_passed_over() {
+        let (host, worker) = pair();
+        for tag in 1..=3 {
+            let fds: Vec<OwnedFd> = (0..tag).map(|_| pipe()).collect();
+            let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+            host.send_now(Kind::Memory, tag, &fds).unwrap();
+        }
+        assert_eq!(worker.take_parcel(1).unwrap().len(), 1);
+        assert_eq!(worker.take_parcel(3).unwrap().len(), 3);
+        assert!(worker.take_parcel(4).unwrap_err().contains("was not sent"));
+    }
+
+    #[test]
+    fn as_many_as_go_at_once() {
+        let (host, worker) = pair();
+        let one = pipe();
+        host.send_now(Kind::Memory, 7, &vec![one.as_fd(); MOST]).unwrap();
+        assert_eq!(worker.take_parcel(7).unwrap().len(), MOST);
+        assert!(host.send_now(Kind::Memory, 7, &vec![one.as_fd(); MOST + 1]).is_err());
+    }
+
+    #[test]
+    fn a_desk_comes_before_a_parcel_and_for_workers_alone() {
+        let (host, worker) = pair();
+        host.send_now(Kind::Desk, 0, &[pipe().as_fd()]).unwrap();
+        host.send_now(Kind::Memory, 1, &[]).unwrap();
+        assert!(worker.take_parcel(1).unwrap().is_empty());
+        assert!(worker.take_desk().is_some() && worker.take_desk().is_none());
+        worker.send_now(Kind::Desk, 0, &[pipe().as_fd()]).unwrap();
+        assert!(host.take_parcel(1).unwrap_err().contains("nothing that can be enclosed"));
+        assert!(host.take_desk().is_none());
+    }
+
+    #[test]
+    fn a_full_post_is_waited_for_until_the_limit_and_not_beyond_the_other_end() {
+        let (host, worker) = pair();
+        let one = pipe();
+        let full = (0..1_000_000).any(|n| host.send_now(Kind::Memory, n, &[one.as_fd()]).is_err());
+        assert!(full, "a socket without an end");
+        let late = host.send(Kind::Memory, 1, &[one.as_fd()], None, Some(Duration::from_millis(1)));
+        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(worker);
+        let gone = host.send(Kind::Memory, 1, &[one.as_fd()], None, None);
+        assert!(gone.is_err());
+    }
 }

@@ -90,7 +90,7 @@ impl<R: Source, W: Write> Service<R, W> {
                 // Also that of a call that was taken back.
                 beside.received = self.post.take(id, self.connection.limit()).sent_by_host();
                 if let Some(socket) = self.post.take_desk() {
-                    sync::ask_at(Errands::new(socket, self.connection.limit())?);
+                    sync::ask_at(Errands::new(socket.into(), self.connection.limit())?);
                 }
             }
             match kind {

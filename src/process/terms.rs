@@ -303,7 +303,8 @@ impl ProcessPoolBuilder {
     }
 
     /// The longest argument or return value, in bytes as they travel, with 20 that name the
-    /// function and its attempt; in a map, of a chunk. At least 1024. Default: 64 GiB.
+    /// function and its attempt; in a map, of a chunk. The memory of a [`Shared`](crate::Shared) counts too. At least 1024.
+    /// Default: 64 GiB.
     ///
     /// A longer one ends its own call with [`Error::Encode`]. The host accepts no more from a worker
     /// in any case, whatever that announces: a worker that tries is replaced, and its call ends with
@@ -334,6 +335,8 @@ impl ProcessPoolBuilder {
     /// variables or an allocator that reserves in advance. A limit that leaves it less than 1 MiB on
     /// top of that breaks the pool at the first call, with an error that says how much it has. It is
     /// a guard against accidents: code that runs as root can raise it.
+    ///
+    /// Shared memory does not count: that of a [`Shared`](crate::Shared), whoever makes it.
     ///
     /// ```
     /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor};

@@ -11,9 +11,6 @@
 //! Not here: the memory itself (`sealed.rs`), how it crosses (`enclosed.rs`, `process/post.rs`). The rule: what it holds
 //! never changes, and is there as long as anybody holds it, in whichever process.
 
-#[cfg_attr(not(target_os = "linux"), path = "sealed_unsupported.rs")]
-mod sealed;
-
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -27,17 +24,57 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::enclosed::{self, Enclosure};
 use crate::primitives::Mutex;
-pub(crate) use sealed::Sealed;
-use sealed::{Blank, Mapping};
+use crate::sealed::{Blank, Mapping, Sealed};
 
-/// Below so many bytes it is cheaper to send them than to share them.
-const SHORT: usize = 32 << 10;
+/// Below so many bytes it is cheaper to send them than to share them, even again and again (`benches/bulk.rs`): to map them,
+/// and to give them back, takes some ten system calls and a page fault for every few pages.
+const SHORT: usize = 128 << 10;
 
-/// Many values of one plain kind, shared and never changed: an `Arc<[T]>` that also crosses into other processes without
-/// a copy for each task.
+/// Many values of one plain kind, shared and never changed: an `Arc<[T]>` that also crosses into other processes, and is not
+/// copied for each task. [`Blob`] is the one for bytes.
+///
+/// It derefs to a slice. A clone is one more reference, of some nanoseconds, and the last one frees the memory, in whichever
+/// process that is. `T` is anything plain ([`bytemuck::Pod`]): numbers, arrays of numbers, structs of them that say so.
+///
+/// On Linux its values travel in memory that both processes have, and that is sealed, so nobody can change it. To send it
+/// costs some tens of microseconds, however long it is, and a page fault for every few pages that a task touches. What
+/// was made by [`build`](Self::build) is in such memory from the start; what was made of a `Vec` is copied there when it
+/// first crosses, once. Below 128 KiB, on other systems, and where no more memory or descriptors are to be had, its bytes are
+/// sent instead. In a thread pool it is the same memory.
+///
+/// What arrives is checked: memory that is not sealed, is too long or too short, or did not come at all, is
+/// [`Error::Decode`](crate::Error::Decode) of that call.
+///
+/// Other serializers than those of a pool write its bytes, as they lie in memory.
+///
+/// ```
+/// use concurrent_futures::{Error, Executor, ProcessPoolExecutor, Shared};
+///
+/// fn mean((numbers, from, to): (Shared<[f64]>, usize, usize)) -> f64 {
+///     numbers[from..to].iter().sum::<f64>() / (to - from) as f64
+/// }
+///
+/// fn main() -> Result<(), Error> {
+///     concurrent_futures::init();
+///     let pool = ProcessPoolExecutor::new(2)?;
+///     let numbers: Shared<[f64]> = (0..1_000_000).map(f64::from).collect();
+///     let means: Vec<f64> =
+///         pool.map(mean, (0..10).map(|n| (numbers.clone(), n * 100_000, n * 100_000 + 3))).collect::<Result<_, _>>()?;
+///     assert_eq!(means[3], 300_001.0);
+///     Ok(())
+/// }
+/// ```
 pub struct Shared<S: ?Sized>(Arc<Store<S>>);
 
-/// Bytes, as [`Shared`] has them.
+/// Bytes, as [`Shared`] has them: for images, files, whatever is long.
+///
+/// ```
+/// use concurrent_futures::Blob;
+///
+/// let blob = Blob::from(vec![1, 2, 3]);
+/// assert_eq!(blob.len(), 3);
+/// assert_eq!(&blob[1..], [2, 3]);
+/// ```
 pub type Blob = Shared<[u8]>;
 
 enum Store<S: ?Sized> {
@@ -59,8 +96,23 @@ impl<T: Pod> Shared<[T]> {
         "values that can be shared have a size, and are aligned to a page at the most"
     );
 
-    /// So many values, all zero, which `fill` makes what they are to be. They are made where they can be shared, so they
-    /// cross a wall without any copy.
+    /// `len` values, all zero, which `fill` makes what they are to be. They are made where they can be shared, so they cross
+    /// into other processes without any copy, there and back.
+    ///
+    /// Costs some ten microseconds, and a page fault for each page (4 KiB) that is written.
+    ///
+    /// # Panics
+    ///
+    /// If `fill` does. Then nothing is left of them.
+    ///
+    /// ```
+    /// use concurrent_futures::Shared;
+    ///
+    /// let squares = Shared::<[u32]>::build(100, |all| {
+    ///     all.iter_mut().zip(0..).for_each(|(it, n)| *it = n * n);
+    /// });
+    /// assert_eq!(squares[7], 49);
+    /// ```
     pub fn build(len: usize, fill: impl FnOnce(&mut [T])) -> Self {
         const { Self::FITS };
         let bytes = len.checked_mul(size_of::<T>()).filter(|bytes| *bytes >= SHORT);

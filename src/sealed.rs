@@ -4,7 +4,7 @@
 //! It is there as long as anybody has a descriptor of it or has it mapped, in whichever process, and gone after that,
 //! however that process ended. It is on no disk, and nobody else can open it.
 //!
-//! Not here: whose values lie in it (`mod.rs`), and how it crosses a wall (`process/post.rs`). The rule: **what is mapped
+//! Not here: whose values lie in it (`shared.rs`), and how it crosses a wall (`process/post.rs`). The rule: **what is mapped
 //! cannot change.** Before it is mapped, the kernel is asked for its seals, also of memory that we were sent: it can become
 //! no shorter (to read what is gone is a signal that ends the process), and nobody can write to it (a `&[u8]` that changes
 //! is undefined behaviour).
@@ -20,13 +20,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
+use rustix::fs::{
+    MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, fstatfs, ftruncate, memfd_create,
+};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 use rustix::process::{Resource, getrlimit};
 
 use crate::primitives::statics::AtomicUsize;
 use crate::primitives::{OnceLock, Ordering};
+
+/// `statfs(2)`: the kind of file system in which such files are.
+const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
 
 /// Such memory. It is never empty.
 pub(crate) struct Sealed {
@@ -57,8 +62,10 @@ impl Sealed {
 
     /// Memory that came from another process, which is not believed. `most`: bytes that it may have.
     pub(crate) fn received(file: OwnedFd, most: u64) -> Result<Arc<Sealed>, String> {
-        // Only such a file has seals.
-        let seals = fcntl_get_seals(&file).map_err(|_| "what came with it is not shared memory")?;
+        // Others have seals too: of huge pages the system may find none when they are read, and that is a signal.
+        let is_memory = fstatfs(&file).is_ok_and(|system| system.f_type == TMPFS_MAGIC);
+        let seals = fcntl_get_seals(&file).ok().filter(|_| is_memory);
+        let seals = seals.ok_or("what came with it is not shared memory")?;
         if !seals.contains(SealFlags::SHRINK | SealFlags::WRITE) {
             return Err("the memory that came with it is not sealed".into());
         }
@@ -129,6 +136,7 @@ impl Blank {
     pub(crate) fn new(length: usize) -> io::Result<Blank> {
         let file = create(length)?;
         ftruncate(&file.0, length as u64)?;
+        // Not populated: then each page is cleared long before it is written, and has left the cache by then.
         let region = Region::new(&file.0, length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED)?;
         // A fork would have it mapped too, and then it cannot be sealed.
         // SAFETY: what a fork gets changes nothing of the memory of this process.
@@ -264,4 +272,62 @@ fn create(length: usize) -> io::Result<Held> {
 fn seal(file: &Held) -> io::Result<()> {
     let all = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
     Ok(fcntl_add_seals(&file.0, all)?)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const PAGE: usize = 4096;
+
+    fn file_of(sealed: &Sealed) -> OwnedFd {
+        sealed.file().expect("there are enough").try_clone_to_owned().unwrap()
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_cannot_be_changed() {
+        let bytes: Vec<u8> = (0..3 * PAGE + 5).map(|n| (n % 251) as u8).collect();
+        let copied = Sealed::copy_of(&bytes).unwrap();
+        let mut blank = Blank::new(bytes.len()).unwrap();
+        assert!(blank.bytes_mut().iter().all(|byte| *byte == 0));
+        blank.bytes_mut().copy_from_slice(&bytes);
+        let written = blank.seal().unwrap();
+        for sealed in [copied, written] {
+            assert!(sealed.map().unwrap().bytes() == bytes);
+            let file = file_of(&sealed);
+            assert!(rustix::io::pwrite(&file, b"no", 0).is_err());
+            assert!(ftruncate(&file, 1).is_err() && ftruncate(&file, 1 << 20).is_err());
+            assert!(
+                Region::new(&file, PAGE, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED).is_err(),
+                "nobody can map it to write to it"
+            );
+            let again = Sealed::received(file, bytes.len() as u64).unwrap();
+            assert!(again.map().unwrap().bytes() == bytes);
+            let too_little = Sealed::received(file_of(&sealed), bytes.len() as u64 - 1);
+            assert!(too_little.unwrap_err().contains("max_message_bytes"));
+        }
+    }
+
+    #[test]
+    fn its_bytes_are_there_after_its_file_is_closed() {
+        let sealed = Sealed::copy_of(&[7; PAGE]).unwrap();
+        let map = sealed.map().unwrap();
+        drop(sealed);
+        assert!(map.bytes() == [7; PAGE]);
+    }
+
+    #[test]
+    fn what_cannot_be_sealed_is_read_back() {
+        let mut blank = Blank::new(PAGE).unwrap();
+        blank.bytes_mut().fill(9);
+        let file = blank.file.0.try_clone().unwrap();
+        let holder = Region::new(&file, PAGE, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED).unwrap();
+        assert!(blank.seal().unwrap_err() == [9; PAGE]);
+        drop(holder);
+    }
+
+    #[test]
+    fn there_is_none_of_no_bytes() {
+        assert!(Sealed::copy_of(&[]).is_err() && Blank::new(0).is_err());
+    }
 }
