@@ -201,12 +201,12 @@ impl Slot {
             heard => Err(heard),
         };
         match replied {
-            Ok((started, failure, took)) => {
+            Ok((mut started, failure, took)) => {
                 here.child.served += 1;
                 if let Some(took) = took {
                     here.pace.note(&started.letter.frame, took);
                 }
-                let Reply { bytes, received } = here.child.reply_to(&started.letter);
+                let Reply { bytes, received } = here.child.reply_to(&mut started.letter);
                 let payload = std::mem::take(bytes);
                 here.posted = None;
                 self.berth.posted.store(0, Ordering::Relaxed);

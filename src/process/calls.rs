@@ -22,6 +22,7 @@ use super::post::{self, descriptors};
 use super::remarks::Progress;
 use crate::enclosed::Enclosure;
 use crate::future::deadline_after;
+use crate::outcome::discard;
 use crate::primitives::look;
 use crate::sync::objects_in;
 use crate::task::Reply;
@@ -440,9 +441,14 @@ impl Child {
         self.page.as_ref().is_some_and(|page| page.payload.is_some())
     }
 
-    /// The reply heard last, to that call.
-    pub(super) fn reply_to(&mut self, letter: &Letter) -> Reply<'_> {
-        let received = std::mem::take(&mut self.received).sent_by_one_given(&letter.enclosed);
+    /// The reply heard last, to that call. What went beside the call is let go of: whoever is told of the reply may be the
+    /// last to hold it.
+    pub(super) fn reply_to(&mut self, letter: &mut Letter) -> Reply<'_> {
+        let given = std::mem::take(&mut letter.enclosed);
+        let received = std::mem::take(&mut self.received).sent_by_one_given(&given);
+        if !given.is_empty() {
+            discard(given);
+        }
         Reply { bytes: self.payload(), received }
     }
 

@@ -22,7 +22,7 @@ use super::remarks::Progress;
 use crate::error::Error;
 use crate::future::deadline_after;
 use crate::id::TaskRef;
-use crate::outcome;
+use crate::outcome::{self, discard};
 use crate::pool::Seat;
 use crate::primitives::Ordering;
 use crate::signals;
@@ -157,7 +157,7 @@ impl ProcessContext {
     /// Ends a call with the reply that was heard.
     fn end(
         &mut self,
-        started: Started,
+        mut started: Started,
         failure: Option<Failure>,
         took: Option<Duration>,
         seat: &Seat<'_, Call>,
@@ -180,7 +180,7 @@ impl ProcessContext {
             }
         } else {
             let reply = match failure {
-                None => Ok(child.reply_to(&started.letter)),
+                None => Ok(child.reply_to(&mut started.letter)),
                 Some(failure) => Err(outcome::arrived(task, failure)),
             };
             if let Some(completion) = started.call.complete_unheard(reply) {
@@ -227,6 +227,7 @@ impl ProcessContext {
             // Somebody killed it meanwhile, or tried to cancel it: it ends with this attempt.
             Ok(_) if self.slot.call_was_killed() || signals::is_unwanted(task.id) => {
                 drop(window);
+                discard(letter);
                 call.fail(error, seat);
             }
             Ok(due) => {
@@ -238,6 +239,7 @@ impl ProcessContext {
             }
             Err(error) => {
                 drop(window);
+                discard(letter);
                 call.fail(error, seat);
             }
         }

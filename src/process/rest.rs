@@ -26,7 +26,7 @@ use crate::task::Reply;
 impl ProcessContext {
     /// Ends the call beside which there is no other. If nobody's code runs then, the worker lies down before it is told,
     /// so that it can be lent for the next one.
-    pub(super) fn complete_last(&mut self, started: Started, seat: &Seat<'_, Call>) {
+    pub(super) fn complete_last(&mut self, mut started: Started, seat: &Seat<'_, Call>) {
         let Some(mut child) = self.child.take() else { return };
         // The next one is probably as this one: one that is long, or answered at length, needs its thread.
         let may_be_lent = self.plan.singles.load(Ordering::Relaxed)
@@ -36,11 +36,11 @@ impl ProcessContext {
             && self.slot.is_sound()
             && self.has_alarm(seat);
         if !may_be_lent {
-            started.call.complete(child.reply_to(&started.letter), seat);
+            started.call.complete(child.reply_to(&mut started.letter), seat);
             self.child = Some(child);
             return;
         }
-        let Reply { bytes, received } = child.reply_to(&started.letter);
+        let Reply { bytes, received } = child.reply_to(&mut started.letter);
         let mut bytes = std::mem::take(bytes);
         self.news = Some(child.connection.reader().get_ref().news());
         let lying = LieDown {
