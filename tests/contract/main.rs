@@ -18,6 +18,7 @@ mod common;
 mod engines;
 
 mod a_as_completed;
+mod awaited;
 mod b_pool;
 mod bounded;
 mod cancel;
@@ -41,6 +42,7 @@ mod recycling;
 mod s_shutdown;
 mod scopes;
 mod shutdown;
+mod streams;
 mod submit;
 mod t_threads;
 mod threads;
