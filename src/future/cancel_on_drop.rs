@@ -61,7 +61,6 @@ impl<T> CancelOnDrop<T> {
     }
 
     /// The future, to look at.
-    #[must_use]
     pub fn get_ref(&self) -> &Future<T> {
         self.future.as_ref().unwrap_or_else(|| unreachable!("as in `into_inner`"))
     }
