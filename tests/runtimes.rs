@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{LIMIT, LONG, Ticket, Turnstile, watchdog};
-use concurrent_futures::{CancelOnDrop, Error, Executor, ProcessPoolExecutor, ThreadPoolExecutor, task};
+use concurrent_futures::{
+    CancelOnDrop, Error, Executor, ProcessPoolExecutor, Promise, ThreadPoolExecutor, task,
+};
 
 fn threads(max_workers: usize) -> ThreadPoolExecutor {
     ThreadPoolExecutor::new(max_workers).unwrap()
@@ -270,5 +272,26 @@ fn what_a_guard_ended_is_no_error_that_nobody_read() {
         // Others run in this process, and lose errors of their own.
         let heard = heard.lock().unwrap();
         assert!(!heard.iter().any(|error| error.contains("run_until_unwanted")), "{heard:?}");
+    });
+}
+
+/// What was over when the guard went stays as it is, and a guard may go while its thread unwinds.
+#[test]
+fn a_guard_may_be_dropped_at_any_time() {
+    watchdog("guards dropped", LIMIT, || {
+        let (promise, future) = Promise::<u32>::new();
+        let guard = future.cancel_on_drop();
+        let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _guard = guard;
+            panic!("elsewhere");
+        }));
+        assert!(unwound.is_err());
+        assert!(!promise.start(), "it was cancelled");
+
+        let (promise, future) = Promise::<u32>::new();
+        let guard = future.cancel_on_drop();
+        assert!(promise.start());
+        promise.fulfil(2);
+        assert_eq!(futures_executor::block_on(guard).unwrap(), 2);
     });
 }

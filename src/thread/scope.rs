@@ -166,7 +166,7 @@ struct Register {
 #[derive(Default)]
 struct Entries {
     /// Those whose call is still to end, with the cell that says so.
-    open: BTreeMap<FutureId, (Arc<dyn Scoped>, Arc<dyn Watch>)>,
+    open: BTreeMap<FutureId, Open>,
     /// Those that have a value, or a panic that nobody has seen.
     over: BTreeMap<FutureId, Arc<dyn Scoped>>,
     /// The scope was left by a panic: nothing new starts.
@@ -174,6 +174,8 @@ struct Entries {
     /// The first panic that nobody looked at.
     unseen: Option<Error>,
 }
+
+type Open = (Arc<dyn Scoped>, Arc<dyn Watch>);
 
 impl Register {
     /// False: it is to be cancelled.

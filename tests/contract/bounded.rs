@@ -24,6 +24,7 @@ on_request!(
     a_burst_from_several_threads_loses_nothing_and_keeps_the_bound,
     map_pulls_its_items_as_there_is_room,
     the_own_threads_of_a_pool_do_not_wait_for_room,
+    values_that_nobody_took_do_not_hold_up_a_bounded_queue,
     a_cancelled_task_keeps_its_place_until_a_worker_passes_it,
     a_bound_of_nothing_is_an_error,
 );
@@ -202,6 +203,13 @@ fn map_pulls_its_items_as_there_is_room<E: OnRequest>() {
     arrival.release();
     assert_eq!(results.join().unwrap().unwrap(), (0..E::MANY).map(double).collect::<Vec<_>>());
     assert_eq!(held.result().unwrap(), 0);
+}
+
+/// The bound is of what waits for a worker. Values wait in their futures, and those are the caller's.
+fn values_that_nobody_took_do_not_hold_up_a_bounded_queue<E: OnRequest>() {
+    let pool = bounded::<E>(1, 2);
+    let futures: Vec<_> = (0..100).map(|n| pool.submit(double, n)).collect();
+    assert!((0..).zip(futures).all(|(n, future)| future.result().unwrap() == n * 2));
 }
 
 fn the_own_threads_of_a_pool_do_not_wait_for_room<E: OnRequest>() {

@@ -135,7 +135,8 @@ fn a_group_that_is_dropped_cancels_what_has_not_started<E: Executor>(make: impl 
 #[test]
 fn the_rest_is_killed_if_asked_for() {
     type End = fn(Group<u32>);
-    let ends: [(End, fn(u32) -> u32); 3] = [
+    type Other = fn(u32) -> u32;
+    let ends: [(End, Other); 3] = [
         (|group| assert_eq!(group.first().unwrap(), 8), double),
         (|group| assert!(matches!(group.try_all(), Err(Error::Panicked { .. }))), explode),
         (drop, double),

@@ -43,6 +43,7 @@ mod recycling;
 mod s_shutdown;
 mod scopes;
 mod shutdown;
+mod streams;
 mod submit;
 mod t_threads;
 mod talking;

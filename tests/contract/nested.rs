@@ -7,7 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use concurrent_futures::{
-    Error, Executor, Future, MapOptions, ReturnWhen, ThreadPoolExecutor, as_completed, wait, wait_timeout,
+    Error, Executor, Future, Group, MapOptions, ReturnWhen, ThreadPoolExecutor, as_completed,
+    as_completed_timeout, wait, wait_timeout,
 };
 
 use crate::common::{Gate, LIMIT, LONG, Turnstile, watchdog};
@@ -158,6 +159,109 @@ fn t10_calls_may_nest_deeply() {
             assert_eq!(pool.spawn(move || fibonacci(&own, 15)).result().unwrap(), 610);
         });
     }
+}
+
+/// A quarter of a million calls on one worker, each of which waits for two others.
+#[test]
+fn t10_fibonacci_of_25_runs_on_one_worker() {
+    fn fibonacci(pool: &Arc<ThreadPoolExecutor>, n: u32) -> u32 {
+        if n < 2 {
+            return n;
+        }
+        let [one, two] = [n - 1, n - 2].map(|n| {
+            let own = Arc::clone(pool);
+            pool.spawn(move || fibonacci(&own, n))
+        });
+        one.result().unwrap() + two.result().unwrap()
+    }
+
+    fn in_scopes(pool: &ThreadPoolExecutor, n: u32) -> u32 {
+        if n < 2 {
+            return n;
+        }
+        pool.scope(|s| {
+            let one = s.spawn(|| in_scopes(pool, n - 1));
+            let two = in_scopes(pool, n - 2);
+            one.result().unwrap() + two
+        })
+    }
+
+    under_watchdog("fibonacci of 25", || {
+        let pool = shared_pool(1);
+        let own = Arc::clone(&pool);
+        assert_eq!(pool.spawn(move || fibonacci(&own, 25)).result().unwrap(), 75_025);
+        let own = Arc::clone(&pool);
+        assert_eq!(pool.spawn(move || in_scopes(&own, 18)).result().unwrap(), 2_584);
+    });
+}
+
+/// Whatever way it asks, a call is told that it would wait for itself.
+#[test]
+fn t10_to_wait_for_oneself_is_an_error() {
+    type Ask = fn(Future<u32>);
+    let ways: [(&str, Ask); 9] = [
+        ("result", |own| itself(own.result().unwrap_err())),
+        ("result_timeout", |mut own| itself(own.result_timeout(LONG).unwrap_err())),
+        ("shared", |own| itself(own.shared().result().unwrap_err())),
+        ("exception", |own| assert!(own.exception().is_none())),
+        ("wait", |own| own.wait()),
+        ("wait for several", |own| {
+            assert_eq!(wait([own], ReturnWhen::AllCompleted).not_done.len(), 1);
+        }),
+        ("as_completed", |own| {
+            let own = as_completed([own]).next().unwrap();
+            itself(own.result().unwrap_err());
+        }),
+        ("a group, of all", |own| {
+            let outcome = Group::from_iter([own]).all().pop().unwrap();
+            itself(outcome.unwrap_err());
+        }),
+        ("a group, of the first", |own| {
+            itself(Group::from_iter([own]).first().unwrap_err());
+        }),
+    ];
+
+    fn itself(error: Error) {
+        assert!(error.to_string().contains("waits for its own result"), "{error}");
+    }
+
+    for (name, ask) in ways {
+        under_watchdog(name, || {
+            let pool = shared_pool(1);
+            let (hand_over, own) = mpsc::channel();
+            let (tell, told) = mpsc::channel();
+            let future = pool.spawn(move || {
+                ask(own.recv().unwrap());
+                tell.send(name).unwrap();
+                1
+            });
+            hand_over.send(future).unwrap();
+            assert_eq!(told.recv(), Ok(name));
+        });
+    }
+}
+
+/// With a limit nothing is run by the one who waits: another worker stands in.
+#[test]
+fn t10_waits_for_many_with_a_limit_get_on() {
+    under_watchdog("many with a limit", || {
+        let pool = shared_pool(1);
+        let own = Arc::clone(&pool);
+        let call = pool.spawn(move || {
+            let submit = || [4, 5, 6].map(|n| own.submit(double, n));
+            let completed = as_completed_timeout(submit(), LONG);
+            let one: u32 = completed.map(|future| future.unwrap().result().unwrap()).sum();
+            let waited = wait_timeout(submit(), ReturnWhen::AllCompleted, LONG);
+            let two: u32 = waited.done.into_iter().map(|future| future.result().unwrap()).sum();
+            let mut map = own.map(double, vec![4, 5, 6]);
+            let mut three = 0;
+            while let Some(value) = map.next_timeout(LONG) {
+                three += value.unwrap();
+            }
+            [one, two, three]
+        });
+        assert_eq!(call.result().unwrap(), [30, 30, 30]);
+    });
 }
 
 /// Each waits for the one behind it. One stack does not hold them all.
