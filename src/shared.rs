@@ -40,7 +40,7 @@ const SHORT: usize = 128 << 10;
 /// costs some tens of microseconds, however long it is, and a page fault for every few pages that a task touches. What
 /// was made by [`build`](Self::build) is in such memory from the start; what was made of a `Vec` is copied there when it
 /// first crosses, once. Below 128 KiB, on other systems, and where no more memory or descriptors are to be had, its bytes are
-/// sent instead. In a thread pool it is the same memory.
+/// sent instead. In a thread pool it is the same memory; only a call that may be tried again after an error keeps a copy.
 ///
 /// What arrives is checked: memory that is not sealed, is too long or too short, or did not come at all, is
 /// [`Error::Decode`](crate::Error::Decode) of that call.
