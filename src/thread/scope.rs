@@ -99,7 +99,7 @@ impl<'scope> Scope<'scope, '_> {
     /// Calls `function` on every item, each a call of its own; yields the results in the order of the items. All are
     /// submitted at once. An error is the result of its item, and does not end the others.
     ///
-    /// A call costs some hundred nanoseconds, so give small items in chunks: `items.chunks(1000)`.
+    /// A call costs up to a microsecond, so give small items in chunks: `items.chunks(1000)`.
     pub fn map<F, A, R, I>(&'scope self, function: F, items: I) -> ScopedMap<'scope, R>
     where
         F: Fn(A) -> R + Send + Sync + 'scope,
