@@ -699,7 +699,7 @@ mod without_descriptors {
                     let before = getrlimit(Resource::Nofile);
                     let highest = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
                     let highest = highest.filter_map(|fd| fd.file_name().to_str()?.parse::<u64>().ok()).max();
-                    let mut none_left = before.clone();
+                    let mut none_left = before;
                     none_left.current = highest.map(|highest| highest + 1);
                     setrlimit(Resource::Nofile, none_left).unwrap();
                     // Those in between, too.
