@@ -124,16 +124,14 @@ pub(crate) fn length_of(enclosed: &[Enclosure]) -> u64 {
     enclosed.iter().filter_map(Enclosure::memory).fold(0, |sum, it| sum.saturating_add(it.len() as u64))
 }
 
-/// What came beside the bytes of a message, or why it did not; and who has sent it. Nothing, as a rule.
-pub(crate) struct Received {
-    memory: Option<Box<Result<Vec<Arc<Sealed>>, String>>>,
-    sender: Sender,
-}
+/// What came beside the bytes of a message. As a rule nothing, from one that was given nothing: then it costs nothing.
+#[derive(Default)]
+pub(crate) struct Received(Option<Box<Parcel>>);
 
-impl Default for Received {
-    fn default() -> Self {
-        Received { memory: None, sender: Sender::Worker(Vec::new()) }
-    }
+/// What came, or why it did not; and who has sent it.
+struct Parcel {
+    memory: Result<Vec<Arc<Sealed>>, String>,
+    sender: Sender,
 }
 
 impl Received {
@@ -141,26 +139,33 @@ impl Received {
     pub(crate) fn new(received: Result<Vec<Arc<Sealed>>, String>) -> Self {
         match received {
             Ok(none) if none.is_empty() => Received::default(),
-            received => Received { memory: Some(Box::new(received)), ..Received::default() },
+            memory => Received(Some(Box::new(Parcel { memory, sender: Sender::Worker(Vec::new()) }))),
         }
+    }
+
+    fn sent_by(self, sender: Sender) -> Self {
+        let memory = self.0.map_or(Ok(Vec::new()), |parcel| parcel.memory);
+        Received(Some(Box::new(Parcel { memory, sender })))
     }
 
     /// It was sent by the host for which this process works.
     pub(crate) fn sent_by_host(self) -> Self {
-        Received { sender: Sender::Host, ..self }
+        self.sent_by(Sender::Host)
     }
 
     /// It was sent by a worker of ours that was given those.
     pub(crate) fn sent_by_one_given(self, given: &[Enclosure]) -> Self {
-        Received { sender: Sender::Worker(handles(given)), ..self }
+        let given = handles(given);
+        if given.is_empty() { self } else { self.sent_by(Sender::Worker(given)) }
     }
 
     fn handle(&self, written: u8, id: u64) -> Result<Found, &'static str> {
         let find = |all: &[Enclosure], whose| {
             let found = all.iter().filter_map(Enclosure::handle).find(|it| (it.whose, it.id) == (whose, id));
-            found.cloned().map(Found::Carried).ok_or("it is the handle of an object that was not given to it")
+            found.cloned().map(Found::Carried).ok_or(NOT_GIVEN)
         };
-        match (&self.sender, written) {
+        let Some(parcel) = &self.0 else { return Err(NOT_GIVEN) };
+        match (&parcel.sender, written) {
             (Sender::Host, OURS) => Ok(Found::OfTheHost),
             (Sender::Worker(given), OURS) => find(given, Whose::Ours),
             (Sender::Ourselves(all), OURS) => find(all, Whose::Ours),
@@ -170,7 +175,7 @@ impl Received {
     }
 
     fn open(&self, index: u32) -> Result<Arc<Sealed>, String> {
-        let received: &[Arc<Sealed>] = match self.memory.as_deref() {
+        let received: &[Arc<Sealed>] = match self.0.as_ref().map(|parcel| &parcel.memory) {
             None => &[],
             Some(Ok(received)) => received,
             Some(Err(reason)) => return Err(reason.clone()),
@@ -180,6 +185,8 @@ impl Received {
     }
 }
 
+const NOT_GIVEN: &str = "it is the handle of an object that was not given to it";
+
 fn handles(enclosed: &[Enclosure]) -> Vec<Enclosure> {
     enclosed.iter().filter(|it| !it.is_memory()).cloned().collect()
 }
@@ -188,7 +195,7 @@ fn handles(enclosed: &[Enclosure]) -> Vec<Enclosure> {
 impl From<&[Enclosure]> for Received {
     fn from(enclosed: &[Enclosure]) -> Self {
         let received = Received::new(Ok(enclosed.iter().filter_map(Enclosure::memory).cloned().collect()));
-        Received { sender: Sender::Ourselves(handles(enclosed)), ..received }
+        received.sent_by(Sender::Ourselves(handles(enclosed)))
     }
 }
 

@@ -444,9 +444,10 @@ impl Child {
     /// The reply heard last, to that call. What went beside the call is let go of: whoever is told of the reply may be the
     /// last to hold it.
     pub(super) fn reply_to(&mut self, letter: &mut Letter) -> Reply<'_> {
-        let given = std::mem::take(&mut letter.enclosed);
-        let received = std::mem::take(&mut self.received).sent_by_one_given(&given);
-        if !given.is_empty() {
+        let mut received = std::mem::take(&mut self.received);
+        if !letter.enclosed.is_empty() {
+            let given = std::mem::take(&mut letter.enclosed);
+            received = received.sent_by_one_given(&given);
             discard(given);
         }
         Reply { bytes: self.payload(), received }

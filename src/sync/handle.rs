@@ -229,6 +229,9 @@ static UNHEARD: AtomicBool = AtomicBool::new(false);
 /// The call on this thread of a worker process is over, and so is what it did with items. What it gave back, others can have
 /// before they hear of its end.
 pub(crate) fn end_call() {
+    if DESK.get().is_none() {
+        return;
+    }
     let basket = BASKET.try_with(|basket| {
         let mut basket = basket.borrow_mut();
         (std::mem::take(&mut basket.from), basket.consumer)
