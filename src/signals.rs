@@ -7,7 +7,7 @@
 //!
 //! The board is one for the process, and nearly always empty: then nobody looks at it but for one number. A call is on
 //! it by the number of its future, from when somebody has something to say to it until it is over. A call that runs in a
-//! worker process hears and speaks through its host (`process/remarks.rs`).
+//! worker process hears and speaks through its host (`process/host.rs`).
 //!
 //! Not here: what is done to a call that does not listen. The rule: no code of the user runs, and none of it is
 //! dropped, under the lock.

@@ -21,11 +21,34 @@ pub struct CancelOnDrop<T> {
     future: Option<Future<T>>,
 }
 
-impl<T> CancelOnDrop<T> {
-    pub(super) fn new(future: Future<T>) -> Self {
-        CancelOnDrop { future: Some(future) }
+impl<T> Future<T> {
+    /// The same future with a guard: when it is dropped before the call is over, the call is cancelled, or
+    /// [killed](Self::kill) if it runs in a worker process; one that runs on a thread is told that it is not
+    /// wanted ([`task::cancelled`](crate::task::cancelled)). For async code, where what is not polled to its end is dropped:
+    /// by a time-out, by `select!`, by a client that hangs up.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, ThreadPoolExecutor};
+    ///
+    /// # async fn handle(pool: &ThreadPoolExecutor) -> Result<u32, concurrent_futures::Error> {
+    /// // If whoever polls this goes away, so does the call.
+    /// pool.submit(|n: u32| n * n, 12).cancel_on_drop().await
+    /// # }
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let gate = std::sync::Arc::new(std::sync::Barrier::new(2));
+    /// let first = pool.spawn({ let gate = gate.clone(); move || { gate.wait(); } });
+    /// let second = pool.spawn(|| unreachable!("nobody wants it")).cancel_on_drop();
+    /// drop(second);
+    /// gate.wait();
+    /// first.result()?;
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn cancel_on_drop(self) -> CancelOnDrop<T> {
+        CancelOnDrop { future: Some(self) }
     }
+}
 
+impl<T> CancelOnDrop<T> {
     /// The future alone: dropping that cancels nothing.
     pub fn into_inner(mut self) -> Future<T> {
         self.future.take().unwrap_or_else(|| unreachable!("only this takes it, and the end"))

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use super::block::{block, deadline_after, late, nap, waits_for_itself};
 use super::cell::{Shared, Watch, describe};
-use super::guard::CancelOnDrop;
 use super::state::{Phase, Want};
 use crate::error::Error;
 use crate::id::FutureId;
@@ -176,31 +175,6 @@ impl<T> Future<T> {
     /// ```
     pub fn on_progress(&self, listener: impl Fn(u64, u64) + Send + Sync + 'static) {
         self.cell().listen(Arc::new(listener));
-    }
-
-    /// The same future with a guard: when it is dropped before the call is over, the call is cancelled, or
-    /// [killed](Self::kill) if it runs in a worker process; one that runs on a thread is told that it is not
-    /// wanted ([`task::cancelled`](crate::task::cancelled)). For async code, where what is not polled to its end is dropped:
-    /// by a time-out, by `select!`, by a client that hangs up.
-    ///
-    /// ```
-    /// use concurrent_futures::{Executor, ThreadPoolExecutor};
-    ///
-    /// # async fn handle(pool: &ThreadPoolExecutor) -> Result<u32, concurrent_futures::Error> {
-    /// // If whoever polls this goes away, so does the call.
-    /// pool.submit(|n: u32| n * n, 12).cancel_on_drop().await
-    /// # }
-    /// let pool = ThreadPoolExecutor::new(1)?;
-    /// let gate = std::sync::Arc::new(std::sync::Barrier::new(2));
-    /// let first = pool.spawn({ let gate = gate.clone(); move || { gate.wait(); } });
-    /// let second = pool.spawn(|| unreachable!("nobody wants it")).cancel_on_drop();
-    /// drop(second);
-    /// gate.wait();
-    /// first.result()?;
-    /// # Ok::<(), concurrent_futures::Error>(())
-    /// ```
-    pub fn cancel_on_drop(self) -> CancelOnDrop<T> {
-        CancelOnDrop::new(self)
     }
 
     /// The future's number.

@@ -32,9 +32,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::later::Later;
-use super::queue::Queue;
+use super::queue::{Queue, Queued};
 use super::room::Room;
-use super::seat::Queued;
 use crate::error::Error;
 use crate::id::TaskRef;
 use crate::primitives::statics::{AtomicBool, AtomicUsize};

@@ -11,7 +11,8 @@ use explore::{ALL, Count, explore};
 use loom::thread;
 
 use super::floor::{Floor, Pushed, Refusal};
-use super::seat::{Queued, Seat, Sleep, Turn};
+use super::queue::Queued;
+use super::seat::{Seat, Sleep, Turn};
 use super::{Context, Hiring, Item, Pool};
 use crate::error::Error;
 use crate::future::own_pool::Employer;

@@ -31,9 +31,10 @@ use std::time::{Duration, Instant};
 use floor::{Floor, Pushed, Refusal, Vacancy};
 pub use hooks::WorkerInfo;
 pub(crate) use pins::{Pin, Pins};
+pub(crate) use queue::Queued;
 pub(crate) use room::Place;
 use room::Room;
-pub(crate) use seat::{Queued, Seat, Sleep};
+pub(crate) use seat::{Seat, Sleep};
 pub(crate) use worker::Context;
 
 use crate::error::Error;

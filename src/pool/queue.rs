@@ -8,7 +8,23 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::seat::Queued;
+/// A task in the queue.
+pub(crate) trait Queued: Sized {
+    /// The same for one more worker. Then it stays where it is, until there is none for the next.
+    fn another(&self) -> Option<Self> {
+        None
+    }
+
+    /// Those with a higher one are taken first.
+    fn priority(&self) -> i16 {
+        0
+    }
+
+    /// Is it the call of that cell, which can be run by whoever waits for it?
+    fn stands_for(&self, _cell: *const ()) -> bool {
+        false
+    }
+}
 
 pub(super) struct Queue<I> {
     common: VecDeque<I>,

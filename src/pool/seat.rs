@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::floor::{Call, Floor, Parked, State, Vacancy, ring};
+use super::queue::Queued;
 use super::room::Room;
 use crate::future::deadline_after;
 use crate::future::state::Freed;
@@ -25,24 +26,6 @@ pub(crate) trait Sleep {
 }
 
 impl Sleep for () {}
-
-/// A task in the queue.
-pub(crate) trait Queued: Sized {
-    /// The same for one more worker. Then it stays where it is, until there is none for the next.
-    fn another(&self) -> Option<Self> {
-        None
-    }
-
-    /// Those with a higher one are taken first.
-    fn priority(&self) -> i16 {
-        0
-    }
-
-    /// Is it the call of that cell, which can be run by whoever waits for it?
-    fn stands_for(&self, _cell: *const ()) -> bool {
-        false
-    }
-}
 
 /// What a worker gets that waits at the queue.
 pub(super) enum Turn<I> {

@@ -21,11 +21,11 @@ use std::sync::{Arc, OnceLock};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
+use super::host::Host;
 use super::invitation::Invitation;
 use super::lanes::Lanes;
 use super::pipes::{Calls, Replies};
 use super::post::Post;
-use super::remarks::Host;
 use super::service::Service;
 use super::{sys, terms};
 use crate::primitives::{AtomicBool, Ordering};

@@ -25,6 +25,7 @@ mod desk;
 mod endings;
 mod entry;
 mod errands;
+mod host;
 mod invitation;
 mod lanes;
 mod memory;

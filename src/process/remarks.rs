@@ -10,18 +10,12 @@
 //! does not run any more means nothing. A host that sleeps is rung for, but not for each change: what counts is the
 //! latest, and a host that hears of the end of a call looks here first.
 //!
-//! Not here: who listens (`signals.rs`). The rule: that of the page (`lanes.rs`), nothing is believed. They are numbers,
+//! Not here: who listens (`signals.rs`), and who speaks (`host.rs`). The rule: that of the page (`lanes.rs`), nothing is believed. They are numbers,
 //! shown to whoever asked for them, of a call that is known to run.
 
-use std::cell::Cell;
-use std::io::{PipeWriter, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::time::{Duration, Instant};
 
-use super::lanes::Lanes;
-use crate::signals;
-use crate::wire::frame::{self, BELL, Kind};
+use crate::wire::frame::{self, Kind};
 
 /// Where they stand. Those that the host writes are not in a cache line with those that the child writes.
 const UNWANTED: usize = 0;
@@ -33,9 +27,6 @@ const TOTAL: usize = 35;
 /// Of all that.
 pub(super) const WORDS: usize = 48;
 
-/// How often a host that sleeps is rung for at the most.
-const OFTEN: Duration = Duration::from_millis(1);
-
 /// How far a call says that it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Progress {
@@ -46,7 +37,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// The frame of it, where there is no page.
-    fn frame(self) -> Vec<u8> {
+    pub(super) fn frame(self) -> Vec<u8> {
         let (done, total) = (self.done.to_le_bytes(), self.total.to_le_bytes());
         frame::whole(Kind::Progress, self.call, &[done, total].concat())
     }
@@ -97,7 +88,7 @@ impl Remarks<'_> {
 
 /// Of the child.
 impl Remarks<'_> {
-    fn say(&self, progress: Progress) {
+    pub(super) fn say(&self, progress: Progress) {
         let changes = self.0[CHANGES].load(Ordering::Relaxed);
         self.0[CHANGES].store(changes.wrapping_add(1), Ordering::Relaxed);
         fence(Ordering::Release);
@@ -107,7 +98,7 @@ impl Remarks<'_> {
         self.0[CHANGES].store(changes.wrapping_add(2), Ordering::Release);
     }
 
-    fn is_unwanted(&self, call: u64) -> bool {
+    pub(super) fn is_unwanted(&self, call: u64) -> bool {
         if self.0[LISTENS].load(Ordering::Relaxed) != call {
             self.0[LISTENS].store(call, Ordering::Relaxed);
         }
@@ -115,109 +106,9 @@ impl Remarks<'_> {
     }
 }
 
-/// The host, as a call in the worker sees it.
-pub(super) struct Host {
-    /// Absent where there can be no page.
-    lanes: Option<Arc<Lanes>>,
-    /// What is written here is one short frame, so it is in the pipe as a whole, and while a call runs nobody else writes.
-    replies: &'static PipeWriter,
-    name: String,
-}
-
-/// The call that runs, by the number of its future. There is one at a time.
-static RUNNING: AtomicU64 = AtomicU64::new(0);
-
-thread_local! {
-    /// When the host was last rung for.
-    static RUNG: Cell<Option<Instant>> = const { Cell::new(None) };
-}
-
-/// The call of that number begins.
-pub(super) fn begin(call: u64) {
-    RUNNING.store(call, Ordering::Relaxed);
-}
-
-impl Host {
-    pub(super) fn new(lanes: Option<Arc<Lanes>>, replies: &'static PipeWriter, name: String) -> Self {
-        Host { lanes, replies, name }
-    }
-
-    /// Writes to the host. If it is gone, so are we, in a moment.
-    fn write(&self, frame: &[u8]) {
-        RUNG.set(Some(Instant::now()));
-        let _ = { self.replies }.write_all(frame);
-    }
-}
-
-fn was_rung_just_now() -> bool {
-    RUNG.get().is_some_and(|rung| rung.elapsed() < OFTEN)
-}
-
-impl signals::Host for Host {
-    fn has_cancelled(&self) -> bool {
-        let call = RUNNING.load(Ordering::Relaxed);
-        self.lanes.as_ref().is_some_and(|lanes| lanes.remarks().is_unwanted(call))
-    }
-
-    fn progress(&self, done: u64, total: u64) {
-        let progress = Progress { call: RUNNING.load(Ordering::Relaxed), done, total };
-        match &self.lanes {
-            Some(lanes) => {
-                lanes.remarks().say(progress);
-                let replies = lanes.replies();
-                if replies.wanted().is_some() && !was_rung_just_now() && replies.rouse() {
-                    self.write(&BELL);
-                }
-            }
-            // The last may be one of those that are passed over; whoever counts says when all is done.
-            None if was_rung_just_now() && done != total => {}
-            None => self.write(&progress.frame()),
-        }
-    }
-
-    fn worker(&self) -> &str {
-        &self.name
-    }
-}
-
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_said_is_heard_once_and_whole() {
-        let (host, file) = Lanes::new().unwrap();
-        let child = Lanes::of(&file).unwrap();
-        let mut seen = 0;
-        assert_eq!(host.remarks().progress(&mut seen), None);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                (1..=100_000)
-                    .for_each(|n| child.remarks().say(Progress { call: n, done: 2 * n, total: 3 * n }));
-            });
-            let mut last = 0;
-            while last < 100_000 {
-                let Some(Progress { call, done, total }) = host.remarks().progress(&mut seen) else {
-                    continue;
-                };
-                assert!(call > last && (done, total) == (2 * call, 3 * call), "{call} {done} {total}");
-                last = call;
-            }
-        });
-        assert_eq!(host.remarks().progress(&mut seen), None);
-    }
-
-    #[test]
-    fn only_the_call_that_is_meant_is_unwanted() {
-        let (host, file) = Lanes::new().unwrap();
-        let child = Lanes::of(&file).unwrap();
-        assert!(!host.remarks().listens(7));
-        host.remarks().unwant(6);
-        assert!(!child.remarks().is_unwanted(7));
-        assert!(host.remarks().listens(7) && !host.remarks().listens(6));
-        host.remarks().unwant(7);
-        assert!(child.remarks().is_unwanted(7));
-    }
 
     #[test]
     fn a_frame_of_progress_is_read_as_it_was_written() {

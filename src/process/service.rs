@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use super::errands::Errands;
 use super::lanes::{LONGEST, Lanes, Next, Reader, SOON, Writer};
 use super::post::{self, Post, descriptors};
-use super::{remarks, terms};
+use super::{host, terms};
 use crate::enclosed::{Enclosure, length_of};
 use crate::portable::Beside;
 use crate::primitives::look;
@@ -180,7 +180,7 @@ impl<R: Source, W: Write> Service<R, W> {
             (Some(page), From::Page) => &mut page.payload,
             _ => self.connection.payload_mut(),
         };
-        remarks::begin(id);
+        host::begin(id);
         let mut answered = answer(payload, id, &mut self.reply, &mut beside);
         sync::end_call();
         if from == From::Pipe {
