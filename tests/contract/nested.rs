@@ -139,19 +139,19 @@ fn t10_calls_that_ask_again_and_again_get_on() {
     }
 }
 
+fn fibonacci(pool: &Arc<ThreadPoolExecutor>, n: u32) -> u32 {
+    if n < 2 {
+        return n;
+    }
+    let [one, two] = [n - 1, n - 2].map(|n| {
+        let own = Arc::clone(pool);
+        pool.spawn(move || fibonacci(&own, n))
+    });
+    one.result().unwrap() + two.result().unwrap()
+}
+
 #[test]
 fn t10_calls_may_nest_deeply() {
-    fn fibonacci(pool: &Arc<ThreadPoolExecutor>, n: u32) -> u32 {
-        if n < 2 {
-            return n;
-        }
-        let [one, two] = [n - 1, n - 2].map(|n| {
-            let own = Arc::clone(pool);
-            pool.spawn(move || fibonacci(&own, n))
-        });
-        one.result().unwrap() + two.result().unwrap()
-    }
-
     for workers in [1, 2, 3] {
         under_watchdog("fibonacci", || {
             let pool = shared_pool(workers);
@@ -164,17 +164,6 @@ fn t10_calls_may_nest_deeply() {
 /// A quarter of a million calls on one worker, each of which waits for two others.
 #[test]
 fn t10_fibonacci_of_25_runs_on_one_worker() {
-    fn fibonacci(pool: &Arc<ThreadPoolExecutor>, n: u32) -> u32 {
-        if n < 2 {
-            return n;
-        }
-        let [one, two] = [n - 1, n - 2].map(|n| {
-            let own = Arc::clone(pool);
-            pool.spawn(move || fibonacci(&own, n))
-        });
-        one.result().unwrap() + two.result().unwrap()
-    }
-
     fn in_scopes(pool: &ThreadPoolExecutor, n: u32) -> u32 {
         if n < 2 {
             return n;
