@@ -214,6 +214,12 @@ impl Clerk {
         let handles: Option<Vec<_>> = ask.handles.iter().map(|id| self.counter.object(*id)).collect();
         let item = if item.is_empty() { Vec::new() } else { item.to_vec() };
         self.connection.clear();
+        // What is only said does not wait, and no two questions that wait have the same number.
+        let is_said = matches!(ask.op, Op::Done | Op::Release(_) | Op::Forget(_));
+        if (number == 0) != is_said || self.waiting.contains_key(&number) {
+            let reason = format!("{:?} with the number {number}", ask.op);
+            return Err(WireError::Malformed { kind: Kind::Ask, reason });
+        }
         if let Op::Forget(count) = ask.op {
             self.counter.forget(ask.object, count);
             return Ok(());
