@@ -38,10 +38,12 @@ struct Call {
     future: Option<FutureId>,
     name: &'static str,
     attempt: u32,
-    place: Option<Place>,
+    /// Boxed: few panic, and all are put here.
+    place: Option<Box<Place>>,
 }
 
 /// Where a panic happened.
+#[derive(Default)]
 struct Place {
     location: Option<String>,
     backtrace: Option<String>,
@@ -92,7 +94,7 @@ fn catch_as<R>(
     let outcome = catch_unwind(AssertUnwindSafe(call));
     let place = with_running(Vec::pop).flatten().and_then(|call| call.place);
     outcome.map_err(|payload| {
-        let Place { location, backtrace } = place.unwrap_or(Place { location: None, backtrace: None });
+        let Place { location, backtrace } = place.map_or_else(Place::default, |place| *place);
         Panic::new(message(&*payload), location, backtrace, Some(payload))
     })
 }
@@ -197,10 +199,10 @@ fn note(panic: &PanicHookInfo<'_>) -> bool {
         let Ok(mut running) = running.try_borrow_mut() else { return false };
         let Some(call) = running.last_mut() else { return false };
         let backtrace = Backtrace::capture();
-        call.place = Some(Place {
+        call.place = Some(Box::new(Place {
             location: panic.location().map(ToString::to_string),
             backtrace: (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string()),
-        });
+        }));
         let _ = NOTED.try_with(|noted| noted.set(noted.get().wrapping_add(1)));
         true
     });

@@ -83,14 +83,17 @@ impl Lanes {
         Page::of(file, WORDS).map(Lanes)
     }
 
+    #[inline]
     pub(super) fn calls(&self) -> Lane<'_> {
         self.lane(0)
     }
 
+    #[inline]
     pub(super) fn replies(&self) -> Lane<'_> {
         self.lane(1)
     }
 
+    #[inline]
     fn lane(&self, number: usize) -> Lane<'_> {
         let words = self.0.words();
         let ledger = &words[LEDGERS[number]..];
@@ -108,10 +111,12 @@ impl Lanes {
         self.0.words()[ATTACHED].load(Ordering::Acquire) == 1
     }
 
+    #[inline]
     pub(super) fn remarks(&self) -> Remarks<'_> {
         Remarks(&self.0.words()[REMARKS..REMARKS + remarks::WORDS])
     }
 
+    #[inline]
     pub(super) fn claims(&self) -> Claims<'_> {
         Claims(&self.0.words()[CLAIMS..CLAIMS + CALLS as usize])
     }

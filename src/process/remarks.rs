@@ -70,6 +70,7 @@ impl Remarks<'_> {
     }
 
     /// What it has said since. `None`: nothing, or it is saying it just now.
+    #[inline]
     pub(super) fn progress(&self, seen: &mut u64) -> Option<Progress> {
         let changes = self.0[CHANGES].load(Ordering::Acquire);
         if changes == *seen || !changes.is_multiple_of(2) {
