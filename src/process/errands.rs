@@ -10,9 +10,13 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Sink, Write};
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
+use rustix::event::{PollFd, PollFlags};
+
+use super::pipes::ready;
 use crate::primitives::statics::AtomicU64;
-use crate::primitives::{Condvar, Mutex, Ordering};
+use crate::primitives::{Condvar, Mutex, Ordering, look};
 use crate::sync::{Ask, Desk, Told};
 use crate::wire::connection::Connection;
 use crate::wire::frame::{Kind, WireError};
@@ -66,6 +70,10 @@ impl Errands {
                 continue;
             };
             drop(answers);
+            if reader.reader().buffer().is_empty() {
+                // What need not wait is answered in moments.
+                look::give_way(|| is_readable(reader.reader().get_ref()));
+            }
             let received = receive(&mut reader);
             answers = self.answers.lock();
             answers.reader = Some(reader);
@@ -76,6 +84,10 @@ impl Errands {
             self.news.notify_all();
         }
     }
+}
+
+fn is_readable(socket: &UnixStream) -> bool {
+    ready(&mut [PollFd::new(socket, PollFlags::IN)], Some(Instant::now())).unwrap_or(true)
 }
 
 fn receive(reader: &mut Reader) -> Result<(u64, (Told, Vec<u8>)), WireError> {
