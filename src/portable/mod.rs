@@ -27,7 +27,7 @@ pub(crate) use descriptor::{of, resolve};
 pub(crate) use entries::put_entry;
 pub(crate) use entries::{Entries, put_entries};
 
-use crate::enclosed::{Enclosure, Received, Towards, collect_into, unpacking};
+use crate::enclosed::{Enclosure, Received, Towards, collect, collect_into, unpacking};
 use crate::error::Panic;
 use crate::id::TaskRef;
 use crate::outcome::{catch, catch_for_the_host};
@@ -317,6 +317,19 @@ pub(crate) fn panicked(panic: &Panic) -> Failure {
         location: panic.location().map(Into::into),
         backtrace: panic.backtrace().map(Into::into),
     }
+}
+
+/// Runs the user's `Serialize`, into a frame for a worker; says what it encloses, and has the frame say that there is some.
+pub(crate) fn enclosing(
+    task: TaskRef,
+    frame: &mut Parcel,
+    encode: impl FnOnce(&mut Parcel) -> Result<(), Failure>,
+) -> Result<Vec<Enclosure>, Failure> {
+    let (encoded, enclosed) = collect(Towards::Worker, || guarded(task, || encode(frame)));
+    if !enclosed.is_empty() {
+        frame.enclose();
+    }
+    encoded.map(|()| enclosed)
 }
 
 /// Runs the user's `Serialize` or `Deserialize` in the host; its panic is one more failure.

@@ -13,12 +13,11 @@ use super::departures::Hooks;
 use super::memory::Resident;
 use super::terms::{self, Surroundings};
 use super::{Initializer, Plan, ProcessPoolExecutor, child, entry, invitation, pool_of, sys};
-use crate::enclosed::{Towards, collect};
 use crate::error::Error;
 use crate::id::{FutureId, TaskRef};
 use crate::outcome;
 use crate::pool::{Hiring, Pins, WorkerInfo, usable_cpus};
-use crate::portable::{self, Function, Once, Plain, Portable, guarded};
+use crate::portable::{self, Function, Once, Plain, Portable, enclosing};
 use crate::primitives::{AtomicUsize, Ordering};
 use crate::wire::frame::{Kind, Parcel};
 use crate::wire::message::{Terms, end_call};
@@ -368,14 +367,10 @@ impl Initializer {
         let reference =
             portable::of(&Once(function)).map_err(|reason| Error::NotPortable { task, reason })?;
         let mut frame = Parcel::begin(Kind::Initialise, task.id.get());
-        let (encoded, enclosed) = collect(Towards::Worker, || {
-            guarded(task, || portable::encode(argument, &mut frame.bytes, "argument"))
-        });
-        encoded.map_err(|failure| outcome::arrived(task, failure))?;
+        let encode = |frame: &mut Parcel| portable::encode(argument, &mut frame.bytes, "argument");
+        let enclosed =
+            enclosing(task, &mut frame, encode).map_err(|failure| outcome::arrived(task, failure))?;
         end_call(&mut frame, reference);
-        if !enclosed.is_empty() {
-            frame.enclose();
-        }
         Ok(Initializer { task, frame, enclosed })
     }
 }

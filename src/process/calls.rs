@@ -18,9 +18,9 @@ use super::call::Letter;
 use super::child::Child;
 use super::desk::Desk;
 use super::lanes::{Lanes, Next, Reader, SOON, Writer};
-use super::post::{self, descriptors};
+use super::post::{self, Post, descriptors};
 use super::remarks::Progress;
-use crate::enclosed::Enclosure;
+use crate::enclosed::{Enclosure, Received};
 use crate::future::deadline_after;
 use crate::outcome::discard;
 use crate::primitives::look;
@@ -363,12 +363,10 @@ impl Child {
             Next::Frame { note } => match frame::parse(&frame) {
                 Ok((kind, id)) => {
                     frame.drain(..HEADER);
-                    let (kind, encloses) = kind.opened();
+                    let (kind, received) = open(&self.post, kind, id, self.connection.limit());
+                    self.received = received;
                     let heard = reply(kind, id, &frame, Some(note));
                     page.payload = Some(frame);
-                    if encloses {
-                        self.received = self.post.take(id, self.connection.limit());
-                    }
                     heard
                 }
                 Err(error) => Heard::Nonsense(error),
@@ -393,10 +391,8 @@ impl Child {
         self.connection.reader_mut().get_mut().deadline = None;
         match received {
             Ok(Some((kind, id))) => {
-                let (kind, encloses) = kind.opened();
-                if encloses {
-                    self.received = self.post.take(id, self.connection.limit());
-                }
+                let (kind, received) = open(&self.post, kind, id, self.connection.limit());
+                self.received = received;
                 reply(kind, id, self.connection.payload(), note)
             }
             Ok(None) | Err(WireError::Truncated { .. } | WireError::Closed) => Heard::Gone,
@@ -484,6 +480,12 @@ impl Child {
     pub(super) fn took_call(&self) -> bool {
         self.was_sent && self.connection.writer().is_empty()
     }
+}
+
+/// What a frame is about, and what came beside it: never that of a frame before.
+fn open(post: &Post, kind: Kind, id: u64, most: u64) -> (Kind, Received) {
+    let (kind, encloses) = kind.opened();
+    (kind, if encloses { post.take(id, most) } else { Received::default() })
 }
 
 /// What a frame says, if it is a reply.

@@ -240,8 +240,7 @@ impl Child {
         let Some(initializer) = &plan.initializer else { return Ok(self) };
         let task = initializer.task;
         let limit = plan.start_timeout;
-        let enclosed = self.enclose(task.id.get(), &initializer.enclosed, limit);
-        let sent = enclosed.and_then(|()| self.post_in_pipe(initializer.frame.pieces(), limit));
+        let sent = self.send_initializer(initializer, limit);
         let deadline = limit.and_then(deadline_after);
         let heard = sent.map_or_else(
             |heard| heard,
@@ -285,6 +284,12 @@ impl Child {
         }
     }
 
+    /// Sends a call that is none of the queue's, through the pipe, with what goes beside it.
+    fn send_initializer(&mut self, call: &Initializer, limit: Option<Duration>) -> Result<(), Heard> {
+        self.enclose(call.task.id.get(), &call.enclosed, limit)?;
+        self.post_in_pipe(call.frame.pieces(), limit)
+    }
+
     /// Has it grown beyond that? One of which this cannot be told is not trusted.
     pub(super) fn exceeds(&self, bytes: usize) -> bool {
         let resident = self.resident.as_ref();
@@ -304,11 +309,9 @@ impl Child {
     fn finalise(&mut self, plan: &Plan) {
         let is_asked = self.is_ready && !self.slot.grace.is_zero() && !self.slot.is_doomed();
         let Some(finalizer) = plan.finalizer.as_ref().filter(|_| is_asked) else { return };
-        let Initializer { task, frame, enclosed } = finalizer;
+        let task = finalizer.task;
         let deadline = deadline_after(self.slot.grace);
-        let limit = Some(self.slot.grace);
-        let sent = self.enclose(task.id.get(), enclosed, limit);
-        if sent.and_then(|()| self.post_in_pipe(frame.pieces(), limit)).is_err() {
+        if self.send_initializer(finalizer, Some(self.slot.grace)).is_err() {
             return;
         }
         self.connection.reader_mut().get_mut().deadline = deadline;
@@ -323,13 +326,13 @@ impl Child {
         let error = match received {
             Ok(Some((Kind::Failed, id))) if id == task.id.get() => {
                 match Failure::decode(Kind::Failed, self.connection.payload()) {
-                    Ok(failure) => outcome::arrived(*task, failure),
+                    Ok(failure) => outcome::arrived(task, failure),
                     Err(_) => return,
                 }
             }
             Err(WireError::Io(error)) if error.kind() == io::ErrorKind::TimedOut => {
                 self.slot.kill();
-                overran(*task, self.pid, self.slot.grace)
+                overran(task, self.pid, self.slot.grace)
             }
             _ => return,
         };

@@ -34,9 +34,9 @@ impl Hooks {
 
     /// Tells of all that have ended since.
     pub(super) fn tell_of_ends(&self, departures: &Departures) {
-        // Also if nobody wants to know: they are not kept.
-        let ended = std::mem::take(&mut *departures.0.lock());
+        // Where nobody asks, none is noted (`child.rs`).
         let Some(hook) = &self.on_exit else { return };
+        let ended = std::mem::take(&mut *departures.0.lock());
         for (worker, status) in ended {
             shielded(|| hook(&worker, status));
         }

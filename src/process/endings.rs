@@ -19,6 +19,7 @@ use super::calls::{Heard, Until, unexpected};
 use super::child::overran;
 use super::context::{ATTEMPTS, ProcessContext, WARY};
 use super::remarks::Progress;
+use crate::enclosed::Received;
 use crate::error::Error;
 use crate::future::deadline_after;
 use crate::id::TaskRef;
@@ -142,6 +143,7 @@ impl ProcessContext {
         };
         child.served += 1;
         child.connection.clear();
+        child.received = Received::default();
         let Some(started) = self.answered(id) else { return false };
         let task = started.call.task();
         let what = format!("{task}, which ended when it was told so,");

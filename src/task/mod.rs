@@ -15,7 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::enclosed::{Enclosure, Received, Towards, collect, unpacking};
+use crate::enclosed::{Enclosure, Received, unpacking};
 use crate::error::Error;
 use crate::future::Future;
 use crate::future::Started;
@@ -26,7 +26,7 @@ use crate::id::Home;
 use crate::id::TaskRef;
 use crate::options::Attempts;
 use crate::outcome::{self, discard};
-use crate::portable::guarded;
+use crate::portable::{enclosing, guarded};
 use crate::signals;
 use crate::wire::frame::{Kind, Parcel};
 use crate::wire::message::{Failure, FunctionRef, end_call};
@@ -257,15 +257,12 @@ impl<J: PortableJob> PortableWork for Cell<J> {
         let mut job = self.take_job().ok_or(Error::Cancelled { task })?;
         let function = job.function().map_err(|reason| Error::NotPortable { task, reason })?;
         let mut frame = Parcel::begin(Kind::Call, task.id.get());
-        let (encoded, enclosed) = collect(Towards::Worker, || guarded(task, || job.encode(task, &mut frame)));
+        let enclosed = enclosing(task, &mut frame, |frame| job.encode(task, frame));
         let attempts = job.take_attempts();
         discard(job);
         end_call(&mut frame, function);
-        if !enclosed.is_empty() {
-            frame.enclose();
-        }
-        encoded
-            .map(|()| Encoded { frame, attempts, enclosed })
+        enclosed
+            .map(|enclosed| Encoded { frame, attempts, enclosed })
             .map_err(|failure| outcome::arrived(task, failure))
     }
 
