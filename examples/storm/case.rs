@@ -58,6 +58,8 @@ pub(crate) mod done {
     pub(crate) const LEFT: u32 = 8;
     /// It has a callback.
     pub(crate) const WATCHED: u32 = 16;
+    /// `cancel` was called: if it ran, it was told, and is not tried again.
+    pub(crate) const UNWANTED: u32 = 32;
 }
 
 pub(crate) struct Case {

@@ -149,8 +149,10 @@ impl Judge<'_> {
     }
 
     fn may_be_cancelled(&self) -> bool {
-        let Judge { case, life, .. } = self;
-        case.was(done::CANCELLED | done::KILLED | done::LEFT) || life.facts.cancels.load(Ordering::Acquire)
+        let Judge { case, life, runs } = self;
+        case.was(done::CANCELLED | done::KILLED | done::LEFT)
+            || (case.was(done::UNWANTED) && !runs.is_empty())
+            || life.facts.cancels.load(Ordering::Acquire)
     }
 
     fn limit(&self) -> Option<Duration> {
@@ -160,7 +162,7 @@ impl Judge<'_> {
     /// Was it stopped, so that there was to be no other attempt?
     fn was_stopped(&self) -> bool {
         let facts = &self.life.facts;
-        self.case.was(done::KILLED)
+        self.case.was(done::KILLED | done::UNWANTED)
             || facts.terminated.load(Ordering::Acquire)
             || facts.all_killed.load(Ordering::Acquire)
             || self.life.may_break()

@@ -79,6 +79,7 @@ pub(crate) fn forget(future: FutureId) {
 impl Running {
     pub(crate) fn cancel(&self) {
         Count::CancelCalls.one();
+        self.case.note(done::UNWANTED);
         if self.future.cancel() {
             self.case.note(done::CANCELLED);
         }
