@@ -1,0 +1,9 @@
+//! Every program of `examples/`, run to its end, and what it prints: a file for each.
+//!
+//! Not here: `thumbnails` (`tests/thumbnails.rs`) and `storm`, which judges itself. How fast they are is not tested:
+//! what they compare in numbers is for their reader.
+
+mod quickstart;
+mod running;
+#[path = "../common/watchdog.rs"]
+mod watchdog;

@@ -1,0 +1,60 @@
+//! Runs an example as its reader would, to its end, and keeps what it said.
+//!
+//! Not here: what an example should say. That stands in the file of its name.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::watchdog::watchdog;
+
+/// How an example ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    /// Its exit status; `None` if a signal ended it.
+    pub(crate) status: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    /// What it printed, if it ended well and had no complaint.
+    pub(crate) fn well(self) -> String {
+        assert_eq!((self.status, self.stderr.as_str()), (Some(0), ""), "it said:\n{}", self.stdout);
+        self.stdout
+    }
+}
+
+/// Runs `example` with these arguments.
+pub(crate) fn run(example: &str, arguments: &[&str]) -> Ran {
+    run_with(example, arguments, &[])
+}
+
+/// Runs `example` with these arguments, and these variables beside those of the test.
+pub(crate) fn run_with(example: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
+    let program = built(example);
+    watchdog(example, crate::watchdog::LIMIT, || {
+        let mut command = Command::new(program);
+        command.args(arguments).envs(variables.iter().copied()).stdin(Stdio::null());
+        let output = command.output().expect("the example starts");
+        Ran {
+            status: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into(),
+            stderr: String::from_utf8_lossy(&output.stderr).into(),
+        }
+    })
+}
+
+/// Where the example is: beside the tests. `cargo test` builds it there, `cargo test --test
+/// examples` does not, so it is built here; if it is there already, that is done at once.
+fn built(example: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.ancestors().nth(2).unwrap();
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--example", example]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    build.arg("--target-dir").arg(profile.parent().unwrap());
+    if profile.ends_with("release") {
+        build.arg("--release");
+    }
+    assert!(build.status().unwrap().success(), "the example {example} cannot be built");
+    profile.join("examples").join(format!("{example}{}", std::env::consts::EXE_SUFFIX))
+}
