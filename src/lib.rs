@@ -91,6 +91,7 @@ pub mod fuzzing;
 mod fuzzing;
 mod id;
 mod map;
+mod observer;
 mod options;
 mod outcome;
 mod pool;
@@ -123,6 +124,7 @@ pub use future::{
 };
 pub use id::{FutureId, TaskRef};
 pub use map::{Map, MapOptions, MapUnordered};
+pub use observer::{Event, Observer, What, observe};
 pub use options::TaskOptions;
 pub use pool::WorkerInfo;
 pub use portable::Portable;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::executor::{Executor, Shutdown};
+use crate::observer::Observer;
 use crate::pool::WorkerInfo;
 use crate::portable::Portable;
 use crate::task::Task;
@@ -228,6 +229,11 @@ impl ProcessPoolBuilder {
 
     /// As on other platforms.
     pub fn max_pending(self, _tasks: usize) -> Self {
+        self
+    }
+
+    /// As on other platforms.
+    pub fn observer(self, _observer: impl Observer + 'static) -> Self {
         self
     }
 

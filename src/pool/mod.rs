@@ -42,6 +42,7 @@ use crate::executor::Shutdown;
 use crate::future::deadline_after;
 use crate::future::own_pool::{Employer, employed, is_employed_at};
 use crate::id::{Home, TaskRef};
+use crate::observer::Observers;
 use crate::primitives::thread::{self, JoinHandle};
 use crate::primitives::{Mutex, Parker};
 use crate::signals;
@@ -67,6 +68,7 @@ pub(crate) struct Hiring {
     pub(crate) idle_timeout: Option<Duration>,
     /// The most tasks in the queue.
     pub(crate) max_pending: Option<usize>,
+    pub(crate) observers: Observers,
 }
 
 /// A pool whose workers are threads with a context `C` each.

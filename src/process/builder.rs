@@ -15,6 +15,7 @@ use super::terms::{self, Surroundings};
 use super::{Initializer, Plan, ProcessPoolExecutor, child, entry, invitation, pool_of, sys};
 use crate::error::Error;
 use crate::id::{FutureId, TaskRef};
+use crate::observer::{Observer, Observers};
 use crate::outcome;
 use crate::pool::{Hiring, Pins, WorkerInfo, usable_cpus};
 use crate::portable::{self, Function, Once, Plain, Portable, enclosing};
@@ -65,6 +66,7 @@ pub struct ProcessPoolBuilder {
     max_restarts_per_minute: Option<usize>,
     idle_timeout: Option<Duration>,
     max_pending: Option<usize>,
+    observers: Observers,
 }
 
 impl ProcessPoolBuilder {
@@ -282,6 +284,13 @@ impl ProcessPoolBuilder {
         self
     }
 
+    /// Has `observer` hear of what happens in the pool; more than one may. What it is told, and what that costs, is said
+    /// at [`Observer`].
+    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.observers.add(observer);
+        self
+    }
+
     /// The pool. No worker is started yet.
     ///
     /// # Errors
@@ -337,6 +346,7 @@ impl ProcessPoolBuilder {
             stack_size: None,
             idle_timeout: self.idle_timeout,
             max_pending: self.max_pending,
+            observers: self.observers,
         };
         let plan = Arc::new(Plan {
             surroundings: self.surroundings.checked()?,
@@ -396,6 +406,7 @@ impl fmt::Debug for ProcessPoolBuilder {
             .field("max_restarts_per_minute", &self.max_restarts_per_minute)
             .field("idle_timeout", &self.idle_timeout)
             .field("max_pending", &self.max_pending)
+            .field("observers", &self.observers)
             .finish()
     }
 }

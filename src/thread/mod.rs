@@ -17,6 +17,7 @@ use crate::executor::{Executor, Returned, Shutdown};
 use crate::future::Future;
 use crate::future::cell::Job;
 use crate::map::{Map, MapOptions, MapUnordered, Outcomes};
+use crate::observer::{Observer, Observers};
 use crate::options::TaskOptions;
 use crate::pool::{Hiring, Pins, Pool, WorkerInfo, usable_cpus};
 use crate::portable::{Fallible, Function, Plain, Portable, Raised};
@@ -509,6 +510,7 @@ pub struct ThreadPoolBuilder {
     max_pending: Option<usize>,
     pin_workers: bool,
     customs: Customs,
+    observers: Observers,
 }
 
 impl ThreadPoolBuilder {
@@ -607,6 +609,13 @@ impl ThreadPoolBuilder {
         self
     }
 
+    /// Has `observer` hear of what happens in the pool; more than one may. What it is told, and what that costs, is said
+    /// at [`Observer`].
+    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.observers.add(observer);
+        self
+    }
+
     /// The pool. No thread is started yet.
     ///
     /// # Errors
@@ -627,6 +636,7 @@ impl ThreadPoolBuilder {
             stack_size: self.stack_size,
             idle_timeout: self.idle_timeout,
             max_pending: self.max_pending,
+            observers: self.observers,
         };
         let pins = if self.pin_workers { Some(Pins::usable()?) } else { None };
         let customs = Arc::new(Customs { pins, ..self.customs });
@@ -650,6 +660,7 @@ impl fmt::Debug for ThreadPoolBuilder {
             .field("on_worker_start", &self.customs.on_start.is_some())
             .field("initializer", &self.customs.initializer.is_some())
             .field("on_worker_exit", &self.customs.on_exit.is_some())
+            .field("observers", &self.observers)
             .finish()
     }
 }
