@@ -80,6 +80,7 @@
 // A model has no processes, and so leaves what only they need without a use.
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 
+mod account;
 mod enclosed;
 mod error;
 mod executor;
@@ -107,6 +108,7 @@ mod sealed;
 mod serial;
 mod shared;
 mod signals;
+mod stats;
 pub mod sync;
 pub mod task;
 mod thread;
@@ -131,6 +133,7 @@ pub use portable::Portable;
 pub use process::{ProcessPoolBuilder, ProcessPoolExecutor, WorkerDeath, init};
 pub use serial::SerialExecutor;
 pub use shared::{Blob, Shared};
+pub use stats::{Quantiles, Stats};
 #[doc(inline)]
 pub use task::Task;
 pub use thread::{Scope, ScopedFuture, ScopedMap, ThreadPoolBuilder, ThreadPoolExecutor};
