@@ -7,5 +7,6 @@ mod crash;
 mod primes;
 mod quickstart;
 mod running;
+mod timeouts;
 #[path = "../common/watchdog.rs"]
 mod watchdog;
