@@ -7,6 +7,7 @@ mod crash;
 mod hashes;
 mod nested;
 mod primes;
+mod producers;
 mod quickstart;
 mod running;
 mod timeouts;
