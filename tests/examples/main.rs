@@ -10,6 +10,7 @@ mod primes;
 mod producers;
 mod quickstart;
 mod running;
+mod spinner;
 mod timeouts;
 #[path = "../common/watchdog.rs"]
 mod watchdog;
