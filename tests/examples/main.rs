@@ -8,6 +8,7 @@ mod hashes;
 mod nested;
 mod primes;
 mod producers;
+mod progress;
 mod quickstart;
 mod running;
 mod spinner;
