@@ -4,6 +4,7 @@
 //! what they compare in numbers is for their reader.
 
 mod crash;
+mod custom_executor;
 mod hashes;
 mod nested;
 mod primes;
