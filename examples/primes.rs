@@ -4,7 +4,8 @@
 //!     cargo run --release --example primes -- --executor threads --workers 4
 //!
 //! Trial division is pure computation. In Python threads do not help with that, as one lock lets one of them compute at a
-//! time, and so it takes processes. In Rust there is no such lock: threads are as quick as processes.
+//! time, and so it takes processes. In Rust there is no such lock: threads do as well as processes. How much either gains
+//! depends on the cores that are free: on a busy machine two workers may get no more of it than one.
 //!
 //! Not here: a good way to find primes. The rule: every way has the same answers, or the exit status is 1.
 
@@ -78,9 +79,7 @@ fn main() -> Result<ExitCode, Error> {
 
     let same = table(&numbers, &runs);
     if runs.len() == 3 {
-        println!(
-            "\nin Python threads would take as long as serial; here nothing keeps them from computing at once"
-        );
+        println!("\nPython's threads would compute by turns; these do so at once, as far as cores are free");
     }
     Ok(if same { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

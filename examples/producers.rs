@@ -36,9 +36,11 @@ struct Options {
     #[arg(long, value_name = "WAY", default_value = "all")]
     executor: Way,
 
+    /// How many put items in
     #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=100))]
     producers: u32,
 
+    /// How many get them
     #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u32).range(1..=100))]
     consumers: u32,
 

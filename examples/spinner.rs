@@ -23,7 +23,7 @@ use concurrent_futures::{Error, Executor, ProcessPoolExecutor, ThreadPoolExecuto
 #[derive(Parser)]
 struct Options {
     /// How long the slow part takes
-    #[arg(long, default_value_t = 1.5)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.5)]
     seconds: f64,
 }
 
