@@ -3,6 +3,7 @@
 //! Not here: `thumbnails` (`tests/thumbnails.rs`) and `storm`, which judges itself. How fast they are is not tested:
 //! what they compare in numbers is for their reader.
 
+mod download;
 mod quickstart;
 mod running;
 #[path = "../common/watchdog.rs"]
