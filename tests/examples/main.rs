@@ -4,6 +4,7 @@
 //! what they compare in numbers is for their reader.
 
 mod download;
+mod pipeline;
 mod quickstart;
 mod running;
 #[path = "../common/watchdog.rs"]
