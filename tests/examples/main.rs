@@ -9,3 +9,4 @@ mod quickstart;
 mod running;
 #[path = "../common/watchdog.rs"]
 mod watchdog;
+mod web;
