@@ -5,8 +5,10 @@
 
 mod crash;
 mod custom_executor;
+mod download;
 mod hashes;
 mod nested;
+mod pipeline;
 mod primes;
 mod producers;
 mod progress;
@@ -16,3 +18,4 @@ mod spinner;
 mod timeouts;
 #[path = "../common/watchdog.rs"]
 mod watchdog;
+mod web;
