@@ -34,7 +34,7 @@ fn outcomes(timeline: &Timeline) -> Vec<Option<Outcome>> {
 }
 
 fn half(n: u32) -> Result<u32, String> {
-    if n % 2 == 0 { Ok(n / 2) } else { Err(format!("{n} is odd")) }
+    if n.is_multiple_of(2) { Ok(n / 2) } else { Err(format!("{n} is odd")) }
 }
 
 fn crash(first: bool) {

@@ -42,6 +42,14 @@ pub(super) struct Bar<'a> {
     pub(super) level: usize,
 }
 
+/// From when to when a worker was there, and from when it was ready; in order.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stay {
+    pub(super) spawned: Duration,
+    pub(super) ready: Duration,
+    pub(super) ended: Duration,
+}
+
 /// What those are called that are none of the pool's workers.
 pub(super) const ELSEWHERE: &str = "elsewhere";
 
@@ -81,9 +89,9 @@ impl Timeline {
         let busy = union(&bars);
         let (mut there, mut starting) = (Duration::ZERO, Duration::ZERO);
         for life in lives {
-            let (spawned, ready, ended) = self.stay(life);
-            there += ended.saturating_sub(spawned);
-            starting += ready.saturating_sub(spawned);
+            let stay = self.stay(life);
+            there += stay.ended - stay.spawned;
+            starting += stay.ready - stay.spawned;
         }
         // Of one whose coming was not noted, only its work is known.
         let there = there.max(busy);
@@ -101,13 +109,13 @@ impl Timeline {
         }
     }
 
-    /// From when to when a worker was there, and from when it was ready.
-    pub(super) fn stay(&self, worker: &WorkerRecord) -> (Duration, Duration, Duration) {
+    pub(super) fn stay(&self, worker: &WorkerRecord) -> Stay {
         let ended = worker.ended.unwrap_or(self.wall);
         let spawned = worker.spawned.or(worker.ready).unwrap_or(ended);
+        let ended = ended.max(spawned);
         // One that ended before it was ready never was.
         let ready = if worker.spawned.is_some() { worker.ready.unwrap_or(ended) } else { spawned };
-        (spawned, ready.clamp(spawned, ended.max(spawned)), ended.max(spawned))
+        Stay { spawned, ready: ready.clamp(spawned, ended), ended }
     }
 
     /// How many calls were queued in the pool, each time that it changed.

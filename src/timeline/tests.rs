@@ -9,6 +9,7 @@ use roxmltree::Document;
 use serde_json::Value;
 
 use super::invented::{self, Stage};
+use super::lanes::Stay;
 use super::recorder::Recorder;
 use super::story::{Outcome, Timeline, WorkerEnd};
 use crate::error::Error;
@@ -218,7 +219,7 @@ fn tell(recorder: &Recorder, noise: &[(u64, u32, Noise)]) {
         pid: (number > 2).then_some(number as u32),
     };
     for (at, pool, what) in noise {
-        let stage = Stage { recorder, start, pool: (*pool, "p") };
+        let stage = Stage { recorder, start, pool: (*pool, "p\u{1}<&\">") };
         match what {
             Noise::Submitted(task) => stage.tell(*at, What::Submitted { task: tasks[*task], calls: 1 }),
             Noise::Started(task, attempt, by) => {
@@ -268,7 +269,7 @@ fn lies_within(timeline: &Timeline) {
         }
     }
     for worker in timeline.workers() {
-        let (spawned, ready, ended) = timeline.stay(worker);
+        let Stay { spawned, ready, ended } = timeline.stay(worker);
         assert!(spawned <= ready && ready <= ended && ended <= timeline.wall(), "{worker:?}");
     }
     let text = timeline.svg();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::lanes::{Bar, Lane};
+use super::lanes::{Bar, Lane, Stay};
 use super::names::short;
 use super::story::{Outcome, Timeline, WorkerEnd, WorkerRecord};
 
@@ -132,7 +132,7 @@ impl Timeline {
             trace.metadata("thread_sort_index", pool, tid, Order { sort_index: tid })?;
         }
         for life in lane.lives {
-            let (spawned, ready, ended) = self.stay(life);
+            let Stay { spawned, ready, ended } = self.stay(life);
             let args = || Worker { worker: &life.name, pid: life.pid };
             if life.spawned.is_some() {
                 trace.span("starting", "worker", (spawned, ready), pool, life.number, args())?;

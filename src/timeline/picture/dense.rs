@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use svg::node::element::path::Data;
-use svg::node::element::{Group, Path, Title};
+use svg::node::element::{Group, Path};
 
 use super::super::lanes::Bar;
 use super::super::names::{many, percent};
 use super::axis::Axis;
 use super::paint::Paint;
-use super::tenth;
+use super::{tenth, title};
 
 /// How much of a column is covered, and how many bars touch it, by what they are painted for.
 #[derive(Clone, Copy, Default)]
@@ -58,7 +58,7 @@ pub(super) fn group(axis: &Axis, column: f64, bars: &[&Bar<'_>], top: f64, heigh
         outline = outline.vertical_line_to(tenth(bottom - high) as f32);
         before = high;
     }
-    let base = Path::new().set("class", Paint::Finished.class()).set("d", outline).add(Title::new(words));
+    let base = Path::new().set("class", Paint::Finished.class()).set("d", outline).add(title(&words));
     let mut group = Group::new().set("class", "together").add(base);
     // How much of each column is taken, from its top.
     let mut taken = vec![0.0; columns.len()];
@@ -82,7 +82,7 @@ pub(super) fn group(axis: &Axis, column: f64, bars: &[&Bar<'_>], top: f64, heigh
         }
         if number > 0 {
             let words = format!("{}: {}", paint.words(), many(number, "short one"));
-            group = group.add(Path::new().set("class", paint.class()).set("d", spots).add(Title::new(words)));
+            group = group.add(Path::new().set("class", paint.class()).set("d", spots).add(title(&words)));
         }
     }
     Some(group)

@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use svg::node::element::path::Data;
-use svg::node::element::{Circle, Group, Path, Title};
+use svg::node::element::{Circle, Group, Path};
 
 use super::super::lanes::Lane;
 use super::super::names::{many, short, span};
 use super::super::story::{Outcome, Timeline, WorkerEnd};
 use super::axis::Axis;
 use super::paint::Paint;
-use super::tenth;
+use super::{tenth, title};
 
 /// A death.
 pub(super) fn cross(x: f64, y: f64, size: f64) -> Group {
@@ -53,7 +53,7 @@ pub(super) fn of(timeline: &Timeline, axis: &Axis, lane: &Lane<'_>, y: f64, size
     });
     let deaths = lane.lives.iter().filter(|life| life.end == Some(WorkerEnd::Died));
     let deaths = deaths.map(|life| {
-        let at = timeline.stay(life).2;
+        let at = timeline.stay(life).ended;
         let process = life.pid.map_or(String::new(), |pid| format!(", process {pid}"));
         (at, format!("{}{process} died at {}", life.name, span(at)))
     });
@@ -84,7 +84,7 @@ fn apart(
     let mark = |(x, words, number)| {
         let (group, number, what) = draw(x, number);
         let words = if number > 1 { format!("{number} {what}, the first: {words}") } else { words };
-        group.add(Title::new(words))
+        group.add(title(&words))
     };
     marks.into_iter().map(mark).collect()
 }
@@ -108,7 +108,7 @@ pub(super) fn never_run(timeline: &Timeline, axis: &Axis, pool: u32, y: f64) -> 
                 .close()
         });
         let words = format!("{}, never run: {}", paint.words(), many(number, "task"));
-        Path::new().set("class", format!("never {}", paint.class())).set("d", shape).add(Title::new(words))
+        Path::new().set("class", format!("never {}", paint.class())).set("d", shape).add(title(&words))
     };
     ticks.into_iter().map(path).collect()
 }

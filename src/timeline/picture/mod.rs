@@ -21,15 +21,13 @@ mod marks;
 mod paint;
 
 use std::fmt::Write;
-use std::time::Duration;
-
 use svg::node::element::path::Data;
 use svg::node::element::{Definitions, Group, Path, Pattern, Rectangle, Style, Text, Title};
 use svg::{Document, Node};
 
 use self::axis::Axis;
 use self::paint::Paint;
-use super::lanes::{Bar, Lane, share, utilisation};
+use super::lanes::{Bar, Lane, Stay, share, utilisation};
 use super::names::{count, many, percent, short, span};
 use super::story::{Outcome, Timeline, WorkerEnd, WorkerRecord};
 
@@ -297,30 +295,30 @@ impl<'a> Picture<'a> {
     /// When there was a worker, and when it was not ready yet.
     fn lives(&mut self, lane: &Lane<'_>, y: f64, height: f64) {
         let stays = lane.lives.iter().map(|life| (Some(life), self.timeline.stay(life)));
-        let mut stays: Vec<_> = stays.filter(|(_, (spawned, _, ended))| ended > spawned).collect();
+        let mut stays: Vec<_> = stays.filter(|(_, stay)| stay.ended > stay.spawned).collect();
         if self.crowded {
-            let mut together: Vec<(Option<&WorkerRecord>, (Duration, Duration, Duration))> = Vec::new();
-            for (_, (spawned, _, ended)) in stays {
+            let mut together: Vec<(Option<&WorkerRecord>, Stay)> = Vec::new();
+            for (_, stay) in stays {
                 match together.last_mut() {
-                    Some((_, (_, _, last))) if self.axis.length(*last, spawned) < self.column => {
-                        *last = ended.max(*last)
+                    Some((_, last)) if self.axis.length(last.ended, stay.spawned) < self.column => {
+                        last.ended = last.ended.max(stay.ended);
                     }
-                    _ => together.push((None, (spawned, spawned, ended))),
+                    _ => together.push((None, Stay { ready: stay.spawned, ..stay })),
                 }
             }
             stays = together;
         }
-        for (life, (spawned, ready, ended)) in stays {
+        for (life, Stay { spawned, ready, ended }) in stays {
             let (x, width) = (self.axis.x(spawned), self.axis.length(spawned, ended));
             let there = block("there", x, y, width.max(0.5), height);
             self.put(match life {
-                Some(life) => there.add(Title::new(self.about_worker(life))),
+                Some(life) => there.add(title(&self.about_worker(life))),
                 None => there,
             });
             let starting = self.axis.length(spawned, ready);
             if starting >= 0.5 {
                 let words = format!("starting: {}", span(ready - spawned));
-                self.put(block("starting", x, y, starting, height).add(Title::new(words)));
+                self.put(block("starting", x, y, starting, height).add(title(&words)));
             }
         }
     }
@@ -330,7 +328,7 @@ impl<'a> Picture<'a> {
         let (x, width) = self.axis.bar(bar.from, bar.to);
         let inside = if bar.level > 0 { " inside" } else { "" };
         let class = format!("bar {}{inside}", paint.class());
-        self.put(block(&class, x, y, width, height).add(Title::new(self.about(lane, bar))));
+        self.put(block(&class, x, y, width, height).add(title(&self.about(lane, bar))));
         let Some(size) = self.rows.letters.filter(|size| height >= size + 2.0) else { return };
         let mut name = short(bar.task.name);
         if bar.attempt.number > 1 {
@@ -372,7 +370,7 @@ impl<'a> Picture<'a> {
         }
         outline = outline.horizontal_line_to(PLOT.1 as f32).vertical_line_to(bottom as f32).close();
         let words = format!("at most {} queued", count(most));
-        self.put(Path::new().set("class", "queued").set("d", outline).add(Title::new(words)));
+        self.put(Path::new().set("class", "queued").set("d", outline).add(title(&words)));
         self.put(label("queued", "small", MARGIN, bottom - 16.0));
         self.put(label(&format!("at most {}", count(most)), "faint", MARGIN, bottom - 3.0));
         never.into_iter().for_each(|mark| self.put(mark));
@@ -437,7 +435,7 @@ impl<'a> Picture<'a> {
     }
 
     fn about_worker(&self, worker: &WorkerRecord) -> String {
-        let (spawned, ready, ended) = self.timeline.stay(worker);
+        let Stay { spawned, ready, ended } = self.timeline.stay(worker);
         let mut text = worker.name.clone();
         if let Some(pid) = worker.pid {
             let _ = write!(text, ", process {pid}");
@@ -475,6 +473,11 @@ fn swatch(class: &str) -> Group {
 
 fn label(text: &str, class: &str, x: f64, y: f64) -> Text {
     Text::new(printable(text)).set("class", class).set("x", tenth(x)).set("y", tenth(y))
+}
+
+/// What is shown when one points at it.
+fn title(text: &str) -> Title {
+    Title::new(printable(text))
 }
 
 /// XML has no way to write most of the others.
