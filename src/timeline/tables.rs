@@ -58,7 +58,11 @@ fn line(f: &mut fmt::Formatter<'_>, name: &str, lanes: &[&Lane<'_>]) -> fmt::Res
     let (busy, there, starting) = (sum(|lane| lane.busy), sum(|lane| lane.there), sum(|lane| lane.starting));
     let idle = there.saturating_sub(busy).saturating_sub(starting);
     let (tasks, share) = (count(tasks), percent(share(busy, there)));
-    writeln!(f, "{name:24} {tasks:>9} {:>9} {:>9} {:>9} {share:>7}", span(busy), span(idle), span(starting))
+    // Those elsewhere have other things to do as well.
+    let known =
+        |text: String| if lanes.iter().any(|lane| lane.number.is_some()) { text } else { String::new() };
+    let [idle, starting, share] = [span(idle), span(starting), share].map(known);
+    writeln!(f, "{name:24} {tasks:>9} {:>9} {idle:>9} {starting:>9} {share:>7}", span(busy))
 }
 
 impl Timeline {

@@ -241,9 +241,11 @@ impl<'a> Picture<'a> {
             _ => format!("{} {kind}s", count(places)),
         };
         self.y += 22.0;
-        self.put(label(&shortened(name, PLOT.0 - MARGIN - 8.0, 13.0), "pool", MARGIN, self.y));
+        let name = shortened(name, PLOT.1 / 2.0, 13.0);
+        self.put(label(&name, "pool", MARGIN, self.y));
         let text = format!("{} · {workers} · {} busy", many(tasks, "task"), percent(utilisation(lanes)));
-        self.put(label(&text, "small", PLOT.0 + 4.0, self.y));
+        let x = (PLOT.0 + 4.0).max(MARGIN + wide(&name, 14.0) + 16.0);
+        self.put(label(&text, "small", x, self.y));
         if self.rows.letters.is_some() {
             self.put(label("busy", "faint", WIDTH - MARGIN, self.y).set("text-anchor", "end"));
         }
@@ -257,8 +259,8 @@ impl<'a> Picture<'a> {
     fn lane(&mut self, lane: &Lane<'_>) {
         let (y, height) = (self.y, self.rows.height(lane));
         if let Some(size) = self.rows.letters {
-            let (name, middle) =
-                (shortened(lane.name, PLOT.0 - MARGIN - 8.0, size), y + height / 2.0 + size * 0.36);
+            let name = ended(lane.name, PLOT.0 - MARGIN - 8.0, size);
+            let middle = y + height / 2.0 + size * 0.36;
             self.put(label(&name, "small", MARGIN, middle).set("font-size", size));
             // Those elsewhere have other things to do as well.
             if lane.number.is_some() {
@@ -278,7 +280,9 @@ impl<'a> Picture<'a> {
                 self.put(together);
             }
             for bar in wide {
-                self.bar(lane, bar, y + top, high);
+                // Of what lies deeper than can be shown there is a hint.
+                let hint = if bar.level > level { high / 2.0 } else { 0.0 };
+                self.bar(lane, bar, y + top + hint, high - hint);
             }
         }
         let size = if self.rows.letters.is_some() { 1.0 } else { 0.6 };
@@ -334,7 +338,9 @@ impl<'a> Picture<'a> {
         if bar.attempt.number > 1 {
             let _ = write!(name, " ({})", bar.attempt.number);
         }
-        let name = shortened(&name, width - 8.0, size);
+        // The clock of a time limit stands at the end.
+        let room = width - if paint == Paint::TimedOut { 26.0 } else { 8.0 };
+        let name = shortened(&name, room, size);
         if name.chars().count() > 2 {
             // In the part of it that no other bar lies in.
             let middle = (height / 2.0).min(if lane.levels > 1 {
@@ -505,14 +511,25 @@ fn shortened(text: &str, width: f64, size: f64) -> String {
     if wide(text, size) <= width {
         return text.to_owned();
     }
-    let mut kept = String::new();
-    let mut room = width - wide("…", size);
-    for letter in text.chars() {
-        room -= wide(letter.encode_utf8(&mut [0; 4]), size);
-        if room < 0.0 {
-            break;
-        }
-        kept.push(letter);
-    }
+    let kept = that_fit(text.chars(), width, size);
     if kept.is_empty() { kept } else { kept + "…" }
+}
+
+/// The same, without its beginning: workers differ in their ends.
+fn ended(text: &str, width: f64, size: f64) -> String {
+    if wide(text, size) <= width {
+        return text.to_owned();
+    }
+    let kept = that_fit(text.chars().rev(), width, size);
+    format!("…{}", kept.chars().rev().collect::<String>())
+}
+
+/// The first letters, with room for three dots.
+fn that_fit(letters: impl Iterator<Item = char>, width: f64, size: f64) -> String {
+    let mut room = width - wide("…", size);
+    let fits = |letter: &char| {
+        room -= wide(letter.encode_utf8(&mut [0; 4]), size);
+        room >= 0.0
+    };
+    letters.take_while(fits).collect()
 }
