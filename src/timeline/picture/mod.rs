@@ -242,10 +242,10 @@ impl<'a> Picture<'a> {
         };
         self.y += 22.0;
         let name = shortened(name, PLOT.1 / 2.0, 13.0);
-        self.put(label(&name, "pool", MARGIN, self.y));
+        self.put(label(&name, "pool head", MARGIN, self.y));
         let text = format!("{} · {workers} · {} busy", many(tasks, "task"), percent(utilisation(lanes)));
         let x = (PLOT.0 + 4.0).max(MARGIN + wide(&name, 14.0) + 16.0);
-        self.put(label(&text, "small", x, self.y));
+        self.put(label(&text, "small head", x, self.y));
         if self.rows.letters.is_some() {
             self.put(label("busy", "faint", WIDTH - MARGIN, self.y).set("text-anchor", "end"));
         }
@@ -281,7 +281,7 @@ impl<'a> Picture<'a> {
             }
             for bar in wide {
                 // Of what lies deeper than can be shown there is a hint.
-                let hint = if bar.level > level { high / 2.0 } else { 0.0 };
+                let hint = if bar.level > level { (high - 4.0).max(0.0) } else { 0.0 };
                 self.bar(lane, bar, y + top + hint, high - hint);
             }
         }

@@ -127,6 +127,7 @@ pub(super) fn style() -> String {
            text{fill:#222;font-size:11px}\
            .title{font-size:17px;font-weight:bold}\
            .pool{font-size:13px;font-weight:bold}\
+           .head{paint-order:stroke;stroke:#fff;stroke-width:4}\
            .remark{fill:#a33b00;font-size:12px}\
            .small{fill:#333}\
            .faint{fill:#777;font-size:10px}\
