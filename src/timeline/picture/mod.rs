@@ -42,6 +42,8 @@ const FEW_BARS: usize = 500;
 const MOST_BARS: usize = 2000;
 /// Of many, those narrower than this are drawn together.
 const NARROW: f64 = 3.0;
+/// How high that is which lies deeper than a lane shows.
+const HINT: f64 = 5.0;
 /// At most so many lanes.
 const MOST_LANES: usize = 240;
 /// Of more workers than this, those of a lane are drawn together.
@@ -108,7 +110,8 @@ impl Rows {
 
     fn height(&self, lane: &Lane<'_>) -> f64 {
         let levels = lane.levels.clamp(1, self.levels);
-        self.bar + (levels - 1) as f64 * self.step
+        let hint = if lane.levels > levels && self.letters.is_some() { HINT } else { 0.0 };
+        self.bar + (levels - 1) as f64 * self.step + hint
     }
 
     /// Where the bars of a level lie in a lane of that height: from the top, and how high.
@@ -281,7 +284,7 @@ impl<'a> Picture<'a> {
             }
             for bar in wide {
                 // Of what lies deeper than can be shown there is a hint.
-                let hint = if bar.level > level { (high - 4.0).max(0.0) } else { 0.0 };
+                let hint = if bar.level > level { (high - HINT).max(0.0) } else { 0.0 };
                 self.bar(lane, bar, y + top + hint, high - hint);
             }
         }
