@@ -192,3 +192,36 @@ pub(super) fn busy(tasks: usize, workers: usize, seed: u64) -> Recorder {
     stage.tell(end + 10, What::PoolOver {});
     recorder
 }
+
+/// Everything at once and all the time: pools, workers that die, calls that end in every way.
+pub(super) fn chaos(events: usize, seed: u64) -> Recorder {
+    let (recorder, mut dice, start) = (Recorder::new(), Dice(seed), Instant::now());
+    for at in 0..events as u64 {
+        let pool = 1 + dice.below(100) as u32;
+        let stage = Stage { recorder: &recorder, start, pool: (pool, "a pool of which there are many") };
+        // Half of them have processes.
+        let pid = pool.is_multiple_of(2).then_some(at as u32 + 1);
+        let worker = stage.hire(at, dice.below(5) as usize, pid, dice.below(3));
+        let task = stage.submit(at, "many::a_function_with_a_long_name::<many::Things>");
+        let ended = at + 1 + dice.about(30);
+        match dice.below(8) {
+            0 => stage.fail(at + 1, task, &Error::Cancelled { task }),
+            1 => stage.fail(at + 1, task, &raised(task)),
+            end => {
+                stage.start(at, task, 1, &worker);
+                match end {
+                    2 => stage.fail(ended, task, &raised(task)),
+                    3 => stage.fail(ended, task, &panicked(task)),
+                    4 => stage.fail(ended, task, &timed_out(task)),
+                    5 => stage.fail(ended, task, &died(task)),
+                    6 => stage.finish(ended, task),
+                    _ => {}
+                }
+                if end % 3 == 0 {
+                    stage.tell(ended, What::WorkerDied { worker: &worker, status: None });
+                }
+            }
+        }
+    }
+    recorder
+}

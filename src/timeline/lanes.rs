@@ -118,33 +118,11 @@ impl Timeline {
         Stay { spawned, ready: ready.clamp(spawned, ended), ended }
     }
 
-    /// How many calls were queued in the pool, each time that it changed.
-    pub(super) fn queued(&self, pool: u32) -> Vec<(Duration, usize)> {
-        let mut changes: Vec<(Duration, isize)> = Vec::new();
-        for task in self.tasks.iter().filter(|task| task.pool == pool) {
-            let mut since = Some(task.submitted);
-            let ends = task
-                .attempts
-                .iter()
-                .map(|attempt| (attempt.started, attempt.ended.filter(|_| attempt.again)));
-            for (started, again) in ends {
-                changes.extend(since.map(|since| (since, 1)));
-                changes.push((started, -1));
-                since = again;
-            }
-            if let Some(since) = since {
-                changes.push((since, 1));
-                changes.extend(task.ended.map(|ended| (ended, -1)));
-            }
-        }
-        // Who comes and goes at the same moment was there.
-        changes.sort_by_key(|&(at, change)| (at, -change));
-        let mut depth = 0isize;
-        let depths = changes.into_iter().map(|(at, change)| {
-            depth += change;
-            (at, depth.unsigned_abs())
-        });
-        depths.collect()
+    /// The calls of each pool.
+    pub(super) fn by_pool(&self) -> BTreeMap<u32, Vec<&TaskRecord>> {
+        let mut pools: BTreeMap<u32, Vec<&TaskRecord>> = BTreeMap::new();
+        self.tasks.iter().for_each(|task| pools.entry(task.pool).or_default().push(task));
+        pools
     }
 
     /// How busy the workers were, from 0 to 1, of the time that they were there.
@@ -203,6 +181,33 @@ fn lay_inside(bars: &mut [Bar<'_>]) -> usize {
         }
     }
     taken.len()
+}
+
+/// How many of these calls were queued, each time that it changed.
+pub(super) fn queued(tasks: &[&TaskRecord]) -> Vec<(Duration, usize)> {
+    let mut changes: Vec<(Duration, isize)> = Vec::new();
+    for task in tasks {
+        let mut since = Some(task.submitted);
+        let ends =
+            task.attempts.iter().map(|attempt| (attempt.started, attempt.ended.filter(|_| attempt.again)));
+        for (started, again) in ends {
+            changes.extend(since.map(|since| (since, 1)));
+            changes.push((started, -1));
+            since = again;
+        }
+        if let Some(since) = since {
+            changes.push((since, 1));
+            changes.extend(task.ended.map(|ended| (ended, -1)));
+        }
+    }
+    // Who comes and goes at the same moment was there.
+    changes.sort_by_key(|&(at, change)| (at, -change));
+    let mut depth = 0isize;
+    let depths = changes.into_iter().map(|(at, change)| {
+        depth += change;
+        (at, depth.unsigned_abs())
+    });
+    depths.collect()
 }
 
 /// How long at least one of them was there.

@@ -90,6 +90,17 @@ fn many_workers_are_a_picture_of_bounded_size() {
 }
 
 #[test]
+fn the_worst_is_a_picture_of_bounded_size() {
+    for events in [3_000, 20_000] {
+        let timeline = invented::chaos(events, 17).timeline();
+        timeline.write(place("chaos.svg")).unwrap();
+        lies_within(&timeline);
+        let size = fs::metadata(place("chaos.svg")).unwrap().len();
+        assert!(size < 1_500_000, "{size} bytes of {events} calls");
+    }
+}
+
+#[test]
 fn a_trace_has_every_attempt() {
     let timeline = invented::ten().timeline();
     let trace: Value = serde_json::from_str(&timeline.trace_json()).unwrap();

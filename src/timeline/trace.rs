@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::lanes::{Bar, Lane, Stay};
+use super::lanes::{Bar, Lane, Stay, queued};
 use super::names::short;
 use super::story::{Outcome, Timeline, WorkerEnd, WorkerRecord};
 
@@ -110,12 +110,11 @@ impl Timeline {
         for lane in &self.lanes() {
             self.lane_events(&mut trace, lane)?;
         }
-        for pool in &self.pools {
-            let depths = self.queued(pool.number);
+        for (pool, tasks) in self.by_pool() {
             // Of several changes at one moment the last one counts.
-            for same in depths.chunk_by(|one, other| one.0 == other.0) {
+            for same in queued(&tasks).chunk_by(|one, other| one.0 == other.0) {
                 let &[.., (at, queued)] = same else { continue };
-                trace.event("queued", "", 'C', at, pool.number, 0, Queued { queued })?;
+                trace.event("queued", "", 'C', at, pool, 0, Queued { queued })?;
             }
         }
         let Trace { out, .. } = trace;

@@ -99,13 +99,13 @@ impl Column {
     }
 }
 
-/// The most that each pixel saw of a number that changes.
-pub(super) fn steps(axis: &Axis, changes: &[(Duration, usize)]) -> Vec<usize> {
-    let mut columns: Vec<Option<usize>> = vec![None; axis.width().ceil() as usize];
+/// The most that each column saw of a number that changes.
+pub(super) fn steps(axis: &Axis, column: f64, changes: &[(Duration, usize)]) -> Vec<usize> {
+    let mut columns: Vec<Option<usize>> = vec![None; (axis.width() / column).ceil() as usize];
     let (mut now, mut reached) = (0, 0);
     let last = columns.len() - 1;
     for &(at, number) in changes {
-        let column = (axis.offset(at) as usize).min(last);
+        let column = ((axis.offset(at) / column) as usize).min(last);
         // What was there before goes on into the column of the change.
         columns[reached..=column].iter_mut().for_each(|most| *most = Some(most.unwrap_or(0).max(now)));
         columns[column] = Some(columns[column].unwrap_or(0).max(number));

@@ -10,7 +10,7 @@ use svg::node::element::{Circle, Group, Path};
 
 use super::super::lanes::Lane;
 use super::super::names::{many, short, span};
-use super::super::story::{Outcome, Timeline, WorkerEnd};
+use super::super::story::{Outcome, TaskRecord, Timeline, WorkerEnd};
 use super::axis::Axis;
 use super::paint::Paint;
 use super::{tenth, title};
@@ -39,8 +39,22 @@ fn at(x: f64, y: f64, size: f64) -> Group {
     }
 }
 
-/// Those of a lane, with its middle at `y`.
-pub(super) fn of(timeline: &Timeline, axis: &Axis, lane: &Lane<'_>, y: f64, size: f64) -> Vec<Group> {
+/// How many there are in a lane, if none cover each other.
+pub(super) fn number(lane: &Lane<'_>) -> usize {
+    let limits = lane.bars.iter().filter(|bar| bar.attempt.outcome == Some(Outcome::TimedOut));
+    let deaths = lane.lives.iter().filter(|life| life.end == Some(WorkerEnd::Died));
+    limits.count() + deaths.count()
+}
+
+/// Those of a lane, with its middle at `y`; so far apart at least.
+pub(super) fn of(
+    timeline: &Timeline,
+    axis: &Axis,
+    apart: f64,
+    lane: &Lane<'_>,
+    y: f64,
+    size: f64,
+) -> Vec<Group> {
     let limits = lane.bars.iter().filter(|bar| bar.attempt.outcome == Some(Outcome::TimedOut));
     let limits = limits.map(|bar| {
         let words = format!(
@@ -58,18 +72,18 @@ pub(super) fn of(timeline: &Timeline, axis: &Axis, lane: &Lane<'_>, y: f64, size
         (at, format!("{}{process} died at {}", life.name, span(at)))
     });
     // A process that is stopped at a time limit dies of it: the clock stands beside the cross.
-    let clocks = apart(axis, limits.collect(), size, |x, number| {
+    let clocks = spread(axis, apart, limits.collect(), |x, number| {
         let (x, what) = ((x - 12.5 * size).max(axis.left() + 6.0), "time limits");
         (clock(x, y, size), number, what)
     });
-    let crosses = apart(axis, deaths.collect(), size, |x, number| (cross(x, y, size), number, "deaths"));
+    let crosses = spread(axis, apart, deaths.collect(), |x, number| (cross(x, y, size), number, "deaths"));
     clocks.into_iter().chain(crosses).collect()
 }
 
-fn apart(
+fn spread(
     axis: &Axis,
+    apart: f64,
     mut moments: Vec<(Duration, String)>,
-    size: f64,
     draw: impl Fn(f64, usize) -> (Group, usize, &'static str),
 ) -> Vec<Group> {
     moments.sort_by_key(|(at, _)| *at);
@@ -77,7 +91,7 @@ fn apart(
     for (at, words) in moments {
         let x = axis.x(at);
         match marks.last_mut() {
-            Some((last, _, number)) if x - *last < 9.0 * size => *number += 1,
+            Some((last, _, number)) if x - *last < apart => *number += 1,
             _ => marks.push((x, words, 1)),
         }
     }
@@ -89,19 +103,19 @@ fn apart(
     marks.into_iter().map(mark).collect()
 }
 
-/// Calls of a pool that ended without having been run: ticks that stand on `y`.
-pub(super) fn never_run(timeline: &Timeline, axis: &Axis, pool: u32, y: f64) -> Vec<Path> {
+/// Those of the calls that ended without having been run: ticks that stand on `y`.
+pub(super) fn never_run(tasks: &[&TaskRecord], axis: &Axis, column: f64, y: f64) -> Vec<Path> {
     let mut ticks: BTreeMap<Paint, BTreeMap<u32, usize>> = BTreeMap::new();
-    for task in timeline.tasks.iter().filter(|task| task.pool == pool) {
+    for task in tasks {
         if let (Some(paint), Some(ended)) = (Paint::of_never_run(task), task.ended) {
-            *ticks.entry(paint).or_default().entry((axis.x(ended) / 2.0) as u32).or_default() += 1;
+            *ticks.entry(paint).or_default().entry((axis.x(ended) / column) as u32).or_default() += 1;
         }
     }
     let path = |(paint, ticks): (Paint, BTreeMap<u32, usize>)| {
         let number: usize = ticks.values().sum();
         let shape = ticks.keys().fold(Data::new(), |shape, &x| {
             shape
-                .move_to((x as f32 * 2.0, tenth(y) as f32))
+                .move_to((tenth(f64::from(x) * column) as f32, tenth(y) as f32))
                 .vertical_line_by(-9.0)
                 .horizontal_line_by(2.0)
                 .vertical_line_by(9.0)

@@ -13,13 +13,15 @@
 //! Not here: which bar lies in which lane (`lanes.rs`); colours and words (`paint.rs`), the time axis (`axis.rs`), bars that
 //! are too many to be drawn one by one (`dense.rs`), what is pinned on top (`marks.rs`).
 //!
-//! The rule: a picture is never larger than a megabyte, whatever was recorded; what is not drawn is said.
+//! The rule: the size of a picture has a bound, whatever was recorded: some 100 kB for most, at worst 1.5 MB. What is not drawn
+//! is said.
 
 mod axis;
 mod dense;
 mod marks;
 mod paint;
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use svg::node::element::path::Data;
 use svg::node::element::{Definitions, Group, Path, Pattern, Rectangle, Style, Text, Title};
@@ -27,9 +29,9 @@ use svg::{Document, Node};
 
 use self::axis::Axis;
 use self::paint::Paint;
-use super::lanes::{Bar, Lane, Stay, share, utilisation};
+use super::lanes::{Bar, Lane, Stay, queued, share, utilisation};
 use super::names::{count, many, percent, short, span};
-use super::story::{Outcome, Timeline, WorkerEnd, WorkerRecord};
+use super::story::{Outcome, TaskRecord, Timeline, WorkerEnd, WorkerRecord};
 
 const WIDTH: f64 = 1200.0;
 /// Where lanes begin and end, from left to right. Names stand before them, shares behind them.
@@ -48,6 +50,10 @@ const HINT: f64 = 5.0;
 const MOST_LANES: usize = 240;
 /// Of more workers than this, those of a lane are drawn together.
 const MOST_LIVES: usize = 800;
+/// Of more marks than this, some are one.
+const MOST_MARKS: usize = 400;
+/// Of more pools than this, the queues are drawn less finely.
+const MOST_QUEUES: usize = 20;
 
 impl Timeline {
     /// The picture, as [`write_svg`](Timeline::write_svg) writes it.
@@ -75,6 +81,7 @@ impl Timeline {
 
 struct Picture<'a> {
     timeline: &'a Timeline,
+    tasks: BTreeMap<u32, Vec<&'a TaskRecord>>,
     axis: Axis,
     rows: Rows,
     /// Bars at least as wide as this are drawn one by one.
@@ -83,6 +90,10 @@ struct Picture<'a> {
     column: f64,
     /// Workers of a lane are drawn together.
     crowded: bool,
+    /// How far apart marks are at least.
+    apart: f64,
+    /// How wide a column is of a queue.
+    queues: f64,
     body: Group,
     /// What is drawn next is drawn below.
     y: f64,
@@ -135,14 +146,22 @@ impl<'a> Picture<'a> {
             widths.get(MOST_BARS).map_or(NARROW, |width| (width + 0.001).max(NARROW))
         };
         let rows = Rows::of(lanes.len());
+        let marks: usize = lanes.iter().map(marks::number).sum();
+        // Many are set as if every lane were full of them.
+        let full = lanes.len() as f64 * axis.width() / MOST_MARKS as f64;
+        let apart = if marks > MOST_MARKS { full.max(9.0) } else { 9.0 };
+        let pools = lanes.chunk_by(|one, other| one.pool == other.pool).count();
         let strips: usize = lanes.iter().map(|lane| lane.levels.clamp(1, rows.levels)).sum();
         Picture {
             timeline,
+            tasks: timeline.by_pool(),
             axis,
             rows,
             narrow,
             column: strips.div_ceil(40).max(1) as f64,
             crowded: timeline.workers.len() > MOST_LIVES,
+            apart,
+            queues: pools.div_ceil(MOST_QUEUES).max(1) as f64,
             body: Group::new(),
             y: MARGIN,
         }
@@ -232,7 +251,7 @@ impl<'a> Picture<'a> {
         let number = lanes[0].pool;
         let name =
             self.timeline.pools.iter().find(|pool| pool.number == number).map_or("", |pool| &pool.name);
-        let tasks = self.timeline.tasks.iter().filter(|task| task.pool == number).count();
+        let tasks = self.tasks.remove(&number).unwrap_or_default();
         let lives = || lanes.iter().flat_map(|lane| lane.lives);
         let kind = if lives().any(|life| life.pid.is_some()) { "worker process" } else { "worker thread" };
         let places =
@@ -246,7 +265,8 @@ impl<'a> Picture<'a> {
         self.y += 22.0;
         let name = shortened(name, PLOT.1 / 2.0, 13.0);
         self.put(label(&name, "pool head", MARGIN, self.y));
-        let text = format!("{} · {workers} · {} busy", many(tasks, "task"), percent(utilisation(lanes)));
+        let text =
+            format!("{} · {workers} · {} busy", many(tasks.len(), "task"), percent(utilisation(lanes)));
         let x = (PLOT.0 + 4.0).max(MARGIN + wide(&name, 14.0) + 16.0);
         self.put(label(&text, "small head", x, self.y));
         if self.rows.letters.is_some() {
@@ -256,7 +276,7 @@ impl<'a> Picture<'a> {
         for lane in lanes {
             self.lane(lane);
         }
-        self.queue(number);
+        self.queue(&tasks);
     }
 
     fn lane(&mut self, lane: &Lane<'_>) {
@@ -289,7 +309,7 @@ impl<'a> Picture<'a> {
             }
         }
         let size = if self.rows.letters.is_some() { 1.0 } else { 0.6 };
-        for mark in marks::of(self.timeline, &self.axis, lane, y + height / 2.0, size) {
+        for mark in marks::of(self.timeline, &self.axis, self.apart, lane, y + height / 2.0, size) {
             self.put(mark);
         }
         self.y += height + self.rows.gap;
@@ -307,7 +327,7 @@ impl<'a> Picture<'a> {
             let mut together: Vec<(Option<&WorkerRecord>, Stay)> = Vec::new();
             for (_, stay) in stays {
                 match together.last_mut() {
-                    Some((_, last)) if self.axis.length(last.ended, stay.spawned) < self.column => {
+                    Some((_, last)) if self.axis.length(last.ended, stay.spawned) < 8.0 * self.column => {
                         last.ended = last.ended.max(stay.ended);
                     }
                     _ => together.push((None, Stay { ready: stay.spawned, ..stay })),
@@ -357,22 +377,23 @@ impl<'a> Picture<'a> {
     }
 
     /// How many calls were queued, and those that were never run.
-    fn queue(&mut self, pool: u32) {
+    fn queue(&mut self, tasks: &[&TaskRecord]) {
         const HEIGHT: f64 = 36.0;
-        let queued = self.timeline.queued(pool);
+        let queued = queued(tasks);
         let most = queued.iter().map(|&(_, queued)| queued).max().unwrap_or(0);
         let bottom = self.y + 4.0 + HEIGHT;
-        let never = marks::never_run(self.timeline, &self.axis, pool, bottom);
+        let never = marks::never_run(tasks, &self.axis, 2.0 * self.queues, bottom);
         if most == 0 && never.is_empty() {
             return;
         }
-        let columns = dense::steps(&self.axis, &queued);
+        let columns = dense::steps(&self.axis, self.queues, &queued);
         let height = |queued: usize| bottom - HEIGHT * queued as f64 / most.max(1) as f64;
         let mut outline = Data::new().move_to((PLOT.0 as f32, bottom as f32));
         let mut last = 0;
         for (column, &queued) in columns.iter().enumerate() {
             if queued != last {
-                outline = outline.horizontal_line_to(tenth(PLOT.0 + column as f64) as f32);
+                outline = outline
+                    .horizontal_line_to(tenth((PLOT.0 + column as f64 * self.queues).min(PLOT.1)) as f32);
                 outline = outline.vertical_line_to(tenth(height(queued)) as f32);
                 last = queued;
             }
