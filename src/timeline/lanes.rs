@@ -68,6 +68,12 @@ impl Timeline {
                 bars.entry((task.pool, number)).or_default().push(bar);
             }
         }
+        // A pool none of whose calls was run has nobody's lane.
+        for task in self.tasks.iter().filter(|task| task.attempts.is_empty()) {
+            if bars.range((task.pool, 0)..=(task.pool, usize::MAX)).next().is_none() {
+                bars.insert((task.pool, usize::MAX), Vec::new());
+            }
+        }
         bars.into_iter().map(|((pool, number), bars)| self.lane(pool, number, bars)).collect()
     }
 

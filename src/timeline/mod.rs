@@ -17,10 +17,11 @@
 //! ```
 //!
 //! Whenever a pool is over, the file is written anew with all that was recorded so far, in the thread that noticed the
-//! end; it is there whole or not at all. That takes about 0.1 s for
-//! each 100,000 calls. (A program that does not wait for its pools may leave nothing.) Recorded are the
-//! first million events. A file that cannot be written costs a line
-//! on stderr and nothing else. Worker processes do not record: what they run is recorded by their host. A program that
+//! end; it is there whole or not at all. That takes about 0.1 s for each 100,000 calls. A program that ends without
+//! waiting for its pools may leave nothing. Recorded are the first million events. A file that cannot be written costs a
+//! line on stderr and nothing else.
+//!
+//! Worker processes, and programs that they start, do not record: what they run is recorded by their host. A program that
 //! has other rights than whoever started it (setuid) does not look at the variable.
 //!
 //! # With a recorder
@@ -53,7 +54,8 @@
 //! at which the worker began it to the moment at which the pool knew of its end. A call that ran inside of another one,
 //! which waited for it, is a thinner bar in that. Bars too narrow to be drawn are drawn together: the higher the column,
 //! the busier the worker, and what did not go well stays on top in its colour. Beneath the lanes of a pool is how many of
-//! its calls were queued.
+//! its calls were queued, with a tick for each that ended without having been run. The lane "elsewhere" has those that none
+//! of the pool's workers ran.
 
 mod environment;
 mod file;

@@ -180,6 +180,17 @@ fn at_its_limit_a_recorder_counts_what_it_leaves_out() {
 }
 
 #[test]
+fn a_pool_without_workers_is_seen() {
+    let recorder = Recorder::new();
+    let stage = Stage { recorder: &recorder, start: Instant::now(), pool: (1, "idle hands") };
+    let task = stage.submit(0, "call");
+    stage.fail(5, task, &Error::Cancelled { task });
+    stage.tell(9, What::PoolOver {});
+    let text = recorder.timeline().svg();
+    assert!(text.contains("idle hands") && text.contains("cancelled 1"), "{text}");
+}
+
+#[test]
 fn a_file_is_whole_or_not_there() {
     let timeline = invented::ten().timeline();
     let nowhere = place("no such directory").join("timeline.svg");
