@@ -114,7 +114,7 @@ fn a_trace_has_every_attempt() {
     let again: Vec<_> = calls.iter().filter(|call| call["args"]["attempt"] == 2).collect();
     assert_eq!(again.len(), 1);
     assert_eq!((&again[0]["name"], &again[0]["args"]["pid"]), (&"resize".into(), &4720.into()));
-    assert_eq!((&again[0]["pid"], &again[0]["tid"]), (&1.into(), &1.into()));
+    assert_eq!((&again[0]["pid"], &again[0]["tid"]), (&1.into(), &2.into()));
     assert_eq!((again[0]["ts"].as_f64(), again[0]["dur"].as_f64()), (Some(40_000.0), Some(20_800.0)));
     assert_eq!(of("X", "worker").len(), 4, "how each worker started");
     let names: Vec<_> = of("i", "").iter().map(|event| event["name"].as_str().unwrap().to_owned()).collect();

@@ -17,6 +17,11 @@ use super::story::{Outcome, Timeline, WorkerEnd, WorkerRecord};
 /// The first of the threads that stand for none of the pool's workers.
 const ELSEWHERE: usize = 1_000_000;
 
+/// The thread that stands for a worker. Perfetto takes thread 0 for the idle one of a processor.
+fn thread(number: usize) -> usize {
+    number + 1
+}
+
 #[derive(Serialize)]
 struct Event<'a, A> {
     name: &'a str,
@@ -126,7 +131,7 @@ impl Timeline {
         // Those elsewhere are as many threads as ran at a time: the format wants events inside of each other.
         let threads = if number.is_some() { 1 } else { lane.levels };
         for level in 0..threads {
-            let tid = number.unwrap_or(ELSEWHERE + level);
+            let tid = number.map_or(ELSEWHERE + level, thread);
             trace.metadata("thread_name", pool, tid, Name { name: lane.name })?;
             trace.metadata("thread_sort_index", pool, tid, Order { sort_index: tid })?;
         }
@@ -134,14 +139,14 @@ impl Timeline {
             let Stay { spawned, ready, ended } = self.stay(life);
             let args = || Worker { worker: &life.name, pid: life.pid };
             if life.spawned.is_some() {
-                trace.span("starting", "worker", (spawned, ready), pool, life.number, args())?;
+                trace.span("starting", "worker", (spawned, ready), pool, thread(life.number), args())?;
             }
             if let Some(name) = instant_of(life) {
-                trace.event(name, "worker", 'i', ended, pool, life.number, args())?;
+                trace.event(name, "worker", 'i', ended, pool, thread(life.number), args())?;
             }
         }
         for bar in &lane.bars {
-            let tid = number.unwrap_or(ELSEWHERE + bar.level);
+            let tid = number.map_or(ELSEWHERE + bar.level, thread);
             let pid = bar.attempt.worker.and_then(|worker| self.workers[worker].pid);
             let name = short(bar.task.name);
             trace.span(&name, "call", (bar.from, bar.to), pool, tid, call(bar, pid))?;
