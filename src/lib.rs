@@ -107,6 +107,8 @@ mod sealed;
 mod serial;
 mod shared;
 mod signals;
+#[cfg(all(feature = "tracing", not(loom)))]
+mod spans;
 pub mod sync;
 pub mod task;
 mod thread;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::call::{Call, Started};
 use super::calls::{Heard, Until, unexpected};
-use super::child::overran;
+use super::child::{Child, overran};
 use super::context::{ATTEMPTS, ProcessContext, WARY};
 use super::remarks::Progress;
 use crate::enclosed::Received;
@@ -151,8 +151,9 @@ impl ProcessContext {
         true
     }
 
-    /// Takes out the call that was answered.
+    /// Takes out the call that was answered. What it has logged is told before.
     fn answered(&self, id: u64) -> Option<Started> {
+        self.child.iter().for_each(Child::catch_up);
         self.slot.window.lock().answered(id)
     }
 
