@@ -80,6 +80,7 @@
 // A model has no processes, and so leaves what only they need without a use.
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 
+mod account;
 mod enclosed;
 mod error;
 mod executor;
@@ -109,6 +110,7 @@ mod shared;
 mod signals;
 #[cfg(all(feature = "tracing", not(loom)))]
 mod spans;
+mod stats;
 pub mod sync;
 pub mod task;
 mod thread;
@@ -133,6 +135,7 @@ pub use portable::Portable;
 pub use process::{ProcessPoolBuilder, ProcessPoolExecutor, WorkerDeath, init};
 pub use serial::SerialExecutor;
 pub use shared::{Blob, Shared};
+pub use stats::{Quantiles, Stats};
 #[doc(inline)]
 pub use task::Task;
 pub use thread::{Scope, ScopedFuture, ScopedMap, ThreadPoolBuilder, ThreadPoolExecutor};

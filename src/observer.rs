@@ -283,7 +283,7 @@ static EVERYWHERE: Mutex<Vec<Arc<dyn Observer>>> = Mutex::new(Vec::new());
 
 /// Those who observe a pool.
 #[derive(Clone, Default)]
-#[allow(dead_code)]
+
 pub(crate) struct Observers(Vec<Arc<dyn Observer>>);
 
 impl Observers {

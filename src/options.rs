@@ -218,6 +218,11 @@ impl Attempts {
         u32::try_from(self.failed.len()).map_or(u32::MAX, |failed| failed.saturating_add(1))
     }
 
+    /// How the last one ended.
+    pub(crate) fn last(&self) -> Option<&Error> {
+        self.failed.last()
+    }
+
     /// An attempt has ended with `error`: when the next one is due, or the error to end the call with.
     pub(crate) fn failed(&mut self, task: TaskRef, error: Error) -> Result<Instant, Error> {
         if self.options.retries == 0 || !self.options.covers(&error) {

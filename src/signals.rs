@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::account;
 use crate::id::{FutureId, Home, TaskRef};
 use crate::outcome::{Innermost, catch, discard, innermost};
 use crate::primitives::Ordering;
@@ -155,12 +156,16 @@ pub(crate) fn is_cancelled(home: Home) -> bool {
     }
 }
 
-/// The innermost call on this thread says how far it is.
-pub(crate) fn progress(done: u64, total: u64) {
+/// The innermost call on this thread, which works for that pool, says how far it is.
+pub(crate) fn progress(home: Home, done: u64, total: u64) {
     let Some(call) = innermost() else { return };
     match (host(&call), call.future) {
         (Some(host), _) => host.progress(done, total),
-        (None, Some(id)) => tell(TaskRef { name: call.name, id }, done, total),
+        (None, Some(id)) => {
+            let task = TaskRef { name: call.name, id };
+            account::progress(home, task, done, total);
+            tell(task, done, total);
+        }
         (None, None) => {}
     }
 }

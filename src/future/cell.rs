@@ -19,8 +19,10 @@ use super::own_pool::retract;
 use super::slot::{Loan, Slot, Started};
 use super::state::{Flag, Freed, Phase, State, Want};
 use super::watch::{Callback, Watcher, Watchers};
+use crate::account::{self, Ending, Ticket};
 use crate::error::Error;
 use crate::id::{FutureId, Home, TaskRef};
+use crate::options::Attempts;
 use crate::outcome::{discard, is_running_here, shielded};
 use crate::primitives::{Mutex, thread};
 use crate::signals::{self, Listener};
@@ -44,6 +46,16 @@ pub(crate) trait Job: Send + 'static {
         0
     }
 
+    /// How many calls it is: the items of a chunk.
+    fn calls(&self) -> usize {
+        1
+    }
+
+    /// How its attempts ended so far, if it may be tried again.
+    fn attempts(&self) -> Option<&Attempts> {
+        None
+    }
+
     /// Calls the user's code; its panic is caught inside.
     fn run(self, task: TaskRef) -> Result<Self::Output, Error>;
 
@@ -53,6 +65,12 @@ pub(crate) trait Job: Send + 'static {
         Self: Sized,
     {
         Attempt::Over(self.run(task))
+    }
+
+    /// Counts how its calls ended; how many of them failed, where they are many and the outcome is not their failure.
+    fn count(home: Home, outcome: &Result<Self::Output, Error>) -> usize {
+        account::count(home, Ending::of(outcome.as_ref().err()), 1);
+        0
     }
 
     /// What went wrong, also where the outcome is one of many.
@@ -69,15 +87,20 @@ pub(crate) enum Attempt<J: Job> {
 }
 
 impl<J: Job> Cell<J> {
-    /// `home` is the pool in which it is going to be queued, if that is known.
-    pub(crate) fn new(job: Option<J>, home: Home) -> Self {
+    /// `ticket` is of the pool in which it is going to be queued, if that is known.
+    pub(crate) fn new(job: Option<J>, ticket: Ticket) -> Self {
         let priority = job.as_ref().map_or(0, Job::priority);
-        Cell { slot: Slot::new(job, home, priority), watchers: Mutex::new(Watchers::default()) }
+        let calls = job.as_ref().map_or(1, Job::calls);
+        let cell =
+            Cell { slot: Slot::new(job, ticket, priority, calls), watchers: Mutex::new(Watchers::default()) };
+        account::submitted(ticket, cell.slot.stamp(), cell.task(), calls);
+        cell
     }
 
     /// It is going to be queued there.
-    pub(crate) fn settle(&self, home: Home) {
-        self.slot.settle(home);
+    pub(crate) fn settle(&self, ticket: Ticket) {
+        let calls = self.slot.settle(ticket);
+        account::submitted(ticket, self.slot.stamp(), self.task(), calls);
     }
 
     pub(crate) fn priority(&self) -> i16 {
@@ -97,11 +120,13 @@ impl<J: Job> Cell<J> {
         }
     }
 
-    fn run_to_the_end(&self, mut job: J, started: Started, freed: &dyn Freed) {
+    fn run_to_the_end(&self, mut job: J, mut started: Started, freed: &dyn Freed) {
         let outcome = loop {
+            self.starts(&mut started, &job);
             match job.attempt(self.task()) {
                 Attempt::Over(outcome) => break outcome,
                 Attempt::Again(next, due) => {
+                    self.note_retry(&next, due);
                     std::thread::sleep(due.saturating_duration_since(Instant::now()));
                     job = next;
                 }
@@ -113,13 +138,15 @@ impl<J: Job> Cell<J> {
     /// As `run`, but one attempt. `Some`: there is to be another at that moment, if the caller puts it back
     /// into the queue.
     pub(crate) fn run_once(&self, freed: &dyn Freed) -> Option<Instant> {
-        let (job, started) = self.slot.start()?;
+        let (job, mut started) = self.slot.start()?;
+        self.starts(&mut started, &job);
         match job.attempt(self.task()) {
             Attempt::Over(outcome) => {
                 self.resolve(started, outcome, freed);
                 None
             }
             Attempt::Again(job, due) => {
+                self.note_retry(&job, due);
                 let is_unwanted = signals::is_unwanted(self.slot.id());
                 self.slot.put_back(started, Some(job));
                 if is_unwanted {
@@ -127,6 +154,34 @@ impl<J: Job> Cell<J> {
                 }
                 Some(due)
             }
+        }
+    }
+
+    /// It begins here.
+    #[inline]
+    fn starts(&self, started: &mut Started, job: &J) {
+        if started.watch.is_timed() {
+            let attempt = job.attempts().map_or(1, Attempts::number);
+            account::starts(self.slot.home(), &mut started.watch, self.task(), attempt);
+        }
+    }
+
+    /// An attempt failed, and there is to be another.
+    #[cold]
+    fn note_retry(&self, job: &J, due: Instant) {
+        if let Some(attempts) = job.attempts()
+            && let Some(error) = attempts.last()
+        {
+            account::retried(self.slot.home(), self.task(), error, attempts.number(), due);
+        }
+    }
+
+    /// It is about to end.
+    #[inline]
+    fn ends(&self, started: &mut Started, outcome: &Result<J::Output, Error>) {
+        if !started.watch.has_ended() {
+            let failed = J::count(self.slot.home(), outcome);
+            account::ends(self.slot.home(), &mut started.watch, self.task(), outcome.as_ref().err(), failed);
         }
     }
 
@@ -142,6 +197,7 @@ impl<J: Job> Cell<J> {
 
     /// Cancels a call that was begun elsewhere, and did not run there.
     pub(crate) fn call_off(&self, started: Started) {
+        self.note_cancelled();
         let mut guard = self.watchers.lock();
         self.slot.call_off(started);
         let watchers = guard.take();
@@ -165,7 +221,8 @@ impl<J: Job> Cell<J> {
     /// The one resolving function: sets the outcome, wakes the waiters, runs the callbacks.
     ///
     /// `freed` is told before anyone is woken, if no code of the user will keep this thread busy afterwards.
-    pub(crate) fn resolve(&self, started: Started, outcome: Result<J::Output, Error>, freed: &dyn Freed) {
+    pub(crate) fn resolve(&self, mut started: Started, outcome: Result<J::Output, Error>, freed: &dyn Freed) {
+        self.ends(&mut started, &outcome);
         let outcome = outcome.map_err(Box::new);
         if freed.is_wanted() {
             // It must not be told and then find a callback.
@@ -182,9 +239,10 @@ impl<J: Job> Cell<J> {
     /// As `resolve`, if no callback and no waker is there to run code of an unknown length. They come back otherwise.
     pub(crate) fn resolve_unheard(
         &self,
-        started: Started,
+        mut started: Started,
         outcome: Result<J::Output, Error>,
     ) -> Result<(), (Started, Result<J::Output, Error>)> {
+        self.ends(&mut started, &outcome);
         let outcome = outcome.map_err(Box::new);
         let Err((started, outcome)) =
             self.slot.resolve(started, outcome, &[Flag::Heard, Flag::Detached], false)
@@ -283,6 +341,7 @@ impl<J: Job> Cell<J> {
         loop {
             let word = match self.slot.cancel() {
                 Ok((job, word)) => {
+                    self.note_cancelled();
                     signals::forget(self.slot.id());
                     if word.is(Flag::Heard) {
                         let watchers = self.watchers.lock().take();
@@ -315,6 +374,10 @@ impl<J: Job> Cell<J> {
     /// It runs, and may hear of it.
     fn note_unwanted(&self) {
         signals::cancel(self.slot.id(), || self.phase().is_over());
+    }
+
+    fn note_cancelled(&self) {
+        account::cancelled(self.slot.home(), self.task());
     }
 
     fn cancelled(&self) -> Error {

@@ -9,8 +9,8 @@ use super::cell::describe;
 use super::cell::{Cell, Job, Watch};
 use super::handle::Future;
 use super::slot::Started;
+use crate::account::Ticket;
 use crate::error::Error;
-use crate::id::Home;
 use crate::id::TaskRef;
 use crate::outcome::discard;
 use crate::primitives::Mutex;
@@ -64,7 +64,7 @@ impl<T: Send + 'static> Promise<T> {
     /// A promise and its future, pending.
     #[allow(clippy::new_ret_no_self, reason = "the two ends of one thing, as a channel's")]
     pub fn new() -> (Promise<T>, Future<T>) {
-        let cell = Arc::new(Cell::new(None, Home::NONE));
+        let cell = Arc::new(Cell::new(None, Ticket::NONE));
         (Promise { cell: Some(Arc::clone(&cell)), started: Mutex::new(None) }, Future::new(cell))
     }
 

@@ -22,9 +22,10 @@
 use std::mem::ManuallyDrop;
 
 use super::state::{Flag, State, Want, Word};
+use crate::account::{Stopwatch, Ticket};
 use crate::error::Error;
 use crate::id::{FutureId, Home};
-use crate::primitives::statics::AtomicU32;
+use crate::primitives::statics::{self, AtomicU32};
 use crate::primitives::{AtomicU8, Ordering, UnsafeCell};
 
 pub(super) struct Slot<J, T> {
@@ -34,6 +35,8 @@ pub(super) struct Slot<J, T> {
     word: AtomicU8,
     /// Those with a higher one are taken first. Here for the same reason.
     priority: i16,
+    /// Since when it is queued, if that is timed (`account.rs`). Before it is settled, how many calls it is, if not one.
+    stamp: statics::AtomicU64,
     body: UnsafeCell<Body<J, T>>,
 }
 
@@ -53,21 +56,31 @@ unsafe impl<J: Send, T: Send> Sync for Slot<J, T> where Error: Sync + Send {}
 /// The right to end a call, or to put it back: its state is Running, and whoever made it so has this.
 #[derive(Debug)]
 #[must_use = "the call never ends without it"]
-pub(crate) struct Started(FutureId);
+pub(crate) struct Started {
+    id: FutureId,
+    pub(crate) watch: Stopwatch,
+}
 
 /// The right to give back a value: its state is Lent, and whoever made it so has this.
 #[must_use = "the value never comes back without it"]
 pub(super) struct Loan(FutureId);
 
 impl<J, T> Slot<J, T> {
-    pub(super) fn new(job: Option<J>, home: Home, priority: i16) -> Self {
+    pub(super) fn new(job: Option<J>, ticket: Ticket, priority: i16, calls: usize) -> Self {
+        let id = FutureId::next();
         let (state, body) = match job {
             Some(job) => (State::Pending, Body { job: ManuallyDrop::new(job) }),
             None => (State::Sent, Body { nothing: () }),
         };
+        let stamp = match calls {
+            1 => ticket.stamp(id),
+            calls if ticket.home == Home::NONE => calls as u64,
+            _ => ticket.stamp(id),
+        };
         Slot {
-            id: FutureId::next(),
-            home: AtomicU32::new(home.number()),
+            id,
+            home: AtomicU32::new(ticket.home.number()),
+            stamp: statics::AtomicU64::new(stamp),
             word: AtomicU8::new(Word::of(state).byte()),
             priority,
             body: UnsafeCell::new(body),
@@ -90,8 +103,20 @@ impl<J, T> Slot<J, T> {
         self.priority
     }
 
-    pub(super) fn settle(&self, home: Home) {
-        self.home.store(home.number(), Ordering::Relaxed);
+    /// How many calls it is comes back.
+    pub(super) fn settle(&self, ticket: Ticket) -> usize {
+        self.home.store(ticket.home.number(), Ordering::Relaxed);
+        let calls = self.stamp.swap(ticket.stamp(self.id), Ordering::Relaxed);
+        usize::try_from(calls).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// Whoever has moved the state to Running starts its clock.
+    fn started(&self) -> Started {
+        Started { id: self.id, watch: Stopwatch::new(self.stamp()) }
+    }
+
+    pub(super) fn stamp(&self) -> u64 {
+        self.stamp.load(Ordering::Relaxed)
     }
 
     pub(super) fn word(&self) -> Word {
@@ -134,7 +159,7 @@ impl<J, T> Slot<J, T> {
         // SAFETY: we have moved the state on from Pending, so the job is there and we alone have won it. Nothing
         // is put in before we return the `Started`.
         let job = unsafe { self.body.with_mut(|body| ManuallyDrop::take(&mut (*body).job)) };
-        Some((job, Started(self.id)))
+        Some((job, self.started()))
     }
 
     /// Sent → Running. `None` also while the job is here.
@@ -142,7 +167,7 @@ impl<J, T> Slot<J, T> {
         let to = |word: Word| {
             (word.state() == State::Sent).then(|| word.in_state(State::Running).without(Flag::PutBack))
         };
-        self.change(to).ok().map(|_| Started(self.id))
+        self.change(to).ok().map(|_| self.started())
     }
 
     /// Pending → Sent, with the job; for a moment it is Running.
@@ -154,7 +179,10 @@ impl<J, T> Slot<J, T> {
 
     /// Running → Pending, or Sent without a job, for another attempt.
     pub(super) fn put_back(&self, started: Started, job: Option<J>) {
-        self.check(started.0);
+        self.check(started.id);
+        if let Some(stamp) = started.watch.again() {
+            self.stamp.store(stamp, Ordering::Relaxed);
+        }
         let state = if job.is_some() { State::Pending } else { State::Sent };
         if let Some(job) = job {
             self.put(Body { job: ManuallyDrop::new(job) }, &started);
@@ -170,7 +198,7 @@ impl<J, T> Slot<J, T> {
         but: &[Flag],
         told: bool,
     ) -> Result<(), (Started, Result<T, Box<Error>>)> {
-        self.check(started.0);
+        self.check(started.id);
         let (state, body) = match outcome {
             Ok(value) => (State::Value, Body { value: ManuallyDrop::new(value) }),
             Err(error) => (State::Error, Body { error: ManuallyDrop::new(error) }),
@@ -266,7 +294,7 @@ impl<J, T> Slot<J, T> {
 
     /// Running → another state, with nothing in the body.
     fn move_on(&self, started: Started, state: State) {
-        self.check(started.0);
+        self.check(started.id);
         let _ = self.change(|word| Some(word.in_state(state)));
     }
 

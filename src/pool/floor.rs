@@ -492,9 +492,19 @@ impl<I> Floor<I> {
     }
 
     /// How many workers there are, and how many tasks wait.
-    pub(super) fn census(&self) -> (usize, usize) {
+    /// How many workers there are, and tasks that wait, and workers that have some in hand.
+    pub(super) fn census(&self) -> (usize, usize, usize) {
         let state = self.state.0.lock();
-        (state.crew.present, state.queue.len() + state.later.len())
+        let idle = state.awake + state.parked.len();
+        (state.crew.present, state.queue.len() + state.later.len(), state.crew.present.saturating_sub(idle))
+    }
+
+    /// Another copy of each task that is for many.
+    pub(super) fn for_many(&self) -> Vec<I>
+    where
+        I: Queued,
+    {
+        self.state.0.lock().queue.iter().filter_map(Queued::another).collect()
     }
 
     /// Waits until every worker has left; false if `deadline` came first.

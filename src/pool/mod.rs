@@ -37,6 +37,7 @@ use room::Room;
 pub(crate) use seat::{Seat, Sleep};
 pub(crate) use worker::Context;
 
+use crate::account::{Account, Ticket};
 use crate::error::Error;
 use crate::executor::Shutdown;
 use crate::future::deadline_after;
@@ -46,12 +47,17 @@ use crate::observer::Observers;
 use crate::primitives::thread::{self, JoinHandle};
 use crate::primitives::{Mutex, Parker};
 use crate::signals;
+use crate::stats::Stats;
 
 /// What a queue holds.
 pub(crate) trait Item: Queued + Send + 'static {
     fn task(&self) -> TaskRef;
     fn fail(self, error: Error);
     fn cancel(self);
+    /// How many calls it is, of those that wait.
+    fn calls(&self) -> usize {
+        1
+    }
     /// Somebody else runs it.
     fn forget(self) {
         self.cancel();
@@ -71,12 +77,16 @@ pub(crate) struct Hiring {
     pub(crate) observers: Observers,
 }
 
+/// Makes the context of the worker of that number, in its thread.
+type MakeContext<C> = Box<dyn Fn(usize, &Arc<Account>) -> C + Send + Sync>;
+
 /// A pool whose workers are threads with a context `C` each.
 pub(crate) struct Pool<C: Context> {
     home: Home,
+    account: Arc<Account>,
     floor: Floor<C::Item>,
     hiring: Hiring,
-    make_context: Box<dyn Fn(usize) -> C + Send + Sync>,
+    make_context: MakeContext<C>,
     /// Of all workers, also of those that have left.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -84,7 +94,7 @@ pub(crate) struct Pool<C: Context> {
 impl<C: Context> Pool<C> {
     pub(crate) fn new(
         hiring: Hiring,
-        make_context: impl Fn(usize) -> C + Send + Sync + 'static,
+        make_context: impl Fn(usize, &Arc<Account>) -> C + Send + Sync + 'static,
     ) -> Result<Arc<Self>, Error> {
         if hiring.max_workers == 0 {
             return Err(Error::invalid("max_workers is 0", "give at least 1, or use `default()`"));
@@ -96,9 +106,15 @@ impl<C: Context> Pool<C> {
     }
 
     /// As `new`, for what is known to be valid.
-    pub(crate) fn of(hiring: Hiring, make_context: impl Fn(usize) -> C + Send + Sync + 'static) -> Arc<Self> {
+    pub(crate) fn of(
+        mut hiring: Hiring,
+        make_context: impl Fn(usize, &Arc<Account>) -> C + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let home = Home::next();
+        let account = Account::open(home, &hiring.name_prefix, std::mem::take(&mut hiring.observers));
         Arc::new(Pool {
-            home: Home::next(),
+            home,
+            account,
             floor: Floor::new(hiring.max_workers, hiring.max_pending),
             hiring,
             make_context: Box::new(make_context),
@@ -218,7 +234,7 @@ impl<C: Context> Pool<C> {
         // What a worker runs is shielded call by call; should anything slip through, the worker
         // is still counted out, and its pool ends with an error, not in silence.
         let life = catch_unwind(AssertUnwindSafe(|| {
-            let context = (self.make_context)(number);
+            let context = (self.make_context)(number, &self.account);
             worker::work(self, context, &seat)
         }));
         let ended = life.unwrap_or_else(|payload| {
@@ -296,6 +312,7 @@ impl<C: Context> Pool<C> {
         if deadline.is_none() {
             self.threads.lock().drain(..).for_each(|thread| drop(thread.join()));
         }
+        self.account.over();
         true
     }
 
@@ -317,7 +334,7 @@ impl<C: Context> Pool<C> {
     /// How the executors print themselves.
     pub(crate) fn describe(&self, f: &mut fmt::Formatter<'_>, kind: &str) -> fmt::Result {
         // Looked at before they are told: what writes them may be anybody's.
-        let (workers, pending) = self.floor.census();
+        let (workers, pending, _) = self.floor.census();
         let open = self.floor.why_closed().is_none();
         f.debug_struct(kind)
             .field("name", &self.hiring.name_prefix)
@@ -333,6 +350,28 @@ impl<C: Context> Pool<C> {
         self.floor.room().is_some()
     }
 
+    /// For a task that is going to be queued.
+    #[inline]
+    pub(crate) fn ticket(&self) -> Ticket {
+        self.account.ticket()
+    }
+
+    pub(crate) fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    /// How it is doing.
+    pub(crate) fn stats(&self) -> Stats {
+        let (workers, pending, running) = self.floor.census();
+        let mut more = 0;
+        for item in self.floor.for_many() {
+            more += item.calls().saturating_sub(1);
+            item.forget();
+        }
+        let pending = pending + more;
+        Stats { workers, pending, running, ..Stats::of(&self.account) }
+    }
+
     /// Where its tasks are queued.
     pub(crate) fn home(&self) -> Home {
         self.home
@@ -342,6 +381,8 @@ impl<C: Context> Pool<C> {
 impl<C: Context> Drop for Pool<C> {
     fn drop(&mut self) {
         signals::forget_all(self.home);
+        self.account.over();
+        self.account.close();
     }
 }
 

@@ -142,6 +142,12 @@ impl<I> Queue<I> {
         self.take(priority, |line| line.remove(at))
     }
 
+    /// All of them, in whatever order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &I> {
+        let others = self.others.iter().flat_map(|others| others.lines.values().flatten());
+        self.common.iter().chain(others)
+    }
+
     /// Takes out all of them, the next one first.
     pub(super) fn drain(&mut self) -> Vec<I> {
         let common = std::mem::take(&mut self.common);

@@ -21,6 +21,7 @@
 //! holds its lock, and only the worker's thread takes it out. No code of the user runs under the lock.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use super::call::{Call, Started};
 use super::calls::{Heard, Until, unexpected};
@@ -33,6 +34,7 @@ use super::sys;
 use crate::enclosed::Received;
 use crate::id::FutureId;
 use crate::outcome;
+use crate::pool::WorkerInfo;
 use crate::primitives::statics::AtomicU64;
 use crate::primitives::{Mutex, Ordering, Parker};
 use crate::task::{Completion, Reply};
@@ -65,11 +67,15 @@ pub(super) struct Replied {
     payload: Vec<u8>,
     received: Received,
     failure: Option<Failure>,
+    took: Option<Duration>,
+    /// Present if it is still to be said that it ran, and where.
+    worker: Option<Arc<WorkerInfo>>,
 }
 
 impl Replied {
     /// Ends the call. `Some`: somebody has come to listen, and this is left to do, in a thread of the pool.
-    pub(super) fn end(mut self) -> Option<Completion> {
+    pub(super) fn end(mut self, slot: &Slot) -> Option<Completion> {
+        slot.note_ran(&mut self.started, self.took, self.worker.as_deref());
         let task = self.started.call.task();
         let reply = match self.failure {
             None => Ok(Reply { bytes: &mut self.payload, received: self.received }),
@@ -196,15 +202,18 @@ impl Slot {
         let replied = match heard {
             // No code of a subscriber runs under this lock.
             heard @ Heard::Reply { .. } if here.child.has_logged() => Err(heard),
-            Heard::Reply { id, failure, took } => match self.window.lock().answered(id) {
-                Some(started) => Ok((started, failure, took)),
-                None => Err(Heard::Nonsense(unexpected(Kind::Returned))),
-            },
+            Heard::Reply { id, failure, took } => {
+                match self.window.lock().answered(id, here.child.reply_bytes()) {
+                    Some(started) => Ok((started, failure, took)),
+                    None => Err(Heard::Nonsense(unexpected(Kind::Returned))),
+                }
+            }
             heard => Err(heard),
         };
         match replied {
             Ok((mut started, failure, took)) => {
                 here.child.served += 1;
+                let worker = started.call.is_to_start().then(|| Arc::clone(&here.child.worker));
                 if let Some(took) = took {
                     here.pace.note(&started.letter.frame, took);
                 }
@@ -214,7 +223,7 @@ impl Slot {
                 self.berth.posted.store(0, Ordering::Relaxed);
                 // Should it say more, nobody posts anything, and the worker's thread judges.
                 let _ = here.child.page.as_ref()?.wake_me_soon();
-                Some(Replied { started, payload, received, failure })
+                Some(Replied { started, payload, received, failure, took, worker })
             }
             Err(heard) => {
                 here.heard = Some(heard);

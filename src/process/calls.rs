@@ -449,6 +449,12 @@ impl Child {
         Reply { bytes: self.payload(), received }
     }
 
+    /// How many bytes the reply heard last took.
+    pub(super) fn reply_bytes(&self) -> usize {
+        let payload = self.page.as_ref().and_then(|page| page.payload.as_ref());
+        HEADER + payload.map_or_else(|| self.connection.payload().len(), Vec::len)
+    }
+
     /// What the reply heard last brought. Its memory may be taken.
     fn payload(&mut self) -> &mut Vec<u8> {
         match self.page.as_mut().and_then(|page| page.payload.as_mut()) {

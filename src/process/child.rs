@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::calls::{Heard, HostsEnd};
+use super::departures::{Departure, Why};
 use super::desk::Desk;
 use super::ear::Ear;
 use super::invitation::{self, Invitation};
@@ -40,6 +41,7 @@ use crate::enclosed::Received;
 use crate::error::Error;
 use crate::future::deadline_after;
 use crate::id::TaskRef;
+use crate::observer::What;
 use crate::pool::WorkerInfo;
 use crate::primitives::{Mutex, Ordering};
 use crate::wire::connection::Connection;
@@ -76,8 +78,13 @@ pub(super) struct Child {
     pub(super) was_sent: bool,
     /// Calls it has answered.
     pub(super) served: usize,
-    /// Present as long as those who were told of its start are to be told of its end.
-    announced: Option<WorkerInfo>,
+    pub(super) worker: Arc<WorkerInfo>,
+    /// Those who were told of its start are to be told of its end.
+    is_announced: bool,
+    /// It has had as many calls, or as much memory, as it may.
+    pub(super) is_used_up: bool,
+    /// It was told to leave.
+    is_leaving: bool,
     /// Its initializer has run.
     is_ready: bool,
     /// Present if the pool limits its memory.
@@ -158,7 +165,10 @@ impl Child {
             started,
             was_sent: false,
             served: 0,
-            announced: None,
+            worker: Arc::new(WorkerInfo { name: name.clone(), number, pid: Some(pid) }),
+            is_announced: false,
+            is_used_up: false,
+            is_leaving: false,
             is_ready: false,
             resident,
         };
@@ -180,11 +190,16 @@ impl Child {
         match greeted {
             Ok(None) => {
                 let lanes = page.map(|(lanes, _)| lanes).filter(Lanes::is_attached);
-                let worker = WorkerInfo { name, number, pid: Some(pid) };
-                plan.hooks.tell_of_start(&worker);
+                let account = &slot.account;
+                if slot.processes.fetch_add(1, Ordering::Relaxed) > 0 {
+                    account.replaced.fetch_add(1, Ordering::Relaxed);
+                }
+                account.tell_now(What::WorkerSpawned { worker: &child.worker });
+                plan.hooks.tell_of_start(&child.worker);
                 // What nobody will ask for must not pile up.
-                child.announced = plan.hooks.on_exit.is_some().then_some(worker);
+                child.is_announced = plan.hooks.on_exit.is_some() || account.is_observed();
                 let mut child = child.initialise(plan)?;
+                account.tell_now(What::WorkerReady { worker: &child.worker });
                 child.is_ready = true;
                 child.page = lanes.map(HostsEnd::new);
                 Ok(child)
@@ -318,6 +333,7 @@ impl Child {
     /// Ends it in good order: it flushes its output and runs its exit handlers.
     pub(super) fn leave(mut self, plan: &Plan) {
         self.finalise(plan);
+        self.is_leaving = true;
         let _ = self.connection.send(&frame::whole(Kind::Bye, 0, &[]));
         // The pipes stay open meanwhile: their end would make it kill itself at once.
         self.bury();
@@ -404,8 +420,14 @@ impl Child {
         // What it had in hand is given back before anybody hears of its end.
         self.desk.take().into_iter().for_each(|desk| desk.close(self.slot.grace));
         self.ear.catch_up();
-        if let Some(worker) = self.announced.take() {
-            self.slot.departures.note(worker, end.map(|(status, _)| status));
+        if std::mem::take(&mut self.is_announced) {
+            let why = match (self.is_leaving, self.is_used_up) {
+                (true, true) => Why::UsedUp,
+                (true, false) => Why::Left,
+                (false, _) => Why::Died,
+            };
+            let (worker, status) = (Arc::clone(&self.worker), end.map(|(status, _)| status));
+            self.slot.departures.note(Departure { worker, status, why });
         }
         end
     }

@@ -40,8 +40,10 @@ use super::pace::Pace;
 use super::pipes::News;
 use super::slot::Slot;
 use super::{Plan, sys};
+use crate::account::Account;
 use crate::error::Error;
 use crate::future::deadline_after;
+use crate::observer::What;
 use crate::pool::{Context, Pins, Seat, Sleep};
 use crate::primitives::Ordering;
 
@@ -78,14 +80,16 @@ pub(crate) struct ProcessContext {
     pub(super) low: usize,
     /// What there is to hear of the child, while it lies in the berth.
     pub(super) news: Option<News>,
+    /// Since when it is the turn of the first call in hand, if somebody wants to know.
+    pub(super) turn: Option<Instant>,
     /// What its bell makes readable, to be waited for together with that.
     pub(super) alarm: Option<Arc<OwnedFd>>,
 }
 
 impl ProcessContext {
-    pub(super) fn new(plan: Arc<Plan>, number: usize) -> Self {
+    pub(super) fn new(plan: Arc<Plan>, number: usize, account: &Arc<Account>) -> Self {
         let pin = plan.pins.as_ref().and_then(Pins::take);
-        let slot = Arc::new(Slot::new(plan.grace_period, pin));
+        let slot = Arc::new(Slot::new(plan.grace_period, pin, Arc::clone(account)));
         plan.slots.lock().push(Arc::clone(&slot));
         ProcessContext {
             plan,
@@ -96,6 +100,7 @@ impl ProcessContext {
             wary: 0,
             low: 0,
             news: None,
+            turn: None,
             alarm: None,
         }
     }
@@ -145,7 +150,7 @@ impl ProcessContext {
 
     /// Tells those who want to know which children have ended. To be called without a call in hand.
     fn tell_of_ends(&self) {
-        self.plan.hooks.tell_of_ends(&self.slot.departures);
+        self.plan.hooks.tell_of_ends(&self.slot);
     }
 
     /// A child died that nobody had asked to. An error breaks the pool, and all its other workers end.
@@ -194,9 +199,14 @@ impl ProcessContext {
         seat: &Seat<'_, Call>,
     ) -> Result<(), Error> {
         let mut pause = PAUSE;
+        let is_observed = self.slot.account.is_observed();
+        self.turn = is_observed.then(Instant::now);
         while let Some((count, cost, is_to_begin)) = self.in_hand() {
+            self.tell_of_start();
+            // Nobody else tells us that it has begun.
+            let soon = (is_observed && is_to_begin).then(|| Instant::now() + pause);
             let until = match deadline {
-                Some(deadline) => Until::By(deadline),
+                Some(deadline) => Until::By(soon.map_or(deadline, |soon| soon.min(deadline))),
                 None if count > 1 => Until::For(PAUSE),
                 None if is_to_begin => {
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -206,6 +216,13 @@ impl ProcessContext {
             };
             let Some(child) = &mut self.child else { return Ok(()) };
             let heard = child.hear(until, count == 1 && cost <= TINY, count - self.low.min(count - 1));
+            if matches!(heard, Heard::Late)
+                && soon.is_some()
+                && deadline.is_some_and(|deadline| Instant::now() < deadline)
+            {
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                continue;
+            }
             self.attend(heard, deadline, limit, seat)?;
             if count > 1 && seat.is_pressed() {
                 self.take_back_behind(0, seat);
@@ -216,6 +233,16 @@ impl ProcessContext {
             }
         }
         Ok(())
+    }
+
+    /// Tells that the first call in hand was begun, once that is known.
+    pub(super) fn tell_of_start(&self) {
+        let account = &self.slot.account;
+        let (Some(child), Some(turn)) = (&self.child, self.turn) else { return };
+        let noted = self.slot.window.lock().note_start(account, turn);
+        if let Some((task, attempt, waited)) = noted {
+            account.tell(turn, What::Started { task, attempt, worker: Some(&child.worker), waited });
+        }
     }
 
     /// How many calls there are in hand, what they will take, and whether the first is still to begin; `None` if there
@@ -324,6 +351,7 @@ impl Context for ProcessContext {
             && (plan.max_tasks_per_child.is_some_and(|max| child.served >= max)
                 || plan.max_memory_per_child.is_some_and(|max| child.exceeds(max)))
         {
+            child.is_used_up = true;
             self.finalize();
         }
         Ok(())
@@ -343,6 +371,9 @@ impl Drop for ProcessContext {
         self.child = None;
         self.slot.berth.clear();
         self.tell_of_ends();
-        self.plan.slots.lock().retain(|slot| !Arc::ptr_eq(slot, &self.slot));
+        let mut slots = self.plan.slots.lock();
+        slots.retain(|slot| !Arc::ptr_eq(slot, &self.slot));
+        // Under the lock: it is counted here or there.
+        self.plan.add_traffic(self.slot.window.lock().traffic());
     }
 }

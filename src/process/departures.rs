@@ -12,6 +12,8 @@
 use std::process::ExitStatus;
 use std::sync::Arc;
 
+use super::slot::Slot;
+use crate::observer::What;
 use crate::outcome::shielded;
 use crate::pool::WorkerInfo;
 use crate::primitives::Mutex;
@@ -33,22 +35,47 @@ impl Hooks {
     }
 
     /// Tells of all that have ended since.
-    pub(super) fn tell_of_ends(&self, departures: &Departures) {
+    pub(super) fn tell_of_ends(&self, slot: &Slot) {
         // Where nobody asks, none is noted (`child.rs`).
-        let Some(hook) = &self.on_exit else { return };
-        let ended = std::mem::take(&mut *departures.0.lock());
-        for (worker, status) in ended {
-            shielded(|| hook(&worker, status));
+        if self.on_exit.is_none() && !slot.account.is_observed() {
+            return;
+        }
+        let ended = std::mem::take(&mut *slot.departures.0.lock());
+        for Departure { worker, status, why } in ended {
+            if let Some(hook) = &self.on_exit {
+                shielded(|| hook(&worker, status));
+            }
+            let worker = &*worker;
+            slot.account.tell_now(match why {
+                Why::Died => What::WorkerDied { worker, status },
+                Why::UsedUp => What::WorkerRecycled { worker },
+                Why::Left => What::WorkerLeft { worker },
+            });
         }
     }
 }
 
 /// Those of one worker thread's processes that have ended, and nobody was told of it.
 #[derive(Default)]
-pub(super) struct Departures(Mutex<Vec<(WorkerInfo, Option<ExitStatus>)>>);
+pub(super) struct Departures(Mutex<Vec<Departure>>);
+
+pub(super) struct Departure {
+    pub(super) worker: Arc<WorkerInfo>,
+    pub(super) status: Option<ExitStatus>,
+    pub(super) why: Why,
+}
+
+/// Why a process has ended.
+#[derive(Clone, Copy)]
+pub(super) enum Why {
+    /// Nobody had told it to leave.
+    Died,
+    UsedUp,
+    Left,
+}
 
 impl Departures {
-    pub(super) fn note(&self, worker: WorkerInfo, status: Option<ExitStatus>) {
-        self.0.lock().push((worker, status));
+    pub(super) fn note(&self, departure: Departure) {
+        self.0.lock().push(departure);
     }
 }

@@ -19,10 +19,12 @@ use super::calls::{Heard, Until, unexpected};
 use super::child::{Child, overran};
 use super::context::{ATTEMPTS, ProcessContext, WARY};
 use super::remarks::Progress;
+use crate::account::{self, Account};
 use crate::enclosed::Received;
 use crate::error::Error;
 use crate::future::deadline_after;
 use crate::id::TaskRef;
+use crate::observer::What;
 use crate::outcome::{self, discard};
 use crate::pool::Seat;
 use crate::primitives::Ordering;
@@ -59,9 +61,12 @@ impl ProcessContext {
             }
             Heard::Progress(Progress { call, done, total }) => {
                 let started = self.slot.window.lock().started(call);
-                if let Some(task) = started.filter(|task| signals::is_heard(task.id)) {
+                let is_observed = self.slot.account.is_observed();
+                if let Some(task) = started.filter(|task| is_observed || signals::is_heard(task.id)) {
                     // Who listens may wait for whatever is behind it.
                     self.take_back_behind(1, seat);
+                    self.tell_of_start();
+                    self.slot.account.tell_now(What::Progress { task, done, total });
                     signals::tell(task, done, total);
                 }
                 Ok(())
@@ -144,17 +149,25 @@ impl ProcessContext {
         child.served += 1;
         child.connection.clear();
         child.received = Received::default();
-        let Some(started) = self.answered(id) else { return false };
+        let Some(mut started) = self.answered(id) else { return false };
+        self.note_ran(&mut started, None);
         let task = started.call.task();
         let what = format!("{task}, which ended when it was told so,");
         self.fail_or_put_back(started, Error::TimedOut { what, limit }, seat);
         true
     }
 
+    /// Notes that a call was begun, if that was not said before: so long ago, as far as one knows.
+    fn note_ran(&self, started: &mut Started, took: Option<Duration>) {
+        let worker = self.child.as_ref().map(|child| &*child.worker);
+        self.slot.note_ran(started, took, worker);
+    }
+
     /// Takes out the call that was answered. What it has logged is told before.
     fn answered(&self, id: u64) -> Option<Started> {
         self.child.iter().for_each(Child::catch_up);
-        self.slot.window.lock().answered(id)
+        let bytes = self.child.as_ref().map_or(0, Child::reply_bytes);
+        self.slot.window.lock().answered(id, bytes)
     }
 
     /// Ends a call with the reply that was heard.
@@ -171,6 +184,7 @@ impl ProcessContext {
         if let Some(took) = took {
             self.pace.note(&started.letter.frame, took);
         }
+        self.slot.note_ran(&mut started, took, Some(&child.worker));
         let task = started.call.task();
         if self.slot.window.lock().len() == 0 || started.letter.attempts.is_some() {
             match failure {
@@ -194,6 +208,7 @@ impl ProcessContext {
         if let Some(child) = &mut self.child {
             child.connection.clear();
         }
+        self.turn = self.turn.map(|_| Instant::now());
     }
 
     /// Ends a call whose callbacks may wait for whatever they like, while others are in hand.
@@ -237,6 +252,7 @@ impl ProcessContext {
                 let item = call.put_back();
                 drop(window);
                 let number = letter.attempt();
+                account::retried(self.slot.account.home(), task, &error, number, due);
                 set_attempt(&mut letter.frame, number);
                 seat.put_back(Call { item, letter }, due);
             }
@@ -259,7 +275,9 @@ impl ProcessContext {
         };
         seat.cover();
         let reason = format!("the worker process answered nonsense and was replaced: {error}");
-        for Started { call, .. } in lost {
+        for mut started in lost {
+            self.note_ran(&mut started, None);
+            let call = started.call;
             let task = call.task();
             self.slot.window.lock().decided(task.id);
             call.fail(Error::Decode { task, what: "return value", reason: reason.clone() }, seat);
@@ -299,7 +317,8 @@ impl ProcessContext {
         };
         seat.cover();
         let was_killed = self.slot.call_was_killed();
-        for started in lost {
+        for mut started in lost {
+            self.note_ran(&mut started, None);
             let (task, attempt) = (started.call.task(), started.letter.attempt());
             let error = broken.map_or_else(|| error(task, attempt), Error::clone);
             if was_killed || ours.is_err() || broken.is_some() {
@@ -310,7 +329,7 @@ impl ProcessContext {
             }
         }
         if let Some(call) = given_up {
-            give_up(call, &error, seat);
+            give_up(call, &error, &self.slot.account, seat);
         }
         ours.and_then(|()| broken.map_or(Ok(()), |verdict| Err(verdict.clone())))
     }
@@ -336,18 +355,19 @@ impl ProcessContext {
 }
 
 /// Ends a call that no worker begins, or puts it back for another attempt.
-fn give_up(call: Call, error: &impl Fn(TaskRef, u32) -> Error, seat: &Seat<'_, Call>) {
+fn give_up(call: Call, error: &impl Fn(TaskRef, u32) -> Error, account: &Account, seat: &Seat<'_, Call>) {
     let Call { item, mut letter } = call;
     let (task, attempt) = (item.task(), letter.attempt());
     let error = error(task, attempt);
     let again = match &mut letter.attempts {
-        Some(attempts) => attempts.failed(task, error),
-        None => Err(error),
+        Some(attempts) => attempts.failed(task, error.clone()),
+        None => Err(error.clone()),
     };
     match again {
         Ok(due) => {
             letter.moved = 0;
             let number = letter.attempt();
+            account::retried(account.home(), task, &error, number, due);
             set_attempt(&mut letter.frame, number);
             seat.put_back(Call { item, letter }, due);
         }

@@ -16,11 +16,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::berth::Berth;
+use super::call::Started;
 use super::departures::Departures;
 use super::pipes::Exit;
 use super::window::Window;
-use crate::pool::Pin;
-use crate::primitives::{AtomicBool, Mutex, Ordering};
+use crate::account::Account;
+use crate::observer::What;
+use crate::pool::{Pin, WorkerInfo};
+use crate::primitives::{AtomicBool, AtomicUsize, Mutex, Ordering};
 
 /// The process that serves one worker thread at the moment; others may only kill it.
 pub(super) struct Slot {
@@ -32,6 +35,9 @@ pub(super) struct Slot {
     /// The CPU that its processes run on, if they are bound to one.
     pub(super) pin: Option<Pin>,
     pub(super) departures: Departures,
+    pub(super) account: Arc<Account>,
+    /// Processes that have stood here.
+    pub(super) processes: AtomicUsize,
     /// How long it may take to leave.
     pub(super) grace: Duration,
     /// A call in hand was killed: whatever comes of its worker, it must not be given to another.
@@ -45,13 +51,15 @@ pub(super) struct Process {
 }
 
 impl Slot {
-    pub(super) fn new(grace: Duration, pin: Option<Pin>) -> Self {
+    pub(super) fn new(grace: Duration, pin: Option<Pin>, account: Arc<Account>) -> Self {
         Slot {
             process: Mutex::default(),
             window: Mutex::default(),
             berth: Berth::default(),
             pin,
             departures: Departures::default(),
+            account,
+            processes: AtomicUsize::new(0),
             grace,
             call_killed: AtomicBool::new(false),
         }
@@ -59,6 +67,26 @@ impl Slot {
 
     pub(super) fn pid(&self) -> Option<u32> {
         self.process.lock().as_ref().map(|process| process.child.id())
+    }
+
+    /// Notes that a call was begun in that worker, if that was not said before: so long ago, as far as one knows. No lock
+    /// may be held.
+    pub(super) fn note_ran(
+        &self,
+        started: &mut Started,
+        took: Option<Duration>,
+        worker: Option<&WorkerInfo>,
+    ) {
+        let Started { call, letter } = started;
+        if !call.is_to_start() {
+            return;
+        }
+        let now = Instant::now();
+        let at = now.checked_sub(took.unwrap_or_default()).unwrap_or(now);
+        if let Some(waited) = call.note_start(&self.account, at) {
+            let (task, attempt) = (call.task(), letter.attempt());
+            self.account.tell(at, What::Started { task, attempt, worker, waited });
+        }
     }
 
     /// Is there a process, and nobody has told it to end?

@@ -19,10 +19,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::call::{Call, Started};
 use super::lanes::{CALLS, Claims, Lanes};
 use super::remarks::Remarks;
+use crate::account::Account;
 use crate::id::{FutureId, TaskRef};
 use crate::task::{Begun, PortableWork};
 
@@ -36,6 +38,9 @@ pub(super) struct Window {
     next: u64,
     /// What all of them will take, in nanoseconds, as far as one knows.
     cost: u64,
+    /// Bytes of calls and replies, since the worker was hired.
+    sent: u64,
+    received: u64,
 }
 
 struct InHand {
@@ -141,6 +146,7 @@ impl Window {
             lanes.claims().open(number);
         }
         self.cost += cost;
+        self.sent += letter.frame.len() as u64;
         self.calls.push_back(InHand { id, number, cost, call: Some(Started { call, letter }) });
         self.calls.back().and_then(|in_hand| in_hand.call.as_ref())
     }
@@ -160,8 +166,8 @@ impl Window {
 
     /// Takes out the call that the child has answered. `None`: it was not its turn.
     ///
-    /// One that may be tried again stays in hand until `decided`.
-    pub(super) fn answered(&mut self, id: u64) -> Option<Started> {
+    /// One that may be tried again stays in hand until `decided`. `bytes`: of the answer.
+    pub(super) fn answered(&mut self, id: u64, bytes: usize) -> Option<Started> {
         let at = self.calls.iter().position(|call| call.id.get() == id)?;
         let was_begun =
             |call: &InHand| self.lanes.as_ref().is_none_or(|lanes| !lanes.claims().take(call.number));
@@ -169,7 +175,24 @@ impl Window {
         if self.calls.iter().take(at).any(was_begun) || !was_begun(&self.calls[at]) {
             return None;
         }
+        self.received += bytes as u64;
         self.take_out(at)
+    }
+
+    /// Bytes that were sent and received.
+    pub(super) fn traffic(&self) -> (u64, u64) {
+        (self.sent, self.received)
+    }
+
+    /// Notes that the first was begun, at that time, if the child has done so. `Some`: which call and attempt, and how
+    /// long it was queued; whoever asks tells.
+    pub(super) fn note_start(&mut self, account: &Account, at: Instant) -> Option<(TaskRef, u32, Duration)> {
+        if self.is_to_begin() {
+            return None;
+        }
+        let Started { call, letter } = self.first()?;
+        let waited = call.note_start(account, at)?;
+        Some((call.task(), letter.attempt(), waited))
     }
 
     fn take_out(&mut self, at: usize) -> Option<Started> {

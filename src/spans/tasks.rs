@@ -43,20 +43,21 @@ pub(crate) struct Spans {
 impl Spans {
     /// Has those who observe a pool of threads, which this thread builds, make spans of its calls. Where there is no
     /// subscriber, nobody need be told of anything.
-    pub(crate) fn of_threads(observers: &mut Observers) {
-        Spans { runs_here: true, home: Home::of_this_thread() }.join(observers);
+    pub(crate) fn of_threads(observers: Observers) -> Observers {
+        Spans { runs_here: true, home: Home::of_this_thread() }.among(observers)
     }
 
     /// The same for a pool of processes.
     #[cfg(unix)]
-    pub(crate) fn of_processes(observers: &mut Observers) {
-        Spans { runs_here: false, home: Home::of_this_thread() }.join(observers);
+    pub(crate) fn of_processes(observers: Observers) -> Observers {
+        Spans { runs_here: false, home: Home::of_this_thread() }.among(observers)
     }
 
-    fn join(self, observers: &mut Observers) {
+    fn among(self, mut observers: Observers) -> Observers {
         if LevelFilter::current() != LevelFilter::OFF {
             observers.add(self);
         }
+        observers
     }
 }
 

@@ -48,6 +48,7 @@ use std::time::{Duration, Instant};
 use ledger::{Lane, Pace, Runner, State};
 
 use super::{Work, WorkItem};
+use crate::account::{self, Account, Ending};
 use crate::error::Error;
 use crate::future::cell::Watch;
 use crate::future::nap;
@@ -72,6 +73,8 @@ const LAP: usize = 1024;
 pub(crate) struct Course<N, F, A, R> {
     id: FutureId,
     home: Home,
+    account: Arc<Account>,
+    submitted: Instant,
     /// Until no item will begin any more: then what it holds is given back. Locked inside of `state`.
     call: Mutex<Option<Arc<F>>>,
     slots: Vec<UnsafeCell<Slot<A, R>>>,
@@ -121,11 +124,11 @@ struct Stint<F> {
     lane: Option<Arc<Lane>>,
 }
 
-/// A task for the queue `home`, and its results. `N` is the function that errors name.
+/// A task for the queue of the pool with that account, and its results. `N` is the function that errors name.
 pub(crate) fn course<N, F, A, R>(
     call: F,
     items: Vec<A>,
-    home: Home,
+    account: &Arc<Account>,
     _: PhantomData<N>,
 ) -> (WorkItem<dyn Work>, Arc<dyn Laps<R>>)
 where
@@ -154,10 +157,13 @@ where
         is_awaited: false,
         wanted: 0,
         left: None,
+        home: account.home(),
     };
     let course = Arc::new(Course::<N, F, A, R> {
         id: FutureId::next(),
-        home,
+        home: account.home(),
+        account: Arc::clone(account),
+        submitted: Instant::now(),
         call: Mutex::new(Some(Arc::new(call))),
         has_more: AtomicBool::new(!slots.is_empty()),
         slots,
@@ -345,10 +351,20 @@ where
             Err(panic) => self.fail_one(item, Error::Panicked { task: self.task(), panic }),
         }
         discard(call);
+        let ran = start.elapsed();
+        if let Some(weight) = self.account.ticket().weight(item) {
+            self.note_times(start, ran, weight);
+        }
         let mut state = self.state.lock();
-        state.pace.note(1, start.elapsed());
+        state.pace.note(1, ran);
         state.end_one(item);
         self.leave_and_wake(state, freed);
+    }
+
+    /// So many items began at that time, and took so long each.
+    fn note_times(&self, start: Instant, ran: Duration, items: u64) {
+        self.account.waits.add(start.saturating_duration_since(self.submitted), items);
+        self.account.note_run(ran, items);
     }
 
     fn fail_one(&self, item: usize, error: Error) {
@@ -367,8 +383,12 @@ where
         }
         let end = lane.cursor.load(Ordering::Relaxed) - 1;
         self.end_call(call, end);
+        let (items, ran) = (end - first, start.elapsed());
+        if let Some(each) = u32::try_from(items).ok().and_then(|items| ran.checked_div(items)) {
+            self.note_times(start, each, items as u64);
+        }
         let mut state = self.state.lock();
-        state.pace.note(end - first, start.elapsed());
+        state.pace.note(items, ran);
         let spent = match state.runner.take_if(|runner| runner.is_at(lane)) {
             Some(runner) => {
                 state.add(runner.from..end);
@@ -453,6 +473,7 @@ where
         if !cut.is_empty() {
             state.end = cut.start;
             state.cut_left = cut.len();
+            account::count(self.home, Ending::of(Some(&error)), cut.len() as u64);
             state.cut = Some(error);
         }
         let spent = self.note_more(&state);

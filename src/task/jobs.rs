@@ -16,10 +16,11 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::PortableJob;
+use crate::account::{self, Ending};
 use crate::enclosed::{Enclosure, Received, Towards, collect, enclose, unpacking};
 use crate::error::Error;
 use crate::future::cell::{Attempt, Job};
-use crate::id::TaskRef;
+use crate::id::{Home, TaskRef};
 use crate::map::{Outcomes, first_error};
 use crate::options::{Attempts, TaskOptions};
 use crate::outcome::{self, catch, catch_attempt, discard, run_of};
@@ -82,6 +83,14 @@ where
 
     fn priority(&self) -> i16 {
         self.priority
+    }
+
+    fn calls(&self) -> usize {
+        self.items.len()
+    }
+
+    fn count(home: Home, outcome: &Result<Self::Output, Error>) -> usize {
+        count_each(home, outcome)
     }
 
     fn error_in(outcome: &Result<Self::Output, Error>) -> Option<&Error> {
@@ -186,6 +195,10 @@ impl<Fun: Function<Argument: Portable>> Job for Optioned<Fun> {
         self.attempts.options.order()
     }
 
+    fn attempts(&self) -> Option<&Attempts> {
+        Some(&self.attempts)
+    }
+
     fn run(self, task: TaskRef) -> Result<Fun::Return, Error> {
         match self.attempt(task) {
             Attempt::Over(outcome) => outcome,
@@ -267,6 +280,10 @@ where
         self.attempts.options.order()
     }
 
+    fn attempts(&self) -> Option<&Attempts> {
+        Some(&self.attempts)
+    }
+
     fn run(self, task: TaskRef) -> Result<R, Error> {
         match self.attempt(task) {
             Attempt::Over(outcome) => outcome,
@@ -295,6 +312,18 @@ where
     }
 }
 
+/// Counts the items of a chunk, each as it ended; how many failed.
+fn count_each<R>(home: Home, outcome: &Result<Outcomes<R>, Error>) -> usize {
+    let Ok(outcomes) = outcome else {
+        account::count(home, Ending::of(outcome.as_ref().err()), 1);
+        return 0;
+    };
+    let errors = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
+    let failed = errors.inspect(|error| account::count(home, Ending::of(Some(error)), 1)).count();
+    account::count(home, Ending::Returned, (outcomes.len() - failed) as u64);
+    failed
+}
+
 fn no_limit_here() -> Error {
     Error::Unsupported {
         what: "a time limit of a call that runs in this process is",
@@ -315,6 +344,14 @@ impl<Fun: Function> Job for Batch<Fun> {
 
     fn priority(&self) -> i16 {
         self.2
+    }
+
+    fn calls(&self) -> usize {
+        self.1.len()
+    }
+
+    fn count(home: Home, outcome: &Result<Self::Output, Error>) -> usize {
+        count_each(home, outcome)
     }
 
     fn error_in(outcome: &Result<Self::Output, Error>) -> Option<&Error> {

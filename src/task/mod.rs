@@ -13,8 +13,9 @@ mod jobs;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::account::{Account, Ticket};
 use crate::enclosed::{Enclosure, Received, unpacking};
 use crate::error::Error;
 use crate::future::Future;
@@ -22,7 +23,6 @@ use crate::future::Started;
 use crate::future::cell::{Cell, Job, Watch};
 use crate::future::own_pool::{is_employed, my_home};
 use crate::future::state::Freed;
-use crate::id::Home;
 use crate::id::TaskRef;
 use crate::options::Attempts;
 use crate::outcome::{self, discard};
@@ -89,7 +89,7 @@ pub fn cancelled() -> bool {
 /// the end of the call is not. Without anybody who listens, and outside of any call, nothing happens; so a library may
 /// tell as often as it likes.
 pub fn progress(done: u64, total: u64) {
-    signals::progress(done, total);
+    signals::progress(my_home(), done, total);
 }
 
 /// The name of the function that is called, as [`std::any::type_name`] gives it. `None` outside of any call.
@@ -146,7 +146,7 @@ pub(crate) trait PortableJob: Job {
 /// A cell as workers see it.
 pub(crate) trait Work: Watch {
     /// It is going to be queued there.
-    fn settle(&self, home: Home);
+    fn settle(&self, ticket: Ticket);
     /// Those with a higher one are taken first.
     fn priority(&self) -> i16 {
         0
@@ -158,6 +158,10 @@ pub(crate) trait Work: Watch {
     /// Is it for more workers than one? Then it stays in the queue.
     fn is_for_many(&self) -> bool {
         false
+    }
+    /// How many calls of it wait.
+    fn calls(&self) -> usize {
+        1
     }
     /// Ends a call that nobody has started.
     fn fail(&self, error: Error);
@@ -214,8 +218,8 @@ impl Reply<'_> {
 pub(crate) type Completion = Box<dyn FnOnce() + Send>;
 
 impl<J: Job> Work for Cell<J> {
-    fn settle(&self, home: Home) {
-        Cell::settle(self, home);
+    fn settle(&self, ticket: Ticket) {
+        Cell::settle(self, ticket);
     }
 
     fn priority(&self) -> i16 {
@@ -324,6 +328,10 @@ impl<W: ?Sized + Work> WorkItem<W> {
         self.work().priority()
     }
 
+    pub(crate) fn calls(&self) -> usize {
+        self.work().calls()
+    }
+
     /// Is it the call of that cell?
     pub(crate) fn stands_for(&self, cell: *const ()) -> bool {
         std::ptr::addr_eq(self.work(), cell)
@@ -393,6 +401,16 @@ impl<W: ?Sized + Work> Begun<W> {
         self.work.task()
     }
 
+    /// It was begun at that time; whoever asks tells. `None`: that was noted before, or it is not timed.
+    pub(crate) fn note_start(&mut self, account: &Account, at: Instant) -> Option<Duration> {
+        account.note_start(&mut self.started.as_mut()?.watch, at)
+    }
+
+    /// Is it timed, and was not said to have begun?
+    pub(crate) fn is_to_start(&self) -> bool {
+        self.started.as_ref().is_some_and(|started| started.watch.is_timed() && !started.watch.has_started())
+    }
+
     pub(crate) fn fail(mut self, error: Error, freed: &dyn Freed) {
         self.end(|work, started| work.break_off(started, error, freed));
     }
@@ -447,8 +465,8 @@ impl<W: ?Sized + Work> Drop for WorkItem<W> {
 }
 
 /// A task of a thread pool's own `submit`, and its future.
-pub(crate) fn local<J: Job>(job: J, home: Home) -> (WorkItem<dyn Work>, Future<J::Output>) {
-    let cell = Arc::new(Cell::new(Some(job), home));
+pub(crate) fn local<J: Job>(job: J, ticket: Ticket) -> (WorkItem<dyn Work>, Future<J::Output>) {
+    let cell = Arc::new(Cell::new(Some(job), ticket));
     (WorkItem(Some(cell.clone())), Future::new(cell))
 }
 
@@ -479,7 +497,7 @@ pub struct Task(WorkItem<dyn PortableWork>);
 
 impl Task {
     pub(crate) fn new<J: PortableJob>(job: J) -> (Task, Future<J::Output>) {
-        let cell = Arc::new(Cell::new(Some(job), Home::NONE));
+        let cell = Arc::new(Cell::new(Some(job), Ticket::NONE));
         (Task(WorkItem(Some(cell.clone()))), Future::new(cell))
     }
 
@@ -488,7 +506,7 @@ impl Task {
         job: J,
         to: impl FnOnce(Task) -> Result<(), Task>,
     ) -> Result<Future<J::Output>, J> {
-        let cell = Arc::new(Cell::new(Some(job), Home::NONE));
+        let cell = Arc::new(Cell::new(Some(job), Ticket::NONE));
         let future = Future::new(cell.clone());
         let Err(task) = to(Task(WorkItem(Some(cell.clone())))) else { return Ok(future) };
         let Some(job) = cell.take_job() else {
@@ -527,16 +545,16 @@ impl Task {
         self.0.priority()
     }
 
-    /// For engines that only run it here, queued in the pool `home`.
-    pub(crate) fn into_local(mut self, home: Home) -> WorkItem<dyn Work> {
+    /// For engines that only run it here, queued in the pool of that ticket.
+    pub(crate) fn into_local(mut self, ticket: Ticket) -> WorkItem<dyn Work> {
         let work = self.0.take();
-        work.settle(home);
+        work.settle(ticket);
         WorkItem(Some(work))
     }
 
-    /// For engines that send it away, queued in the pool `home`.
-    pub(crate) fn into_portable(self, home: Home) -> WorkItem<dyn PortableWork> {
-        self.0.work().settle(home);
+    /// For engines that send it away, queued in the pool of that ticket.
+    pub(crate) fn into_portable(self, ticket: Ticket) -> WorkItem<dyn PortableWork> {
+        self.0.work().settle(ticket);
         self.0
     }
 }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::account::{self, Account};
 use crate::error::Error;
 use crate::id::{FutureId, TaskRef};
+use crate::observer::What;
 use crate::outcome::{catch, shielded};
 use crate::pool::{Context, Item, Pin, Pins, Queued, Seat, Sleep, WorkerInfo};
 use crate::task::{Work, WorkItem};
@@ -23,7 +25,8 @@ pub(super) struct Customs {
 
 pub(crate) struct ThreadContext {
     customs: Arc<Customs>,
-    worker: WorkerInfo,
+    worker: Arc<WorkerInfo>,
+    account: Arc<Account>,
     /// The hook was told that it starts.
     has_started: bool,
     /// Its CPU, as long as it is here.
@@ -31,8 +34,8 @@ pub(crate) struct ThreadContext {
 }
 
 impl ThreadContext {
-    pub(super) fn new(customs: Arc<Customs>, worker: WorkerInfo) -> Self {
-        ThreadContext { customs, worker, has_started: false, pin: None }
+    pub(super) fn new(customs: Arc<Customs>, worker: WorkerInfo, account: Arc<Account>) -> Self {
+        ThreadContext { customs, worker: Arc::new(worker), account, has_started: false, pin: None }
     }
 
     fn tell(&self, hook: Option<&Hook>) {
@@ -47,6 +50,7 @@ impl Drop for ThreadContext {
     fn drop(&mut self) {
         if self.has_started {
             self.tell(self.customs.on_exit.as_ref());
+            self.account.tell_now(What::WorkerLeft { worker: &self.worker });
         }
     }
 }
@@ -62,13 +66,12 @@ impl Context for ThreadContext {
             pin.bind(None);
         }
         self.has_started = true;
+        account::is_worker(&self.account, Arc::clone(&self.worker));
+        self.account.tell_now(What::WorkerSpawned { worker: &self.worker });
         self.tell(self.customs.on_start.as_ref());
-        let Some(initializer) = self.customs.initializer.as_ref() else { return Ok(()) };
-        let task = TaskRef { name: "initializer", id: FutureId::next() };
-        catch(task, || initializer()).map_err(|panic| {
-            let cause = Error::Panicked { task, panic };
-            Error::broken(format!("the pool is broken: its initializer failed: {cause}"), Some(cause))
-        })
+        self.prepare()?;
+        self.account.tell_now(What::WorkerReady { worker: &self.worker });
+        Ok(())
     }
 
     fn run(&mut self, item: Self::Item, seat: &Seat<'_, Self::Item>) -> Result<(), Error> {
@@ -79,6 +82,18 @@ impl Context for ThreadContext {
     }
 
     fn finalize(&mut self) {}
+}
+
+impl ThreadContext {
+    /// Runs the initializer, if there is one.
+    fn prepare(&self) -> Result<(), Error> {
+        let Some(initializer) = self.customs.initializer.as_ref() else { return Ok(()) };
+        let task = TaskRef { name: "initializer", id: FutureId::next() };
+        catch(task, || initializer()).map_err(|panic| {
+            let cause = Error::Panicked { task, panic };
+            Error::broken(format!("the pool is broken: its initializer failed: {cause}"), Some(cause))
+        })
+    }
 }
 
 impl Queued for WorkItem<dyn Work> {
@@ -106,6 +121,10 @@ impl Item for WorkItem<dyn Work> {
 
     fn cancel(self) {
         WorkItem::cancel(self);
+    }
+
+    fn calls(&self) -> usize {
+        WorkItem::calls(self)
     }
 
     fn forget(self) {

@@ -137,7 +137,7 @@ impl<'scope> Scope<'scope, '_> {
         // to free memory. Its vtable and its layout do not depend on lifetimes.
         let erased: Arc<dyn Scoped> =
             unsafe { std::mem::transmute::<Arc<dyn Scoped + 'scope>, Arc<dyn Scoped + 'static>>(erased) };
-        let (item, future) = task::local(ScopedJob(Arc::clone(&erased)), self.pool.home());
+        let (item, future) = task::local(ScopedJob(Arc::clone(&erased)), self.pool.ticket());
         let is_wanted = self.register.enter(record.id, Arc::clone(&erased), future.watch_shared());
         if !is_wanted {
             future.cancel();

@@ -8,8 +8,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::account::{self, Ending};
 use crate::error::Error;
 use crate::future::watch::Watchers;
+use crate::id::Home;
 use crate::primitives::fence::Fences;
 use crate::primitives::thread::ThreadId;
 use crate::primitives::{AtomicUsize, Ordering};
@@ -69,6 +71,8 @@ pub(super) struct State {
     pub(super) wanted: usize,
     /// Nobody will take anything: and did anybody before?
     pub(super) left: Option<bool>,
+    /// Where it is counted how items end.
+    pub(super) home: Home,
 }
 
 /// How long items take.
@@ -111,6 +115,7 @@ impl State {
         if items.is_empty() {
             return;
         }
+        self.count(items.clone());
         let at = self.done.partition_point(|other| other.end < items.start);
         let behind = at + self.done[at..].partition_point(|other| other.start <= items.end);
         let mut all = items;
@@ -118,6 +123,16 @@ impl State {
             all = all.start.min(other.start)..all.end.max(other.end);
         }
         self.done.splice(at..behind, [all]);
+    }
+
+    /// Counts these, which are over, before anybody is told.
+    fn count(&self, items: Range<usize>) {
+        let mut returned = items.len() as u64;
+        for (_, error) in self.errors.range(items) {
+            account::count(self.home, Ending::of(Some(error)), 1);
+            returned -= 1;
+        }
+        account::count(self.home, Ending::Returned, returned);
     }
 
     /// Is there something to take?

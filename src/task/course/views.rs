@@ -5,6 +5,7 @@
 use std::time::Instant;
 
 use super::Course;
+use crate::account::Ticket;
 use crate::error::Error;
 use crate::future::Started;
 use crate::future::cell::Watch;
@@ -130,7 +131,7 @@ where
     A: Send + 'static,
     R: Send + 'static,
 {
-    fn settle(&self, _: Home) {}
+    fn settle(&self, _: Ticket) {}
 
     fn run(&self, freed: &dyn Freed) {
         self.visit(freed);
@@ -139,6 +140,15 @@ where
     fn run_once(&self, freed: &dyn Freed) -> Option<Instant> {
         self.visit(freed);
         None
+    }
+
+    fn calls(&self) -> usize {
+        let state = self.state.lock();
+        let in_stint = state
+            .runner
+            .as_ref()
+            .map_or(0, |runner| runner.end.saturating_sub(runner.lane.cursor.load(Ordering::Relaxed)));
+        state.end.saturating_sub(state.next) + in_stint
     }
 
     fn is_for_many(&self) -> bool {

@@ -1,0 +1,277 @@
+//! [`Stats`]: how a pool is doing, in numbers; and the histogram from which its [`Quantiles`] are read.
+//!
+//! Not here: who counts, and what is timed (`account.rs`). The rule: to ask costs no call anything but a moment of
+//! the queue's lock.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::account::{Account, Ending};
+
+/// How a pool is doing: [`ThreadPoolExecutor::stats`](crate::ThreadPoolExecutor::stats),
+/// [`ProcessPoolExecutor::stats`](crate::ProcessPoolExecutor::stats).
+///
+/// Numbers since the pool was built, but for those that say "now". They are read one after the other while the pool works,
+/// so together they may be off by the calls of that moment; once a future is over, its call is in them. The items of
+/// a map are counted one by one, also where they travel in chunks (a chunk that is lost as a whole, because it was
+/// cancelled or its worker died, counts as one).
+///
+/// Always on: a call costs some 5 ns for it, and one that is timed two readings of the clock. All calls of a pool are
+/// timed while they take 20 µs or more; of quicker ones one in 32 is, and counts for all.
+///
+/// ```
+/// use concurrent_futures::ThreadPoolExecutor;
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let lengths = pool.try_map(|text: &str| text.parse::<u32>(), ["1", "2", "three"]);
+/// assert_eq!(lengths.filter(Result::is_ok).count(), 2);
+/// let stats = pool.stats();
+/// assert_eq!((stats.returned, stats.raised, stats.pending), (2, 1, 0));
+/// println!("{stats}");
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Calls that wait for a worker, now. Those that were cancelled and lie in the queue still are among them.
+    pub pending: usize,
+    /// Calls that workers have in hand, now.
+    pub running: usize,
+    /// Ended with a value.
+    pub returned: u64,
+    /// Ended with an `Err` of `try_submit` and its like.
+    pub raised: u64,
+    /// Ended by a panic.
+    pub panicked: u64,
+    /// Cancelled before they ran.
+    pub cancelled: u64,
+    /// Stopped at a time limit.
+    pub timed_out: u64,
+    /// Ended by the death of their worker process.
+    pub died: u64,
+    /// Could not be made, or have no value for another reason: refused, broken, not encoded or decoded.
+    pub failed: u64,
+    /// Attempts that failed, after each of which there was to be another.
+    pub retried: u64,
+    /// Workers, now.
+    pub workers: usize,
+    /// Worker processes that took the place of one that had died or was used up.
+    pub replaced: u64,
+    /// Bytes of calls that were sent to worker processes; 0 in a thread pool. What goes as shared memory is not among them.
+    pub bytes_sent: u64,
+    /// Bytes of replies.
+    pub bytes_received: u64,
+    /// How long calls were queued.
+    pub queue_wait: Quantiles,
+    /// How long calls ran.
+    pub run_time: Quantiles,
+}
+
+impl Stats {
+    /// Calls that have ended, in whatever way.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        self.returned
+            + self.raised
+            + self.panicked
+            + self.cancelled
+            + self.timed_out
+            + self.died
+            + self.failed
+    }
+
+    /// What the account knows.
+    pub(crate) fn of(account: &Account) -> Stats {
+        let counts = account.counts();
+        let ended = |ending: Ending| counts[ending as usize];
+        Stats {
+            returned: ended(Ending::Returned),
+            raised: ended(Ending::Raised),
+            panicked: ended(Ending::Panicked),
+            cancelled: ended(Ending::Cancelled),
+            timed_out: ended(Ending::TimedOut),
+            died: ended(Ending::Died),
+            failed: ended(Ending::Failed),
+            retried: account.retried.load(Ordering::Relaxed),
+            replaced: account.replaced.load(Ordering::Relaxed),
+            queue_wait: account.waits.quantiles(),
+            run_time: account.runs.quantiles(),
+            ..Stats::default()
+        }
+    }
+}
+
+/// Four lines: what there is to do, how calls ended, how long they waited and ran.
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} pending, {} running, {} done; {} workers, {} replaced, {} bytes sent, {} received",
+            self.pending,
+            self.running,
+            self.done(),
+            self.workers,
+            self.replaced,
+            self.bytes_sent,
+            self.bytes_received
+        )?;
+        writeln!(
+            f,
+            "{} returned, {} raised, {} panicked, {} cancelled, {} timed out, {} died, {} failed; {} retried",
+            self.returned,
+            self.raised,
+            self.panicked,
+            self.cancelled,
+            self.timed_out,
+            self.died,
+            self.failed,
+            self.retried
+        )?;
+        writeln!(f, "queued: {}", self.queue_wait)?;
+        write!(f, "ran:    {}", self.run_time)
+    }
+}
+
+/// How a time is spread over calls. Each of them is right to 7 %; the largest is exact among those that were timed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Quantiles {
+    /// Calls that it stands for.
+    pub calls: u64,
+    /// The average.
+    pub mean: Duration,
+    /// Half of them took no longer.
+    pub p50: Duration,
+    /// Nine of ten took no longer.
+    pub p90: Duration,
+    /// 99 of 100 took no longer.
+    pub p99: Duration,
+    /// The longest.
+    pub max: Duration,
+}
+
+impl fmt::Display for Quantiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Quantiles { calls, mean, p50, p90, p99, max } = self;
+        write!(
+            f,
+            "mean {mean:.1?}, p50 {p50:.1?}, p90 {p90:.1?}, p99 {p99:.1?}, max {max:.1?} ({calls} calls)"
+        )
+    }
+}
+
+/// Each power of two of nanoseconds in so many parts.
+const PARTS: usize = 8;
+
+/// 2^3 to 2^64, and what is below.
+const BUCKETS: usize = PARTS * 62;
+
+/// Times, in buckets that are the wider the longer they are. Many threads write.
+#[derive(Debug)]
+pub(crate) struct Histogram {
+    buckets: Box<[AtomicU64]>,
+    /// In nanoseconds; it wraps after 584 years of calls.
+    sum: AtomicU64,
+    max: AtomicU64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        let buckets = (0..BUCKETS).map(|_| AtomicU64::new(0)).collect();
+        Histogram { buckets, sum: AtomicU64::new(0), max: AtomicU64::new(0) }
+    }
+}
+
+impl Histogram {
+    /// So many calls took so long each.
+    pub(crate) fn add(&self, time: Duration, calls: u64) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.buckets[bucket(nanos)].fetch_add(calls, Ordering::Relaxed);
+        self.sum.fetch_add(nanos.wrapping_mul(calls), Ordering::Relaxed);
+        self.max.fetch_max(nanos, Ordering::Relaxed);
+    }
+
+    pub(crate) fn quantiles(&self) -> Quantiles {
+        let counts: Vec<u64> = self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
+        let calls: u64 = counts.iter().sum();
+        let max = self.max.load(Ordering::Relaxed);
+        // The first bucket up to which there are so many of a hundred.
+        let quantile = |percent: u64| {
+            let wanted = (u128::from(calls) * u128::from(percent)).div_ceil(100);
+            let mut so_far = 0_u128;
+            let at = counts.iter().position(|count| {
+                so_far += u128::from(*count);
+                so_far >= wanted.max(1)
+            });
+            Duration::from_nanos(at.map_or(0, middle).min(max))
+        };
+        Quantiles {
+            calls,
+            mean: Duration::from_nanos(self.sum.load(Ordering::Relaxed).checked_div(calls).unwrap_or(0)),
+            p50: quantile(50),
+            p90: quantile(90),
+            p99: quantile(99),
+            max: Duration::from_nanos(max),
+        }
+    }
+}
+
+fn bucket(nanos: u64) -> usize {
+    if nanos < PARTS as u64 {
+        return nanos as usize;
+    }
+    let power = nanos.ilog2() as usize;
+    // The three bits behind the first.
+    let part = (nanos >> (power - 3)) as usize & (PARTS - 1);
+    (power - 2) * PARTS + part
+}
+
+/// The middle of what is in that bucket.
+fn middle(bucket: usize) -> u64 {
+    if bucket < PARTS {
+        return bucket as u64;
+    }
+    let (power, part) = (bucket / PARTS + 2, (bucket % PARTS) as u64);
+    let width = 1_u64 << (power - 3);
+    (1_u64 << power) + part * width + width / 2
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_bucket_is_narrow(nanos in prop_oneof![0..1_000_u64, any::<u64>()]) {
+            let middle = middle(bucket(nanos));
+            prop_assert!(middle.abs_diff(nanos) <= nanos / 16 + 1, "{nanos} is shown as {middle}");
+        }
+
+        #[test]
+        fn quantiles_are_those_of_the_sorted_times(mut nanos in prop::collection::vec(0..10_000_000_u64, 1..300)) {
+            let histogram = Histogram::default();
+            nanos.iter().for_each(|nanos| histogram.add(Duration::from_nanos(*nanos), 1));
+            nanos.sort_unstable();
+            let seen = histogram.quantiles();
+            prop_assert_eq!(seen.calls, nanos.len() as u64);
+            prop_assert_eq!(seen.max, Duration::from_nanos(nanos[nanos.len() - 1]));
+            for (percent, seen) in [(50, seen.p50), (90, seen.p90), (99, seen.p99)] {
+                let exact = nanos[(nanos.len() * percent).div_ceil(100).max(1) - 1];
+                let seen = seen.as_nanos() as u64;
+                prop_assert!(seen.abs_diff(exact) <= exact / 16 + 1, "p{percent}: {exact} is shown as {seen}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_has_no_quantiles_and_the_largest_fits() {
+        let histogram = Histogram::default();
+        assert_eq!(histogram.quantiles(), Quantiles::default());
+        histogram.add(Duration::MAX, 3);
+        assert_eq!(histogram.quantiles().calls, 3);
+        assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+    }
+}
