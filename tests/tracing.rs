@@ -15,7 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use concurrent_futures::{Error, Executor, ProcessPoolExecutor, TaskOptions, ThreadPoolExecutor};
+use concurrent_futures::{Error, Executor, MapOptions, ProcessPoolExecutor, TaskOptions, ThreadPoolExecutor};
 use faults_common::*;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -33,6 +33,7 @@ roles! {
     "everywhere" => everywhere(),
     "filtered" => filtered(),
     "flooded" => flooded(),
+    "left_behind" => left_behind(),
 }
 
 // ---- A subscriber that keeps what it is told ----------------------------------------------------
@@ -298,6 +299,45 @@ fn a_call_that_is_cancelled_or_raises_says_so() {
     assert_eq!(keeper.task(id).1.fields.get("outcome"), "failed");
 }
 
+/// However many a worker takes at a time, and whoever runs them.
+#[test]
+fn each_item_of_a_map_and_each_call_of_a_scope_is_in_its_own_span() {
+    let _watchdog = Watchdog::new("each_item_of_a_map_and_each_call_of_a_scope_is_in_its_own_span");
+    let (keeper, _guard) = Keeper::of_this_thread(LevelFilter::INFO);
+    let pool = threads(2);
+    let page = info_span!("page").entered();
+    let numbers: Vec<u64> = pool.map(say, 0..500).map(Result::unwrap).collect();
+    let words = [500, 501, 502];
+    pool.scope(|scope| {
+        for word in &words {
+            scope.spawn(move || say(*word));
+        }
+    });
+    drop(page);
+    let mut spans: Vec<u64> = (0..503)
+        .map(|number| {
+            let told = keeper.event(&format!("said {number}"));
+            assert!(
+                matches!(&keeper.path(&told)[..], [task, page] if task.starts_with("task") && page == "page")
+            );
+            told.spans[0]
+        })
+        .collect();
+    spans.sort_unstable();
+    spans.dedup();
+    assert_eq!((numbers.len(), spans.len()), (500, 503));
+    // A chunk is one call.
+    let processes = processes(1);
+    let chunks = processes.map_with(say, 1000..1006, MapOptions::new().chunksize(3));
+    assert_eq!(chunks.map(Result::unwrap).count(), 6);
+    let spans = [1000, 1002, 1003, 1005].map(|number| keeper.event(&format!("said {number}")).spans[0]);
+    assert!(spans[0] == spans[1] && spans[1] != spans[2] && spans[2] == spans[3], "{spans:?}");
+    keeper.look(|memory| {
+        assert_eq!(memory.spans[&spans[0]].fields.get("calls"), "3");
+        assert!(memory.spans.values().all(|span| span.is_closed || span.name == "page"));
+    });
+}
+
 #[test]
 fn attempts_are_in_one_span() {
     let _watchdog = Watchdog::new("attempts_are_in_one_span");
@@ -500,6 +540,32 @@ fn what_a_call_has_logged_before_its_worker_died_is_told() {
         });
     }
     get(pool.submit(die, 0)).unwrap();
+}
+
+/// A fork holds the worker's end of the socket when the worker is dead.
+fn left_behind() {
+    fn fork_and_die(note: String) {
+        info!("before the fork");
+        std::fs::write(note, fork_and_hold().to_string()).unwrap();
+        info!("behind it");
+        kill_oneself();
+    }
+    let (keeper, _guard) = Keeper::of_this_thread(LevelFilter::INFO);
+    let (pool, dir) = (processes(1), TempDir::new());
+    let note = dir.path("note");
+    assert!(matches!(get(pool.submit(fork_and_die, note.clone())), Err(Error::WorkerDied { .. })));
+    let fork = leftover(&note);
+    assert_eq!(keeper.messages(), ["before the fork", "behind it"]);
+    get(pool.submit(say, 1)).unwrap();
+    drop(pool);
+    until("nobody listens any more", || !threads_of_this_process().iter().any(|name| name.trim() == "ear"));
+    assert!(fork.0.is_alive());
+}
+
+#[test]
+fn a_fork_that_outlives_its_worker_keeps_nobody_listening() {
+    let _watchdog = Watchdog::new("a_fork_that_outlives_its_worker_keeps_nobody_listening");
+    applause(role("left_behind").spawn().unwrap());
 }
 
 #[test]
