@@ -309,9 +309,8 @@ fn each_item_of_a_map_and_each_call_of_a_scope_is_in_its_own_span() {
     let numbers: Vec<u64> = pool.map(say, 0..500).map(Result::unwrap).collect();
     let words = [500, 501, 502];
     pool.scope(|scope| {
-        for word in &words {
-            scope.spawn(move || say(*word));
-        }
+        let calls: Vec<_> = words.iter().map(|word| scope.spawn(move || say(*word))).collect();
+        calls.into_iter().for_each(|call| drop(call.result().unwrap()));
     });
     drop(page);
     let mut spans: Vec<u64> = (0..503)
