@@ -114,6 +114,8 @@ mod stats;
 pub mod sync;
 pub mod task;
 mod thread;
+#[cfg(feature = "timeline")]
+pub mod timeline;
 mod unread;
 #[cfg(all(test, not(loom)))]
 #[path = "../tests/common/watchdog.rs"]

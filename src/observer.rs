@@ -283,7 +283,6 @@ static EVERYWHERE: Mutex<Vec<Arc<dyn Observer>>> = Mutex::new(Vec::new());
 
 /// Those who observe a pool.
 #[derive(Clone, Default)]
-
 pub(crate) struct Observers(Vec<Arc<dyn Observer>>);
 
 impl Observers {
@@ -293,6 +292,10 @@ impl Observers {
 
     /// With those who observe all pools.
     pub(crate) fn and_all(mut self) -> Self {
+        #[cfg(feature = "timeline")]
+        if let Some(recorder) = crate::timeline::of_environment() {
+            self.add(recorder);
+        }
         let all = EVERYWHERE.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.extend(all.iter().cloned());
         self

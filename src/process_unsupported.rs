@@ -18,6 +18,18 @@ use crate::task::Task;
 /// Does nothing on this platform, which has no process pools yet.
 pub fn init() {}
 
+/// There are no workers.
+#[cfg(feature = "timeline")]
+pub(crate) fn is_below_a_worker() -> bool {
+    false
+}
+
+/// Not known here.
+#[cfg(feature = "timeline")]
+pub(crate) fn has_foreign_rights() -> bool {
+    false
+}
+
 /// A pool of worker processes: not on this platform yet, so no value of it exists.
 #[derive(Debug)]
 pub struct ProcessPoolExecutor(Infallible);

@@ -1,4 +1,5 @@
-//! One picture in, its thumbnails out: the function that every executor runs.
+//! One picture in, its thumbnails out: the function that every executor runs. [`resize`] works from file to files,
+//! [`shrink`] from bytes to bytes.
 //!
 //! Not here: who runs it, and in what order. [`resize`] is a plain function of its argument,
 //! and the argument can be serialised. That is all a worker process asks for, and because
@@ -56,8 +57,8 @@ pub(crate) enum PictureError {
     Read(io::Error),
     #[error("cannot be decoded: {0}")]
     Decode(ImageError),
-    #[error("{0} cannot be encoded: {1}")]
-    Encode(String, ImageError),
+    #[error("cannot be encoded in size {0}: {1}")]
+    Encode(u32, ImageError),
     #[error("{0} cannot be written: {1}")]
     Write(String, io::Error),
 }
@@ -76,26 +77,47 @@ pub(crate) fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Decodes the picture once and writes it in every size.
+/// The thumbnails of a picture, before they are anywhere.
+#[derive(Debug)]
+pub(crate) struct Thumbnails {
+    /// Width and height of the picture, upright.
+    pub(crate) dimensions: (u32, u32),
+    /// What their names end with.
+    pub(crate) extension: &'static str,
+    /// One file for each size, in the order of the sizes.
+    pub(crate) files: Vec<Vec<u8>>,
+}
+
+/// Reads the picture and writes its thumbnails.
 pub(crate) fn resize(job: Job) -> Result<Made, PictureError> {
     let file = fs::read(&job.picture).map_err(PictureError::Read)?;
-    let (format, picture) = decode(&file)?;
-    drop(file);
+    let Thumbnails { dimensions, extension, files } = shrink(&file, &job.sizes)?;
+    let mut thumbnails = Vec::new();
+    for (size, bytes) in job.sizes.iter().zip(files) {
+        let path = thumbnail_path(&job, *size, extension);
+        fs::write(&path, bytes).map_err(|error| PictureError::Write(path.display().to_string(), error))?;
+        thumbnails.push(path.into());
+    }
+    Ok(Made { dimensions, thumbnails })
+}
+
+/// Decodes the picture once and encodes it in every size.
+pub(crate) fn shrink(file: &[u8], sizes: &[u32]) -> Result<Thumbnails, PictureError> {
+    let (format, picture) = decode(file)?;
     let dimensions = (picture.width(), picture.height());
     // Colour that is weighted by its opacity: otherwise what is invisible bleeds into the edges.
     let transparent = picture.color().has_alpha();
     let mut picture = if transparent { premultiplied(picture.into_rgba8()) } else { eight_bits(picture) };
 
-    let mut thumbnails = Vec::new();
+    let mut files = Vec::new();
     // From the largest to the smallest, each out of the one before: only the first pays for
     // all the pixels. Catmull-Rom is nearly as sharp as Lanczos, rings less, and is faster;
     // `DynamicImage::thumbnail` would be faster still, but its blocks show in fine patterns.
-    for &size in job.sizes.iter().rev() {
+    for &size in sizes.iter().rev() {
         let (width, height) = fit(dimensions, size);
         if (width, height) != (picture.width(), picture.height()) {
             picture = picture.resize_exact(width, height, FilterType::CatmullRom);
         }
-        let path = thumbnail_path(&job, size, format);
         let mut bytes = Vec::new();
         let encoded = match (format, transparent) {
             (ImageFormat::Jpeg, _) => {
@@ -104,19 +126,19 @@ pub(crate) fn resize(job: Job) -> Result<Made, PictureError> {
             (_, false) => picture.write_with_encoder(PngEncoder::new(&mut bytes)),
             (_, true) => straight(picture.to_rgba8()).write_with_encoder(PngEncoder::new(&mut bytes)),
         };
-        encoded.map_err(|error| PictureError::Encode(path.display().to_string(), error))?;
-        fs::write(&path, bytes).map_err(|error| PictureError::Write(path.display().to_string(), error))?;
-        thumbnails.push(path.into());
+        encoded.map_err(|error| PictureError::Encode(size, error))?;
+        files.push(bytes);
     }
-    thumbnails.reverse();
-    Ok(Made { dimensions, thumbnails })
+    files.reverse();
+    let extension = if format == ImageFormat::Jpeg { "jpg" } else { "png" };
+    Ok(Thumbnails { dimensions, extension, files })
 }
 
 /// `sunset.jpg` becomes `sunset.jpg-200.jpg`. The whole name stays: beside `sunset.jpg`
 /// there may be a `sunset.png`.
-fn thumbnail_path(job: &Job, size: u32, format: ImageFormat) -> PathBuf {
+fn thumbnail_path(job: &Job, size: u32, extension: &str) -> PathBuf {
     let mut name = Path::new(&job.picture).file_name().unwrap_or_default().to_owned();
-    name.push(format!("-{size}.{}", if format == ImageFormat::Jpeg { "jpg" } else { "png" }));
+    name.push(format!("-{size}.{extension}"));
     Path::new(&job.output).join(name)
 }
 

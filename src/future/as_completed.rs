@@ -51,6 +51,32 @@ where
 }
 
 /// The iterator of [`as_completed`]. More futures can be added midway.
+///
+/// Its length is exact: what has not been yielded, with what was [pushed](Self::push) up to now.
+///
+/// ```
+/// use concurrent_futures::{Executor, ThreadPoolExecutor, as_completed};
+/// use indicatif::{ProgressBar, ProgressIterator};     // the crate `indicatif`
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let square = |n: u32| pool.submit(|n: u32| n * n, n);
+/// for future in as_completed([1, 2, 3].map(square)).progress() {
+///     assert!(future.result()? < 10);
+/// }
+///
+/// // Where more are pushed, the bar is to be told.
+/// let bar = ProgressBar::new(1);
+/// let mut squares = as_completed([square(4)]);
+/// while let Some(future) = squares.next() {
+///     bar.inc(1);
+///     if future.result()? == 16 {
+///         squares.push(square(5));
+///         bar.inc_length(1);
+///     }
+/// }
+/// assert_eq!((bar.position(), bar.length()), (2, Some(2)));
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
 #[must_use = "iterators do nothing unless they are iterated"]
 pub struct AsCompleted<I: AsFuture> {
     /// The items that have not been yielded, by number; empty slots are in `free`.
@@ -72,7 +98,7 @@ impl<I: AsFuture> Default for AsCompleted<I> {
 }
 
 impl<I: AsFuture> AsCompleted<I> {
-    /// Adds a future; an iterator that had come to its end goes on.
+    /// Adds a future, and one to the length; an iterator that had come to its end goes on.
     pub fn push(&mut self, item: I) {
         let number = self.free.pop().unwrap_or(self.items.len());
         let cell = item.watched().cell();
@@ -160,6 +186,9 @@ impl<I: AsFuture> fmt::Debug for AsCompleted<I> {
 }
 
 /// The iterator of [`as_completed_timeout`].
+///
+/// How many it yields is not known before it ends, so it has no `len`: if the time is not enough, one error comes in the place
+/// of all that are missing. Its `size_hint` has the most, which is enough for a progress bar (`try_progress` of `indicatif`).
 #[must_use = "iterators do nothing unless they are iterated"]
 pub struct AsCompletedTimeout<I: AsFuture> {
     completed: AsCompleted<I>,
@@ -194,6 +223,11 @@ impl<I: AsFuture> Iterator for AsCompletedTimeout<I> {
         self.over = true;
         let what = format!("{left} of {} futures", self.total);
         Some(Err(Error::TimedOut { what, limit: self.limit }))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let most = if self.over { 0 } else { self.completed.left };
+        (most.min(1), Some(most))
     }
 }
 

@@ -39,10 +39,8 @@ pub(crate) type Outcomes<R> = Vec<Result<R, Box<Error>>>;
 
 /// The results of a `map`: an iterator of `Result<R, Error>` in the order of the items.
 ///
-/// An error does not end it, unless it is to [fail fast](MapOptions::fail_fast). Its length is
-/// exact, unless it fails fast, or the input was pulled lazily and did not know its own: then `len`
-/// is the least that it can be. Dropping it cancels what has not started. A map whose options
-/// were wrong yields the one error that says so.
+/// An error does not end it, unless it is to [fail fast](MapOptions::fail_fast). Dropping it cancels what has not
+/// started. A map whose options were wrong yields the one error that says so.
 ///
 /// Where results come quickly one after the other, `next` sleeps for several of them at a time, so that
 /// the workers keep their cores: then a result may be handed over half a millisecond after it is there.
@@ -53,6 +51,38 @@ pub(crate) type Outcomes<R> = Vec<Result<R, Box<Error>>>;
 /// then nothing. A panic of such an input comes out of `next` in its place, behind all results of
 /// what came before it. (Without a `buffersize` it comes out of `map` itself, and cancels what
 /// has not started.)
+///
+/// # How many
+///
+/// It knows how many results are to come: one for each item, also where items travel in chunks. So a progress bar
+/// knows its end, and moves with every item:
+///
+/// ```
+/// use concurrent_futures::{Executor, MapOptions, ThreadPoolExecutor};
+/// use indicatif::ProgressIterator;                    // the crate `indicatif`
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let squares = pool.map_with(|n: u64| n * n, 0..100, MapOptions::new().chunksize(10));
+/// assert_eq!(squares.len(), 100);
+/// for square in squares.progress() {
+///     assert!(square? < 10_000);
+/// }
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+///
+/// Some maps cannot know it. `len` is then a number to draw a bar with, `size_hint` says what is certain:
+///
+/// | a map that | `len` | `size_hint`, the least and the most |
+/// |---|---|---|
+/// | has all its items, or pulls them from an input that knows how many they are | exact | both are `len` |
+/// | fails fast | if nothing fails | 0, `len` |
+/// | pulls, within a time limit | if there is time for all | what was submitted, `len` |
+/// | pulls from an input that does not know (`filter`) | the least | `len`, what the input says |
+/// | pulls from an input without end | what was submitted | `len`, none |
+///
+/// Where the two differ, an adapter that has a `len` of its own (`zip`, `take`) panics if asked for it, and so does
+/// `progress` behind it: count there by `progress_count`. (A pool that is shut down midway ends a map that pulls
+/// before its number.)
 #[must_use = "a map that is dropped cancels what has not started"]
 pub struct Map<'a, R> {
     /// Submits the next chunk; absent when the input is at its end.
@@ -516,8 +546,13 @@ impl<R> Iterator for Map<'_, R> {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         let most = self.feed.as_ref().map_or(Some(0), |feed| feed.left.1);
-        // One that fails fast may end with the next.
-        let least = if self.fails_fast() { 0 } else { self.len() };
+        let least = match &self.feed {
+            // It may end with the next.
+            _ if self.fails_fast() => 0,
+            // Nothing is submitted any more when the time is over.
+            Some(_) if self.limit.is_some() => self.submitted_left(),
+            _ => self.len(),
+        };
         (least, most.and_then(|most| self.submitted_left().checked_add(most)))
     }
 }

@@ -13,8 +13,20 @@ use crate::future::AsCompleted;
 ///
 /// Made by [`Executor::map_unordered`](crate::Executor::map_unordered), or by [`Map::unordered`],
 /// which keeps the options of its map. All that holds for [`Map`] holds here: one result for each
-/// item, an error does not end it, its length is exact, dropping it cancels what has not started.
+/// item, an error does not end it, [`len`](Map#how-many) counts results, dropping it cancels what has not started.
 /// After a [time limit](super::MapOptions::timeout) the results that are there come out first.
+///
+/// ```
+/// use concurrent_futures::ThreadPoolExecutor;
+/// use indicatif::ProgressIterator;                    // the crate `indicatif`
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let words = ["to", "be", "or"];
+/// for (index, length) in pool.map_unordered(|word: &str| word.len(), words).progress() {
+///     assert_eq!(length?, words[index].len());
+/// }
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
 #[must_use = "a map that is dropped cancels what has not started"]
 pub struct MapUnordered<'a, R> {
     map: Map<'a, R>,

@@ -57,6 +57,8 @@ use departures::Hooks;
 use ear::Listener;
 pub use entry::init;
 use slot::Slot;
+#[cfg(feature = "timeline")]
+pub(crate) use sys::has_foreign_rights;
 use terms::Surroundings;
 use window::Recalled;
 
@@ -73,6 +75,12 @@ use crate::stats::Stats;
 use crate::task::{Completion, Task};
 use crate::wire::frame::Parcel;
 use crate::wire::message::Terms;
+
+/// Is this process a worker, or was it started by one?
+#[cfg(feature = "timeline")]
+pub(crate) fn is_below_a_worker() -> bool {
+    entry::depth() > 0
+}
 
 /// A pool of worker processes.
 ///

@@ -119,7 +119,7 @@ const UNIT_OF_MAXRSS: u64 = if cfg!(target_vendor = "apple") { 1 } else { 1024 }
 
 /// Has this program other rights than whoever started it (setuid, setgid, capabilities of its file),
 /// or would a copy of it have? Then its environment and its descriptors are of a stranger's choice.
-pub(super) fn has_foreign_rights() -> bool {
+pub(crate) fn has_foreign_rights() -> bool {
     use rustix::process::{getegid, geteuid, getgid, getuid};
     // SAFETY: it takes a number and reads what the kernel told this process when it began.
     #[cfg(any(target_os = "linux", target_os = "android"))]

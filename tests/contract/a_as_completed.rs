@@ -115,12 +115,15 @@ fn a3_a_limit_says_once_how_many_are_missing<E: Executor>(make: impl Fn(usize) -
     let queued = executor.submit(double, 3);
     for limit in [Duration::ZERO, Duration::from_millis(1)] {
         let mut completed = as_completed_timeout([&held, &done[0], &queued, &done[1]], limit);
+        assert_eq!(completed.size_hint(), (1, Some(4)));
         // What is over comes out, however late it is.
         assert_eq!(completed.next().unwrap().unwrap(), &done[0]);
         assert_eq!(completed.next().unwrap().unwrap(), &done[1]);
+        assert_eq!(completed.size_hint(), (1, Some(2)));
         let error = completed.next().unwrap().unwrap_err();
         assert!(matches!(error, Error::TimedOut { limit: said, .. } if said == limit), "{error:?}");
         assert!(error.to_string().contains("2 of 4"), "{error}");
+        assert_eq!(completed.size_hint(), (0, Some(0)));
         assert!(completed.next().is_none() && completed.next().is_none());
     }
     arrival.release();
@@ -163,7 +166,10 @@ fn a6_as_completed_takes_more_futures_midway<E: Executor>(make: impl Fn(usize) -
     let executor = make(2);
     let mut completed = as_completed([executor.submit(double, 1)]);
     let mut values = Vec::new();
+    let mut left = 1;
     while let Some(future) = completed.next() {
+        left -= 1;
+        assert_eq!(completed.len(), left);
         let value = future.result().unwrap();
         values.push(value);
         // A future that ends later, and one that is over already.
@@ -172,6 +178,8 @@ fn a6_as_completed_takes_more_futures_midway<E: Executor>(make: impl Fn(usize) -
             over.wait();
             completed.push(over);
             completed.push(executor.submit(double, value));
+            left += 2;
+            assert_eq!(completed.len(), left);
         }
     }
     values.sort_unstable();
@@ -254,6 +262,7 @@ fn a6_as_completed_can_begin_empty() {
         limited.push(future);
         promise.fulfil(4);
         limited.push(Promise::new().1);
+        assert_eq!(limited.size_hint(), (1, Some(2)));
         // The second one is broken already: both are over, the limit does not matter.
         assert_eq!(limited.by_ref().filter(Result::is_ok).count(), 2);
         assert!(limited.next().is_none());

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use concurrent_futures::{Error, Executor, MapOptions};
+use indicatif::ProgressIterator;
 
 use crate::common::{Journal, LONG, Page, Ticket, Turnstile};
 use crate::engines::{double, explode_on_threes, pass, refuse_threes};
@@ -20,6 +21,8 @@ contract!(
         m15_failing_fast_ends_at_the_first_error,
         m15_failing_fast_changes_nothing_when_all_goes_well,
         m15_every_item_is_reported_once_also_in_chunks,
+        m15_the_length_counts_items_also_in_chunks,
+        m15_a_length_that_is_not_known_is_called_so,
         m15_wrong_options_are_the_one_result,
     ],
     [
@@ -269,6 +272,64 @@ fn m15_every_item_is_reported_once_also_in_chunks<E: Executor>(make: impl Fn(usi
         let expected: Vec<_> = (0_usize..25).map(|n| (n, !n.is_multiple_of(3))).collect();
         assert_eq!(reports, expected);
     }
+}
+
+fn m15_the_length_counts_items_also_in_chunks<E: Executor>(make: impl Fn(usize) -> E) {
+    let executor = make(2);
+    for options in [
+        MapOptions::new(),
+        MapOptions::new().chunksize(7),
+        MapOptions::new().chunksize(7).timeout(LONG),
+        MapOptions::new().buffersize(4),
+        MapOptions::new().chunksize(7).buffersize(16),
+    ] {
+        let map = || executor.map_with(double, 0..25, options.clone());
+        counts_down(map(), 25);
+        counts_down(map().unordered(), 25);
+        // So does an adapter that asks both for theirs.
+        assert_eq!((0..30).zip(map()).len(), 25);
+        // And a progress bar, which goes along.
+        let mut bar = map().progress();
+        assert_eq!(bar.progress.length(), Some(25));
+        for at in 1..=25 {
+            assert!(bar.next().is_some());
+            assert_eq!(bar.progress.position(), at, "{options:?}");
+        }
+    }
+}
+
+fn counts_down(mut results: impl ExactSizeIterator, items: usize) {
+    for left in (0..=items).rev() {
+        assert_eq!((results.len(), results.size_hint()), (left, (left, Some(left))));
+        assert_eq!(results.next().is_some(), left > 0);
+    }
+}
+
+fn m15_a_length_that_is_not_known_is_called_so<E: Executor>(make: impl Fn(usize) -> E) {
+    let executor = make(2);
+    let pulled = MapOptions::new().buffersize(4);
+    // How many are even is not known, so the least is what was submitted.
+    let evens = |n: &u32| n.is_multiple_of(2);
+    let mut map = executor.map_with(double, (0..20).filter(evens), pulled.clone());
+    assert_eq!((map.len(), map.size_hint().0), (4, 4));
+    assert!(map.size_hint().1.is_some_and(|most| (10..=20).contains(&most)), "{:?}", map.size_hint());
+    assert_eq!(map.by_ref().count(), 10);
+    assert_eq!((map.len(), map.size_hint()), (0, (0, Some(0))));
+
+    let mut endless = executor.map_with(double, 0.., pulled.clone());
+    for _ in 0..10 {
+        assert!((3..=4).contains(&endless.len()), "{}", endless.len());
+        assert_eq!(endless.size_hint(), (endless.len(), None));
+        endless.next();
+    }
+
+    // It may run out of time, and submits no more then.
+    let hurried = executor.map_with(double, 0..20, pulled.timeout(LONG));
+    assert_eq!((hurried.len(), hurried.size_hint()), (20, (4, Some(20))));
+    counts_down(executor.map_with(double, 0..20, MapOptions::new().timeout(LONG)), 20);
+
+    let fast = executor.map_with(double, 0..20, MapOptions::new().fail_fast(true));
+    assert_eq!((fast.len(), fast.size_hint()), (20, (0, Some(20))));
 }
 
 fn m15_items_are_reported_although_nobody_asks<E: Executor>(make: impl Fn(usize) -> E) {
