@@ -20,3 +20,7 @@ pub mod talking {}
 
 #[doc = include_str!("guide/workers.md")]
 pub mod workers {}
+
+#[cfg(feature = "tracing")]
+#[doc = include_str!("guide/tracing.md")]
+pub mod tracing {}

@@ -108,6 +108,8 @@ mod sealed;
 mod serial;
 mod shared;
 mod signals;
+#[cfg(all(feature = "tracing", not(loom)))]
+mod spans;
 mod stats;
 pub mod sync;
 pub mod task;

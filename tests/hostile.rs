@@ -574,7 +574,7 @@ mod first_words {
 #[test]
 fn a_worker_that_does_not_begin_with_hello_gets_no_call() {
     let _watchdog = Watchdog::new("a_worker_that_does_not_begin_with_hello_gets_no_call");
-    let hello = [&b"cf-wire\0\x06\0\0\0"[..], &length(1), &length(1)].concat();
+    let hello = [&b"cf-wire\0\x07\0\0\0"[..], &length(1), &length(1)].concat();
     let other_version = b"cf-wire\0\x02\0\0\0?".to_vec();
     let (again, at_once) = (3, 1);
     for (words, why, born) in [

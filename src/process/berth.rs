@@ -204,6 +204,8 @@ impl Slot {
             heard = here.child.hear(Until::Now, false, 1);
         }
         let replied = match heard {
+            // No code of a subscriber runs under this lock.
+            heard @ Heard::Reply { .. } if here.child.has_logged() => Err(heard),
             Heard::Reply { id, failure, took } => {
                 match self.window.lock().answered(id, here.child.reply_bytes()) {
                     Some(started) => Ok((started, failure, took)),

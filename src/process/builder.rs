@@ -340,13 +340,16 @@ impl ProcessPoolBuilder {
         for Initializer { task, frame, enclosed } in initializer.iter().chain(&finalizer) {
             terms::admit(&self.terms, *task, frame, enclosed)?;
         }
+        let observers = self.observers;
+        #[cfg(feature = "tracing")]
+        let observers = crate::spans::Spans::of_processes(observers);
         let hiring = Hiring {
             max_workers: self.max_workers.unwrap_or_else(usable_cpus),
             name_prefix: name.clone(),
             stack_size: None,
             idle_timeout: self.idle_timeout,
             max_pending: self.max_pending,
-            observers: self.observers,
+            observers,
         };
         let plan = Arc::new(Plan {
             surroundings: self.surroundings.checked()?,

@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 use super::calls::{Heard, HostsEnd};
 use super::departures::{Departure, Why};
 use super::desk::Desk;
+use super::ear::Ear;
 use super::invitation::{self, Invitation};
 use super::lanes::Lanes;
 use super::memory::Resident;
@@ -66,6 +67,8 @@ pub(super) struct Child {
     pub(super) received: Received,
     /// Where it asks for queues and the like, once it has a handle.
     pub(super) desk: Option<Desk>,
+    /// What it logs.
+    ear: Ear,
     slot: Arc<Slot>,
     /// As long as this is open, we live, as the worker sees it.
     _life: Option<PipeWriter>,
@@ -145,6 +148,7 @@ impl Child {
         let incoming = BufReader::new(Incoming::new(reply_reader, exit.clone()));
         let outgoing = Outgoing::new(call_writer, exit.clone());
         let connection = Connection::new(incoming, outgoing, plan.terms.max_message_bytes);
+        let (ear, mouth) = Ear::open(&plan.listener, &name, pid, slot);
         let (slot_of_it, started) = (Arc::clone(slot), Instant::now());
         let (page, resident, post, received) = (None, None, Post::of_host(ours), Received::default());
         let mut child = Child {
@@ -154,6 +158,7 @@ impl Child {
             post,
             received,
             desk: None,
+            ear,
             slot: slot_of_it,
             _life: life,
             exit,
@@ -176,10 +181,11 @@ impl Child {
         let mut ends = vec![call_reader.as_fd(), reply_writer.as_fd()];
         ends.extend(theirs.iter().map(|life| life.as_fd()));
         ends.extend(page.iter().map(|(_, file)| file.as_fd()));
+        ends.extend(mouth.iter().map(|mouth| mouth.as_fd()));
         let hello = plan.terms.encode(&Hello { identity: entry::identity(), pid: std::process::id() });
         let greeted = child.post.hand_over(&hello, &ends);
         // Now the worker's ends are the worker's alone: if it dies, we see the end of the file.
-        drop((call_reader, reply_writer, theirs));
+        drop((call_reader, reply_writer, theirs, mouth));
         let greeted = greeted.map_err(WireError::from).and_then(|()| child.greet(plan.start_timeout));
         match greeted {
             Ok(None) => {
@@ -305,6 +311,19 @@ impl Child {
         self.post_in_pipe(call.frame.pieces(), limit)
     }
 
+    /// Returns when all is told that its calls have logged so far, as it says.
+    pub(super) fn catch_up(&self) {
+        if self.has_logged() {
+            self.ear.catch_up();
+        }
+    }
+
+    /// Has it logged anything that was not told so far?
+    pub(super) fn has_logged(&self) -> bool {
+        let page = self.page.as_ref();
+        page.is_none_or(|page| self.ear.is_behind(page.lanes.remarks().events()))
+    }
+
     /// Has it grown beyond that? One of which this cannot be told is not trusted.
     pub(super) fn exceeds(&self, bytes: usize) -> bool {
         let resident = self.resident.as_ref();
@@ -400,6 +419,7 @@ impl Child {
         };
         // What it had in hand is given back before anybody hears of its end.
         self.desk.take().into_iter().for_each(|desk| desk.close(self.slot.grace));
+        self.ear.catch_up();
         if std::mem::take(&mut self.is_announced) {
             let why = match (self.is_leaving, self.is_used_up) {
                 (true, true) => Why::UsedUp,

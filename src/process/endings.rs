@@ -159,8 +159,9 @@ impl ProcessContext {
         true
     }
 
-    /// Takes out the call that was answered.
+    /// Takes out the call that was answered. What it has logged is told before.
     fn answered(&self, id: u64) -> Option<Started> {
+        self.child.iter().for_each(Child::catch_up);
         let bytes = self.child.as_ref().map_or(0, Child::reply_bytes);
         self.slot.window.lock().answered(id, bytes)
     }

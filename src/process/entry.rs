@@ -21,8 +21,9 @@ use std::sync::{Arc, OnceLock};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
+use super::ear;
 use super::host::Host;
-use super::invitation::Invitation;
+use super::invitation::{Invitation, socket_inode};
 use super::lanes::Lanes;
 use super::pipes::{Calls, Replies};
 use super::post::Post;
@@ -160,7 +161,7 @@ fn work(invitation: Invitation) -> Result<(), WireError> {
     outcome::quieten();
 
     let post = Post::of_worker(socket);
-    let (host, terms, Ends { calls, replies, life, page }) = be_handed(&post)?;
+    let (host, terms, Ends { calls, replies, life, page, mouth }) = be_handed(&post)?;
     // Before there is a second thread.
     let refused = terms::accept(&terms).err();
     // Once more, because a change of user has undone it.
@@ -187,6 +188,7 @@ fn work(invitation: Invitation) -> Result<(), WireError> {
     }
     let lanes = page.and_then(|page| Lanes::of(&page).ok()).map(Arc::new);
     lanes.iter().for_each(|lanes| lanes.attach());
+    mouth.into_iter().for_each(|mouth| ear::speak(mouth, lanes.clone()));
     signals::work_for(Host::new(lanes.clone(), replies, worker_name()));
     connection.send(&Hello { identity: identity(), pid: std::process::id() }.encode())?;
     Service::new(connection, lanes, post).serve()
@@ -208,6 +210,8 @@ struct Ends {
     /// Nothing comes through it. Its end is the end of the host. Where no kernel would tell, there is none.
     life: Option<PipeReader>,
     page: Option<OwnedFd>,
+    /// Where the host listens to what calls log.
+    mouth: Option<OwnedFd>,
 }
 
 /// Takes the host's Hello, our terms, and our ends.
@@ -219,14 +223,16 @@ fn be_handed(post: &Post) -> Result<(Hello, Terms, Ends), WireError> {
         return Err(WireError::NotOurs);
     };
     let life = if LIFELINE { fds.next() } else { None };
-    let page = fds.next();
+    // Each of them may be missing.
+    let (mouths, pages): (Vec<_>, Vec<_>) = fds.partition(|fd| socket_inode(fd).is_some());
+    let (mouth, page) = (mouths.into_iter().next(), pages.into_iter().next());
     let mut rest = bytes[..received].chain(post.socket());
     let mut payload = Vec::new();
     match frame::read_into(&mut rest, &mut payload, LONGEST_TERMS)? {
         Some((Kind::Hello, _)) => {
             let (host, terms) = Terms::decode(&payload)?;
             let (calls, replies, life) = (calls.into(), replies.into(), life.map(Into::into));
-            Ok((host, terms, Ends { calls, replies, life, page }))
+            Ok((host, terms, Ends { calls, replies, life, page, mouth }))
         }
         Some((kind, _)) => Err(WireError::Unexpected { kind, wanted: "a Hello" }),
         None => Err(WireError::Closed),

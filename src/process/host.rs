@@ -34,6 +34,12 @@ thread_local! {
     static RUNG: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
+/// The number of the call that runs, or of the last one.
+#[cfg_attr(not(feature = "tracing"), allow(dead_code))]
+pub(super) fn running() -> u64 {
+    RUNNING.load(Ordering::Relaxed)
+}
+
 /// The call of that number begins.
 pub(super) fn begin(call: u64) {
     RUNNING.store(call, Ordering::Relaxed);

@@ -22,6 +22,8 @@ mod context;
 mod deaths;
 mod departures;
 mod desk;
+#[cfg_attr(not(feature = "tracing"), path = "ear_absent.rs")]
+mod ear;
 mod endings;
 mod entry;
 mod errands;
@@ -52,6 +54,7 @@ use context::ProcessContext;
 use deaths::Deaths;
 pub use deaths::WorkerDeath;
 use departures::Hooks;
+use ear::Listener;
 pub use entry::init;
 use slot::Slot;
 #[cfg(feature = "timeline")]
@@ -134,6 +137,7 @@ struct Plan {
     initializer: Option<Initializer>,
     finalizer: Option<Initializer>,
     hooks: Hooks,
+    listener: Listener,
     /// The CPUs to which its workers are bound, one each.
     pins: Option<Arc<Pins>>,
     max_tasks_per_child: Option<usize>,
@@ -445,6 +449,7 @@ impl Plan {
             initializer: None,
             finalizer: None,
             hooks: Hooks::default(),
+            listener: Listener::of_this_thread(),
             pins: None,
             max_tasks_per_child: None,
             max_memory_per_child: None,

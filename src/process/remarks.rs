@@ -5,6 +5,7 @@
 //! | unwanted   | the host   | that call is not wanted any more                                                      |
 //! | listens    | the child  | that call has asked, so it may end by itself                                          |
 //! | progress   | the child  | four words: a count of changes (odd: one is being made), the call, what is done of what |
+//! | events     | the child  | so many has it told through its mouth (`ear.rs`)                                       |
 //!
 //! A word that says which call says so by its number, which is that of its future and never 0. What is said of a call that
 //! does not run any more means nothing. A host that sleeps is rung for, but not for each change: what counts is the
@@ -24,6 +25,7 @@ const CHANGES: usize = 32;
 const CALL: usize = 33;
 const DONE: usize = 34;
 const TOTAL: usize = 35;
+const EVENTS: usize = 36;
 /// Of all that.
 pub(super) const WORDS: usize = 48;
 
@@ -69,6 +71,11 @@ impl Remarks<'_> {
         changes != seen && changes.is_multiple_of(2)
     }
 
+    /// How many events of `tracing` it has told, as it says.
+    pub(super) fn events(&self) -> u64 {
+        self.0[EVENTS].load(Ordering::Acquire)
+    }
+
     /// What it has said since. `None`: nothing, or it is saying it just now.
     #[inline]
     pub(super) fn progress(&self, seen: &mut u64) -> Option<Progress> {
@@ -97,6 +104,13 @@ impl Remarks<'_> {
         self.0[DONE].store(progress.done, Ordering::Relaxed);
         self.0[TOTAL].store(progress.total, Ordering::Relaxed);
         self.0[CHANGES].store(changes.wrapping_add(2), Ordering::Release);
+    }
+
+    /// One more event was told. By one thread at a time.
+    #[cfg_attr(not(feature = "tracing"), allow(dead_code))]
+    pub(super) fn count_event(&self) {
+        let count = self.0[EVENTS].load(Ordering::Relaxed);
+        self.0[EVENTS].store(count.wrapping_add(1), Ordering::Release);
     }
 
     pub(super) fn is_unwanted(&self, call: u64) -> bool {

@@ -649,13 +649,16 @@ impl ThreadPoolBuilder {
         if name_prefix.contains('\0') {
             return Err(Error::invalid("thread_name_prefix holds a NUL byte", "leave it out"));
         }
+        let observers = self.observers;
+        #[cfg(all(feature = "tracing", not(loom)))]
+        let observers = crate::spans::Spans::of_threads(observers);
         let hiring = Hiring {
             max_workers: self.max_workers.unwrap_or_else(|| usable_cpus().saturating_add(4).min(32)),
             name_prefix: name_prefix.clone(),
             stack_size: self.stack_size,
             idle_timeout: self.idle_timeout,
             max_pending: self.max_pending,
-            observers: self.observers,
+            observers,
         };
         let pins = if self.pin_workers { Some(Pins::usable()?) } else { None };
         let customs = Arc::new(Customs { pins, ..self.customs });

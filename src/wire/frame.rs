@@ -66,6 +66,8 @@ pub(crate) enum Kind {
     Ask = 13,
     /// The answer to the question with this id.
     Answer = 14,
+    /// What the call with this id has logged, on a way of its own.
+    Event = 15,
 }
 
 impl Kind {
@@ -85,6 +87,7 @@ impl Kind {
             12 => Kind::Progress,
             13 => Kind::Ask,
             14 => Kind::Answer,
+            15 => Kind::Event,
             _ => return None,
         })
     }

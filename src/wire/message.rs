@@ -9,6 +9,7 @@
 //! Bye, Bell            nothing
 //! Progress             done u64 · total u64
 //! Ask, Answer          Ask, Told in postcard (`sync/served.rs`) · an item
+//! Event                Record in postcard (`spans/record.rs`)
 //! ```
 //!
 //! `InitialiseWith`, `CallWith` and `ReturnedWith` are the same as without: what is enclosed goes beside the frames, and a
@@ -34,7 +35,7 @@ pub(crate) const MAGIC: [u8; 8] = *b"cf-wire\0";
 
 /// Raised with every change of what follows the version in a hello, of the kinds,
 /// or of a payload.
-pub(crate) const VERSION: u32 = 6;
+pub(crate) const VERSION: u32 = 7;
 
 /// The longest message, in bytes, where the user sets no other limit: 64 GiB. What is announced
 /// is not allocated before it arrives.

@@ -16,7 +16,7 @@ mod frames;
 mod messages;
 
 const MIB: usize = 1 << 20;
-const KINDS: [Kind; 14] = [
+const KINDS: [Kind; 15] = [
     Kind::Hello,
     Kind::Refusal,
     Kind::Initialise,
@@ -31,6 +31,7 @@ const KINDS: [Kind; 14] = [
     Kind::Progress,
     Kind::Ask,
     Kind::Answer,
+    Kind::Event,
 ];
 
 /// Hands out its bytes in pieces of the given sizes, in turn; a size of 0 is an interrupted read.

@@ -132,7 +132,7 @@ fn a_stranger_and_another_version_are_told_apart() {
     let newer = [&MAGIC[..], &9_u32.to_le_bytes(), b"\xff\xff of another shape"].concat();
     let error = Hello::decode(&newer).unwrap_err();
     assert!(matches!(error, WireError::Version { ours: VERSION, theirs: 9 }));
-    assert_eq!(error.to_string(), "the other side speaks version 9 of the protocol, this side version 6");
+    assert_eq!(error.to_string(), "the other side speaks version 9 of the protocol, this side version 7");
 }
 
 /// `Failure::Raised` with empty strings, up to and with the announced number of sources.
