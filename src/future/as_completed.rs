@@ -103,7 +103,7 @@ impl<I: AsFuture> AsCompleted<I> {
     /// ```
     /// use concurrent_futures::{ThreadPoolExecutor, as_completed};
     ///
-    /// /// How often a number is halved or tripled until it is 1, a step a call.
+    /// // How often a number is halved or tripled until it is 1, a step a call.
     /// let pool = ThreadPoolExecutor::new(2)?;
     /// let step = |n: u64| if n.is_multiple_of(2) { n / 2 } else { 3 * n + 1 };
     /// let mut steps = 0;

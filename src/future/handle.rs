@@ -158,17 +158,20 @@ impl<T> Future<T> {
     /// False for a call that has ended, and for one that runs on a thread: threads cannot be stopped.
     ///
     /// ```
-    /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor, sync::Event};
     ///
-    /// fn main() -> Result<(), concurrent_futures::Error> {
+    /// fn endless(started: Event) -> u32 {
+    ///     started.set();
+    ///     loop {}
+    /// }
+    ///
+    /// fn main() -> Result<(), Error> {
     ///     concurrent_futures::init();
-    ///     let pool = ProcessPoolExecutor::new(1)?;
-    ///     let endless = pool.submit(|()| -> u32 { loop {} }, ());
-    ///     while !endless.running() {
-    ///         std::thread::yield_now();
-    ///     }
-    ///     assert!(endless.kill());
-    ///     assert!(matches!(endless.result(), Err(Error::WorkerDied { .. })));
+    ///     let (pool, started) = (ProcessPoolExecutor::new(1)?, Event::new());
+    ///     let call = pool.submit(endless, started.clone());
+    ///     started.wait();
+    ///     assert!(call.kill());
+    ///     assert!(matches!(call.result(), Err(Error::WorkerDied { .. })));
     ///     assert_eq!(pool.submit(|n: u32| n + 1, 41).result()?, 42);       // by another worker
     ///     Ok(())
     /// }

@@ -53,6 +53,17 @@ pub(crate) type Outcomes<R> = Vec<Result<R, Box<Error>>>;
 /// then nothing. A panic of such an input comes out of `next` in its place, behind all results of
 /// what came before it. (Without a `buffersize` it comes out of `map` itself, and cancels what
 /// has not started.)
+///
+/// ```
+/// use concurrent_futures::ThreadPoolExecutor;
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let mut squares = pool.map(|n: u64| n * n, 1..=3);
+/// assert_eq!(squares.len(), 3);
+/// assert_eq!(squares.next().unwrap()?, 1);
+/// assert_eq!(squares.sum::<Result<u64, _>>()?, 13);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
 #[must_use = "a map that is dropped cancels what has not started"]
 pub struct Map<'a, R> {
     /// Submits the next chunk; absent when the input is at its end.
@@ -221,6 +232,21 @@ impl<'a, R> Map<'a, R> {
 
     /// As `next`, but waits for `limit` at the most: if the next result is not there by then,
     /// [`Error::TimedOut`] is returned in its place, and it can be asked for again.
+    ///
+    /// ```
+    /// use std::sync::{Mutex, mpsc};
+    /// use std::time::Duration;
+    /// use concurrent_futures::{Error, ThreadPoolExecutor};
+    ///
+    /// let (tell, told) = mpsc::channel();
+    /// let told = Mutex::new(told);
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let mut map = pool.map(move |n: u32| n + told.lock().unwrap().recv().unwrap(), [1]);
+    /// assert!(matches!(map.next_timeout(Duration::ZERO), Some(Err(Error::TimedOut { .. }))));
+    /// tell.send(41)?;
+    /// assert_eq!(map.next().unwrap()?, 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn next_timeout(&mut self, limit: Duration) -> Option<Result<R, Error>> {
         self.iterated = true;
         if self.values.len() == 0 && self.current.len() == 0 && self.ahead > 0 {

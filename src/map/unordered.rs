@@ -15,6 +15,18 @@ use crate::future::AsCompleted;
 /// which keeps the options of its map. All that holds for [`Map`] holds here: one result for each
 /// item, an error does not end it, its length is exact, dropping it cancels what has not started.
 /// After a [time limit](super::MapOptions::timeout) the results that are there come out first.
+///
+/// ```
+/// use concurrent_futures::ThreadPoolExecutor;
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let mut squares = [0; 3];
+/// for (index, square) in pool.map_unordered(|n: u64| n * n, [1, 2, 3]) {
+///     squares[index] = square?;
+/// }
+/// assert_eq!(squares, [1, 4, 9]);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
 #[must_use = "a map that is dropped cancels what has not started"]
 pub struct MapUnordered<'a, R> {
     map: Map<'a, R>,
