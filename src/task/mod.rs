@@ -5,6 +5,15 @@
 //! Not here: what a call is made of (`jobs.rs`), queues and workers (`pool`), what travels and how (`portable`).
 //! The rule: a work item is run, completed, failed or cancelled once, by value; one that is
 //! dropped breaks its future. So a future only ever waits for a task that somebody still holds.
+//!
+//! ```
+//! use concurrent_futures::{Executor, SerialExecutor, task};
+//!
+//! assert_eq!(SerialExecutor::new().submit(|()| task::attempt(), ()).result()?, 1);
+//! assert_eq!(task::attempt(), 0);                         // outside of any call
+//! assert!(task::name().is_none() && !task::cancelled());
+//! # Ok::<(), concurrent_futures::Error>(())
+//! ```
 
 mod course;
 #[cfg(all(test, loom))]
