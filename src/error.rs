@@ -223,6 +223,16 @@ impl Error {
 
     /// The error that the call itself returned (at its last attempt), if it was an `E` and did not
     /// cross a process wall.
+    ///
+    /// ```
+    /// use std::io;
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let error = pool.try_submit(std::fs::read, "/no/such/file").result().unwrap_err();
+    /// assert_eq!(error.downcast_ref::<io::Error>().unwrap().kind(), io::ErrorKind::NotFound);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
         match self {
@@ -248,6 +258,17 @@ impl Error {
     }
 
     /// The call that the error speaks of, if it speaks of one.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let future = pool.try_submit(str::parse::<u32>, "many");
+    /// let id = future.id();
+    /// let error = future.result().unwrap_err();
+    /// assert_eq!(error.task().unwrap().id, id);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub fn task(&self) -> Option<TaskRef> {
         match self {
@@ -298,6 +319,16 @@ fn numbered(attempts: &[Error]) -> String {
 /// `RUST_BACKTRACE` asks for one.
 ///
 /// Out of a worker process comes the same report; the payload stays there.
+///
+/// ```
+/// use concurrent_futures::{Error, ThreadPoolExecutor};
+///
+/// let pool = ThreadPoolExecutor::new(1)?;
+/// let error = pool.submit(|n: u32| 1 / n, 0).result().unwrap_err();
+/// let Error::Panicked { panic, .. } = error else { unreachable!("it panics") };
+/// println!("{panic}");                         // attempt to divide by zero (at src/main.rs:4:34)
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Panic(Arc<Report>);
 
@@ -319,18 +350,49 @@ impl Panic {
     }
 
     /// What `panic!` was given, if it was text; otherwise a phrase that says it was not.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let error = pool.submit(|n: u32| 1 / n, 0).result().unwrap_err();
+    /// let Error::Panicked { panic, .. } = error else { unreachable!("it panics") };
+    /// assert_eq!(panic.message(), "attempt to divide by zero");
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
     /// `file:line:column`. `None` only if somebody replaced the panic hook after the first call.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let (error, line) = (pool.spawn(|| panic!("no")).result().map(|(): ()| ()).unwrap_err(), line!());
+    /// let Error::Panicked { panic, .. } = error else { unreachable!("it panics") };
+    /// assert!(panic.location().unwrap().contains(&format!(":{line}:")));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub fn location(&self) -> Option<&str> {
         self.0.location.as_deref()
     }
 
     /// The backtrace, if `RUST_BACKTRACE` or `RUST_LIB_BACKTRACE` asks for it.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let error = pool.submit(|n: u32| 1 / n, 0).result().unwrap_err();
+    /// if let Error::Panicked { panic, .. } = error {
+    ///     println!("{}", panic.backtrace().unwrap_or("set RUST_BACKTRACE=1 to see where"));
+    /// }
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub fn backtrace(&self) -> Option<&str> {
         self.0.backtrace.as_deref()
@@ -338,6 +400,17 @@ impl Panic {
 
     /// Panics again, here, with the payload of the original (the message, where the payload
     /// was left in a worker process or was taken before). The panic hook does not run again.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let error = pool.spawn(|| -> u32 { std::panic::panic_any(42) }).result().unwrap_err();
+    /// let Error::Panicked { panic, .. } = error else { unreachable!("it panics") };
+    /// let resumed = std::thread::spawn(|| panic.resume()).join();
+    /// assert_eq!(resumed.unwrap_err().downcast_ref(), Some(&42));     // the payload itself
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn resume(self) -> ! {
         let payload = self.0.payload.lock().take();
         std::panic::resume_unwind(payload.unwrap_or_else(|| Box::new(self.0.message.clone())))
@@ -385,6 +458,21 @@ impl fmt::Debug for Lines<'_> {
 ///
 /// [`source`](StdError::source) leads through the chain as it was there. An error that must
 /// arrive typed travels as a value: `submit` gives `Future<Result<R, E>>`.
+///
+/// ```
+/// use concurrent_futures::{Error, Executor, ProcessPoolExecutor, RemoteError};
+///
+/// fn main() -> Result<(), concurrent_futures::Error> {
+///     concurrent_futures::init();
+///     let pool = ProcessPoolExecutor::new(1)?;
+///     let failed = pool.try_submit(|text: String| text.parse::<u32>(), "many".to_string());
+///     let error = failed.result().unwrap_err();
+///     let Error::Raised { error, .. } = error else { unreachable!("it is an error of the call") };
+///     let remote = error.downcast_ref::<RemoteError>().unwrap();
+///     assert_eq!(remote.to_string(), "invalid digit found in string");
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteError {
     type_name: Option<String>,
@@ -403,6 +491,20 @@ impl RemoteError {
     }
 
     /// The type of the error there, as [`std::any::type_name`] gives it. Sources do not tell theirs.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor, RemoteError};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::new(1)?;
+    ///     let failed = pool.try_submit(|text: String| text.parse::<u32>(), "many".to_string());
+    ///     let error = failed.result().unwrap_err();
+    ///     let remote = error.downcast_ref::<RemoteError>().unwrap();
+    ///     assert!(remote.type_name().unwrap().ends_with("ParseIntError"));
+    ///     Ok(())
+    /// }
+    /// ```
     #[must_use]
     pub fn type_name(&self) -> Option<&str> {
         self.type_name.as_deref()

@@ -25,6 +25,16 @@ use crate::portable::{Fallible, Plain, Portable};
 use crate::task::{Batch, OneCall, Optioned, Task};
 
 /// How [`Executor::shutdown_with`] ends an executor.
+///
+/// ```
+/// use concurrent_futures::{Executor, Shutdown, ThreadPoolExecutor};
+///
+/// let pool = ThreadPoolExecutor::new(1)?;
+/// let futures: Vec<_> = (0..100).map(|n| pool.submit(|n: u32| n, n)).collect();
+/// pool.shutdown_with(Shutdown { cancel_futures: true, ..Shutdown::default() });
+/// assert!(futures.iter().all(|future| future.done()));        // with a value, or cancelled
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shutdown {
     /// Return only when every task has ended and every worker is gone.
@@ -41,6 +51,25 @@ impl Default for Shutdown {
 }
 
 /// A call that an executor had no room for: what was given to `submit_or_return`.
+///
+/// ```
+/// use std::sync::{Arc, Barrier};
+/// use concurrent_futures::{Returned, ThreadPoolExecutor};
+///
+/// let pool = ThreadPoolExecutor::builder().max_workers(1).max_pending(1).build()?;
+/// let gate = Arc::new(Barrier::new(2));
+/// let own = Arc::clone(&gate);
+/// let running = pool.spawn(move || _ = own.wait());
+/// while !running.running() {
+///     std::thread::yield_now();
+/// }
+/// let queued = pool.submit(str::len, "one");
+/// let Err(Returned { argument, .. }) = pool.submit_or_return(str::len, "two") else { unreachable!("it is full") };
+/// assert_eq!(argument, "two");
+/// gate.wait();
+/// assert_eq!(queued.result()?, 3);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Returned<F, A> {
     /// The function.
@@ -98,11 +127,48 @@ impl<F, A> StdError for Returned<F, A> {}
 pub trait Executor: Send + Sync {
     /// Takes over a task. Must not block on workers, unless the user has asked for a bound of what
     /// waits; a task that cannot be run is [failed](Task::fail).
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, Shutdown, Task};
+    ///
+    /// /// Tells what it is given, and runs it here and now.
+    /// struct Loud;
+    ///
+    /// impl Executor for Loud {
+    ///     fn execute(&self, task: Task) {
+    ///         println!("{}", task.task());
+    ///         task.run();
+    ///     }
+    ///     fn shutdown_with(&self, _: Shutdown) {}
+    /// }
+    ///
+    /// assert_eq!(Loud.submit(|n: u32| n + 1, 41).result()?, 42);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     fn execute(&self, task: Task);
 
     /// Takes over a task, or gives it back if what waits is at its bound. Never blocks on workers.
     ///
     /// An executor that does not say how has no bound.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, Shutdown, Task};
+    ///
+    /// /// Has no room, ever.
+    /// struct Full;
+    ///
+    /// impl Executor for Full {
+    ///     fn execute(&self, task: Task) {
+    ///         task.cancel();
+    ///     }
+    ///     fn execute_or_return(&self, task: Task) -> Result<(), Task> {
+    ///         Err(task)
+    ///     }
+    ///     fn shutdown_with(&self, _: Shutdown) {}
+    /// }
+    ///
+    /// assert_eq!(Full.submit_or_return(|n: u32| n, 42).unwrap_err().argument, 42);
+    /// ```
     ///
     /// # Errors
     ///
@@ -114,12 +180,36 @@ pub trait Executor: Send + Sync {
 
     /// Ends the executor as `how` says. Called by one of its own workers, it never waits: that
     /// worker is among those it would wait for.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, Shutdown, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let future = pool.spawn(|| 42);
+    /// pool.shutdown_with(Shutdown { wait: false, cancel_futures: false });
+    /// assert_eq!(future.result()?, 42);                   // what it had, it does
+    /// assert!(pool.spawn(|| 42).result().is_err());       // and nothing more
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     fn shutdown_with(&self, how: Shutdown);
 
     /// Ends the executor and waits until every task has ended, but no longer than `limit`; true
     /// if they have. Nothing is cancelled when the time is up.
     ///
     /// An executor that does not say how starts to shut down and returns false at once.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use concurrent_futures::{Executor, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let future = pool.spawn(|| 42);
+    /// if !pool.shutdown_timeout(Duration::from_secs(60)) {
+    ///     println!("something takes long; it goes on");
+    /// }
+    /// assert_eq!(future.result()?, 42);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     fn shutdown_timeout(&self, limit: Duration) -> bool {
         let _ = limit;
         self.shutdown_with(Shutdown { wait: false, cancel_futures: false });
@@ -127,6 +217,17 @@ pub trait Executor: Send + Sync {
     }
 
     /// Ends the executor: refuses new tasks, waits for all that it has.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let future = pool.spawn(|| 42);
+    /// pool.shutdown();
+    /// assert!(future.done());
+    /// assert!(pool.spawn(|| 42).result().is_err());
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     fn shutdown(&self) {
         self.shutdown_with(Shutdown::default());
     }
@@ -134,6 +235,18 @@ pub trait Executor: Send + Sync {
     /// Hands over the call `function(argument)`. Whatever goes wrong arrives at
     /// [`Future::result`]. It does not block, unless the executor was given a bound
     /// ([`max_pending`](crate::ThreadPoolBuilder::max_pending)).
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::new(1)?;
+    ///     let future = pool.submit(|(base, power)| u64::pow(base, power), (2, 10));
+    ///     assert_eq!(future.result()?, 1024);
+    ///     Ok(())
+    /// }
+    /// ```
     fn submit<F, A, R>(&self, function: F, argument: A) -> Future<R>
     where
         Self: Sized,
@@ -170,6 +283,19 @@ pub trait Executor: Send + Sync {
     }
 
     /// As [`submit_with`](Self::submit_with), for a function that can fail.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, SerialExecutor, TaskOptions, task};
+    ///
+    /// /// Is there at the second attempt.
+    /// fn fetch(page: u32) -> Result<u32, String> {
+    ///     if task::attempt() < 2 { Err(format!("page {page} is busy")) } else { Ok(page) }
+    /// }
+    ///
+    /// let options = TaskOptions::new().retries(1).retry_if(|_| true).backoff(Default::default(), Default::default());
+    /// assert_eq!(SerialExecutor::new().try_submit_with(fetch, 7, options).result()?, 7);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     fn try_submit_with<F, A, R, E>(&self, function: F, argument: A, options: TaskOptions) -> Future<R>
     where
         Self: Sized,
@@ -183,6 +309,20 @@ pub trait Executor: Send + Sync {
 
     /// As [`submit`](Self::submit), but if the executor is at its bound
     /// ([`max_pending`](crate::ThreadPoolBuilder::max_pending)), function and argument come back.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor, Returned};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::builder().max_workers(1).max_pending(10).build()?;
+    ///     match pool.submit_or_return(|text: String| text.len(), "a request".to_string()) {
+    ///         Ok(future) => assert_eq!(future.result()?, 9),
+    ///         Err(Returned { argument, .. }) => println!("too busy for {argument:?}"),
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
@@ -227,6 +367,18 @@ pub trait Executor: Send + Sync {
     /// All items are submitted before it returns, and run even if the results are never
     /// looked at. An error is the result of its item; the others go on. Dropping the iterator
     /// cancels what has not started.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::new(2)?;
+    ///     let squares = pool.map(|n: u64| n * n, 1..=4);
+    ///     assert_eq!(squares.collect::<Result<Vec<_>, _>>()?, [1, 4, 9, 16]);
+    ///     Ok(())
+    /// }
+    /// ```
     fn map<F, A, R, I>(&self, function: F, items: I) -> Map<'static, R>
     where
         Self: Sized,
@@ -241,6 +393,18 @@ pub trait Executor: Send + Sync {
 
     /// As [`map`](Self::map), with [`MapOptions`]: chunks, a bounded buffer that pulls the items
     /// lazily (so that they may be without end), a time limit.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, MapOptions, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::new(2)?;
+    ///     let squares = pool.map_with(|n: u64| n * n, 0..10_000, MapOptions::new().chunksize(500));
+    ///     assert_eq!(squares.sum::<Result<u64, _>>()?, 333_283_335_000);
+    ///     Ok(())
+    /// }
+    /// ```
     fn map_with<'a, F, A, R, I>(&'a self, function: F, items: I, options: MapOptions) -> Map<'a, R>
     where
         Self: Sized,
@@ -255,6 +419,16 @@ pub trait Executor: Send + Sync {
     }
 
     /// As [`map`](Self::map), for a function that can fail: its `Err` is the result of its item.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, SerialExecutor};
+    ///
+    /// let parse = |text: String| text.parse::<u32>();
+    /// let executor = SerialExecutor::new();
+    /// let numbers: Vec<_> = executor.try_map(parse, ["1", "two", "3"].map(String::from)).collect();
+    /// assert!(matches!(numbers[..], [Ok(1), Err(_), Ok(3)]));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     fn try_map<F, A, R, E, I>(&self, function: F, items: I) -> Map<'static, R>
     where
         Self: Sized,
@@ -269,6 +443,17 @@ pub trait Executor: Send + Sync {
     }
 
     /// As [`try_map`](Self::try_map), with [`MapOptions`].
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, MapOptions, SerialExecutor};
+    ///
+    /// let parse = |text: String| text.parse::<u32>();
+    /// let executor = SerialExecutor::new();
+    /// let options = MapOptions::new().fail_fast(true);
+    /// let numbers: Vec<_> = executor.try_map_with(parse, ["1", "two", "3"].map(String::from), options).collect();
+    /// assert!(matches!(numbers[..], [Ok(1), Err(_)]));            // the first error ends it
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     fn try_map_with<'a, F, A, R, E, I>(&'a self, function: F, items: I, options: MapOptions) -> Map<'a, R>
     where
         Self: Sized,
@@ -308,6 +493,20 @@ pub trait Executor: Send + Sync {
     }
 
     /// As [`map_unordered`](Self::map_unordered), for a function that can fail.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, SerialExecutor};
+    ///
+    /// let texts = ["1", "two", "3"];
+    /// let executor = SerialExecutor::new();
+    /// for (index, number) in executor.try_map_unordered(|text: String| text.parse::<u32>(), texts.map(String::from)) {
+    ///     match number {
+    ///         Ok(number) => println!("{number}"),
+    ///         Err(error) => println!("{}: {error}", texts[index]),
+    ///     }
+    /// }
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     fn try_map_unordered<F, A, R, E, I>(&self, function: F, items: I) -> MapUnordered<'static, R>
     where
         Self: Sized,

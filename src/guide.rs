@@ -1,5 +1,11 @@
 //! The guide: one page for each thing that Rust programmers expect beyond Python.
 
+#[doc = include_str!("guide/choosing.md")]
+pub mod choosing {}
+
+#[doc = include_str!("guide/failures.md")]
+pub mod failures {}
+
 #[doc = include_str!("guide/async.md")]
 pub mod asynchronous {}
 

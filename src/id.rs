@@ -7,6 +7,16 @@ use crate::primitives::Ordering;
 use crate::primitives::statics::{AtomicU32, AtomicU64};
 
 /// The number of a future, unique in its process; it names the call in every error.
+///
+/// ```
+/// use std::collections::HashSet;
+/// use concurrent_futures::{FutureId, Promise};
+///
+/// let (_one, first) = Promise::<u32>::new();
+/// let (_other, second) = Promise::<u32>::new();
+/// let ids: HashSet<FutureId> = [first.id(), second.id()].into();
+/// assert_eq!(ids.len(), 2);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FutureId(u64);
 
@@ -29,6 +39,14 @@ impl FutureId {
     }
 
     /// The number itself.
+    ///
+    /// ```
+    /// use concurrent_futures::Promise;
+    ///
+    /// let (_promise, future) = Promise::<u32>::new();
+    /// let number: u64 = future.id().get();
+    /// assert_eq!(number.to_string(), future.id().to_string());
+    /// ```
     #[must_use]
     pub fn get(self) -> u64 {
         self.0
@@ -44,6 +62,20 @@ impl fmt::Display for FutureId {
 /// Which call an error speaks of: the name of its function and the id of its future.
 ///
 /// Displays as `` `my_crate::resize` (task 17) ``.
+///
+/// ```
+/// use concurrent_futures::{Executor, SerialExecutor};
+///
+/// fn parse(text: String) -> Result<u32, std::num::ParseIntError> {
+///     text.parse()
+/// }
+///
+/// let error = SerialExecutor::new().try_submit(parse, "many".to_string()).result().unwrap_err();
+/// let task = error.task().unwrap();
+/// assert!(task.name.ends_with("parse"));
+/// println!("{task}");                                 // `my_crate::parse` (task 17)
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct TaskRef {

@@ -42,6 +42,23 @@
 //! }
 //! ```
 //!
+//! # Which executor, when
+//!
+//! | your calls | take |
+//! |---|---|
+//! | wait for disks, networks, other programs | [`ThreadPoolExecutor`], with many workers |
+//! | compute | [`ThreadPoolExecutor`], with a worker a CPU |
+//! | may crash, hang, or take all memory | [`ProcessPoolExecutor`], with [limits](guide::failures) |
+//! | read what strangers send | [`ProcessPoolExecutor`], with [fewer rights](ProcessPoolBuilder::uid); it is no sandbox |
+//! | borrow what the caller owns | [`ThreadPoolExecutor::scope`] ([borrowed data](guide::borrowed)) |
+//! | belong to an async program | either; [await the future](guide::asynchronous) |
+//! | are being debugged | [`SerialExecutor`] |
+//! | go beyond one machine | none of these: an [`Executor`] of your own |
+//!
+//! [`guide::choosing`] has the reasons, and what each costs. Further pages: [failures](guide::failures),
+//! [nesting](guide::nesting), [back-pressure](guide::back_pressure), [bulk data](guide::bulk),
+//! [talking to running tasks](guide::talking), [control over workers](guide::workers).
+//!
 //! # From Python
 //!
 //! The names are Python's, with three changes: a pool that is dropped waits, as `with` does; a call has

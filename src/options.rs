@@ -63,6 +63,14 @@ impl Default for TaskOptions {
 
 impl TaskOptions {
     /// One attempt, and the time limit of the pool.
+    ///
+    /// ```
+    /// use concurrent_futures::{TaskOptions, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// assert_eq!(pool.spawn_with(|| 42, TaskOptions::new()).result()?, 42);       // as `spawn`
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn new() -> Self {
         TaskOptions::default()
     }
@@ -79,6 +87,20 @@ impl TaskOptions {
     ///
     /// Only a process can be stopped: in an executor that runs calls in this process, such a call
     /// ends with [`Error::Unsupported`] and does not run.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor, TaskOptions};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::new(1)?;
+    ///     let options = TaskOptions::new().timeout(Duration::from_millis(20));
+    ///     let endless = pool.submit_with(|()| -> u32 { loop {} }, (), options);
+    ///     assert!(matches!(endless.result(), Err(Error::TimedOut { .. })));
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
@@ -90,6 +112,22 @@ impl TaskOptions {
     /// number with [`task::attempt`](crate::task::attempt). A call that failed every time ends with
     /// [`Error::GaveUp`], which tells how. One that was stopped by [`kill`](crate::Future::kill) or with
     /// its whole pool is not tried again.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor, TaskOptions, task};
+    ///
+    /// fn crashes_once(n: u32) -> u32 {
+    ///     if task::attempt() == 1 { std::process::abort() } else { n + 1 }
+    /// }
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::new(1)?;
+    ///     let options = TaskOptions::new().retries(2);
+    ///     assert_eq!(pool.submit_with(crashes_once, 41, options).result()?, 42);
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn retries(mut self, times: u32) -> Self {
         self.retries = times;
         self
@@ -100,6 +138,18 @@ impl TaskOptions {
     ///
     /// Meanwhile the call occupies no worker, can be cancelled, and is waited for by `shutdown`. When the
     /// pause is over, it takes its turn before the calls that are queued.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use concurrent_futures::{TaskOptions, ThreadPoolExecutor, task};
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let (first, longest) = (Duration::from_millis(1), Duration::from_millis(2));
+    /// let options = TaskOptions::new().retries(3).retry_if(|_| true).backoff(first, longest);
+    /// let call = || if task::attempt() < 4 { panic!("not yet") } else { 42 };     // pauses: 1, 2, 2 ms
+    /// assert_eq!(pool.spawn_with(call, options).result()?, 42);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.backoff = (first, longest);
         self

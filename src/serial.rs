@@ -24,6 +24,14 @@ pub struct SerialExecutor {
 
 impl SerialExecutor {
     /// An executor without workers.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, SerialExecutor};
+    ///
+    /// let serial = SerialExecutor::new();
+    /// assert_eq!(serial.map(|n: u32| n * n, 1..=3).collect::<Result<Vec<_>, _>>()?, [1, 4, 9]);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         SerialExecutor::default()

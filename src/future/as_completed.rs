@@ -40,6 +40,19 @@ where
 
 /// As [`as_completed`], for `limit` at the most, counted from the call: then, when all that are
 /// over have been yielded, [`Error::TimedOut`] comes once and ends the iteration.
+///
+/// ```
+/// use std::time::Duration;
+/// use concurrent_futures::{Error, Promise, as_completed_timeout};
+///
+/// let (promise, quick) = Promise::new();
+/// let (_promise, slow) = Promise::new();
+/// promise.fulfil(42);
+/// let mut completed = as_completed_timeout([&quick, &slow], Duration::from_millis(1));
+/// assert!(completed.next().unwrap().unwrap() == &quick);
+/// assert!(matches!(completed.next(), Some(Err(Error::TimedOut { .. }))));
+/// assert!(completed.next().is_none());
+/// ```
 pub fn as_completed_timeout<I>(futures: I, limit: Duration) -> AsCompletedTimeout<I::Item>
 where
     I: IntoIterator,
@@ -99,6 +112,25 @@ impl<I: AsFuture> Default for AsCompleted<I> {
 
 impl<I: AsFuture> AsCompleted<I> {
     /// Adds a future, and one to the length; an iterator that had come to its end goes on.
+    ///
+    /// ```
+    /// use concurrent_futures::{ThreadPoolExecutor, as_completed};
+    ///
+    /// // How often a number is halved or tripled until it is 1, a step a call.
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let step = |n: u64| if n.is_multiple_of(2) { n / 2 } else { 3 * n + 1 };
+    /// let mut steps = 0;
+    /// let mut calls = as_completed([pool.submit(step, 27)]);
+    /// while let Some(call) = calls.next() {
+    ///     steps += 1;
+    ///     match call.result()? {
+    ///         1 => break,
+    ///         n => calls.push(pool.submit(step, n)),
+    ///     }
+    /// }
+    /// assert_eq!(steps, 111);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn push(&mut self, item: I) {
         let number = self.free.pop().unwrap_or(self.items.len());
         let cell = item.watched().cell();
@@ -189,6 +221,18 @@ impl<I: AsFuture> fmt::Debug for AsCompleted<I> {
 ///
 /// How many it yields is not known before it ends, so it has no `len`: if the time is not enough, one error comes in the place
 /// of all that are missing. Its `size_hint` has the most, which is enough for a progress bar (`try_progress` of `indicatif`).
+///
+/// ```
+/// use std::time::Duration;
+/// use concurrent_futures::{ThreadPoolExecutor, as_completed_timeout};
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let calls = [1, 2, 3].map(|n| pool.submit(|n: u32| n * n, n));
+/// for call in as_completed_timeout(calls, Duration::from_secs(60)) {
+///     println!("{}", call?.result()?);        // the first `?`: all of them were in time
+/// }
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
 #[must_use = "iterators do nothing unless they are iterated"]
 pub struct AsCompletedTimeout<I: AsFuture> {
     completed: AsCompleted<I>,
@@ -200,6 +244,18 @@ pub struct AsCompletedTimeout<I: AsFuture> {
 
 impl<I: AsFuture> AsCompletedTimeout<I> {
     /// As [`AsCompleted::push`]. The deadline stays.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use concurrent_futures::{ThreadPoolExecutor, as_completed_timeout};
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let mut calls = as_completed_timeout([pool.spawn(|| 20)], Duration::from_secs(60));
+    /// calls.push(pool.spawn(|| 22));
+    /// let sum: u32 = calls.map(|call| call?.result()).sum::<Result<_, _>>()?;
+    /// assert_eq!(sum, 42);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn push(&mut self, item: I) {
         self.total += 1;
         self.completed.push(item);

@@ -32,22 +32,59 @@ pub struct Group<T> {
 
 impl<T> Group<T> {
     /// A group without futures.
+    ///
+    /// ```
+    /// use concurrent_futures::Group;
+    ///
+    /// let group = Group::<u32>::new();
+    /// assert!(group.is_empty());
+    /// ```
     pub fn new() -> Self {
         Group { futures: Vec::new(), kill_rest: false, wait_for_rest: None }
     }
 
     /// Adds a future.
+    ///
+    /// ```
+    /// use concurrent_futures::{Group, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let mut group = Group::new();
+    /// group.push(pool.spawn(|| 20));
+    /// group.push(pool.submit(|n: u32| n + 2, 20));
+    /// assert_eq!(group.try_all()?, [20, 22]);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn push(&mut self, future: Future<T>) {
         self.futures.push(future);
     }
 
     /// How many futures it has.
+    ///
+    /// ```
+    /// use concurrent_futures::{Group, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let group: Group<u32> = (0..3).map(|n| pool.submit(|n: u32| n, n)).collect();
+    /// assert_eq!(group.len(), 3);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub fn len(&self) -> usize {
         self.futures.len()
     }
 
     /// Has it none?
+    ///
+    /// ```
+    /// use concurrent_futures::{Group, Promise};
+    ///
+    /// let mut group = Group::new();
+    /// assert!(group.is_empty());
+    /// group.push(Promise::<u32>::new().1);
+    /// assert!(!group.is_empty());
+    /// # drop(group.all());
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.futures.is_empty()
@@ -55,6 +92,19 @@ impl<T> Group<T> {
 
     /// What is not wanted any more is not only cancelled, but killed where it runs and the engine can
     /// ([`Future::kill`]); also when the group is dropped.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, Group, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::new(2)?;
+    ///     let search = |ends: bool| if ends { 42 } else { loop {} };
+    ///     let race: Group<u32> = [true, false].map(|ends| pool.submit(search, ends)).into_iter().collect();
+    ///     assert_eq!(race.kill_rest(true).first()?, 42);                   // nothing runs on for ever
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn kill_rest(mut self, yes: bool) -> Self {
         self.kill_rest = yes;
         self
@@ -62,12 +112,44 @@ impl<T> Group<T> {
 
     /// Is what runs and is not wanted any more waited for? Default: by [`try_all`](Self::try_all) it is, by
     /// [`first`](Self::first) it is not.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    /// use std::sync::Arc;
+    /// use concurrent_futures::{Group, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let running = Arc::new(AtomicU32::new(0));
+    /// let group: Group<u32> = (0..8)
+    ///     .map(|n| {
+    ///         let running = Arc::clone(&running);
+    ///         pool.spawn(move || {
+    ///             running.fetch_add(1, Relaxed);
+    ///             running.fetch_sub(1, Relaxed);
+    ///             n
+    ///         })
+    ///     })
+    ///     .collect();
+    /// group.wait_for_rest(true).first()?;
+    /// assert_eq!(running.load(Relaxed), 0);                           // of this group nothing runs any more
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn wait_for_rest(mut self, yes: bool) -> Self {
         self.wait_for_rest = Some(yes);
         self
     }
 
     /// Waits for all; their outcomes in the order of the futures.
+    ///
+    /// ```
+    /// use concurrent_futures::{Group, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let group: Group<u32> = ["1", "two"].map(|text| pool.try_submit(str::parse, text)).into_iter().collect();
+    /// let outcomes = group.all();
+    /// assert!(outcomes[0].is_ok() && outcomes[1].is_err());
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub fn all(mut self) -> Vec<Result<T, Error>> {
         std::mem::take(&mut self.futures).into_iter().map(Future::result).collect()
@@ -79,6 +161,18 @@ impl<T> Group<T> {
     /// returns nothing of the group runs any more, as in `trio` and asyncio's `TaskGroup`. (A thread cannot be stopped:
     /// that takes as long as the call. See [`wait_for_rest`](Self::wait_for_rest) and [`kill_rest`](Self::kill_rest).)
     /// Values that were there by then are dropped, other errors are ignored.
+    ///
+    /// ```
+    /// use concurrent_futures::{Group, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let parse = |texts: [&'static str; 2]| -> Group<u32> {
+    ///     texts.map(|text| pool.try_submit(str::parse, text)).into_iter().collect()
+    /// };
+    /// assert_eq!(parse(["1", "2"]).try_all()?, [1, 2]);
+    /// assert!(parse(["1", "two"]).try_all().is_err());
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

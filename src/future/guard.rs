@@ -15,6 +15,16 @@ use crate::error::Error;
 /// A [`Future`] that cancels its call when it is dropped before the call is over: made by [`Future::cancel_on_drop`].
 ///
 /// It is awaited as the future is, and everything that can be asked of the future can be asked of it.
+///
+/// ```
+/// use concurrent_futures::ThreadPoolExecutor;
+///
+/// let pool = ThreadPoolExecutor::new(1)?;
+/// let wanted = pool.spawn(|| 6 * 7).cancel_on_drop();
+/// wanted.wait();                              // what a future has, it has
+/// assert_eq!(wanted.result()?, 42);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
 #[must_use = "dropping it cancels the call"]
 pub struct CancelOnDrop<T> {
     /// Absent once it was taken out.
@@ -50,11 +60,29 @@ impl<T> Future<T> {
 
 impl<T> CancelOnDrop<T> {
     /// The future alone: dropping that cancels nothing.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let guarded = pool.spawn(|| 6 * 7).cancel_on_drop();
+    /// let future = guarded.into_inner();          // from here on it runs to its end
+    /// assert_eq!(future.result()?, 42);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn into_inner(mut self) -> Future<T> {
         self.future.take().unwrap_or_else(|| unreachable!("only this takes it, and the end"))
     }
 
     /// As [`Future::result`]. The call is wanted to its end.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// assert_eq!(pool.spawn(|| 6 * 7).cancel_on_drop().result()?, 42);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

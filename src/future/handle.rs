@@ -46,6 +46,16 @@ impl<T> Future<T> {
     /// Callbacks added before the call ended are shown the value first: `result` returns after
     /// them, [`wait`](Self::wait) and [`done`](Self::done) do not wait for them.
     ///
+    /// ```
+    /// use concurrent_futures::{Error, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// assert_eq!(pool.spawn(|| 6 * 7).result()?, 42);
+    /// let error = pool.submit(|n: u32| 1 / n, 0).result().unwrap_err();
+    /// assert!(matches!(error, Error::Panicked { .. }));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// Whatever kept the call from returning; [`Error::InvalidArgument`] when called inside the
@@ -64,6 +74,18 @@ impl<T> Future<T> {
     /// time-out the future can be asked again. A value that is there is given even with a limit
     /// of zero.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use concurrent_futures::{Error, Promise};
+    ///
+    /// let (promise, mut future) = Promise::new();
+    /// let early = future.result_timeout(Duration::from_millis(1));
+    /// assert!(matches!(early, Err(Error::TimedOut { .. })));
+    /// promise.fulfil(42);
+    /// assert_eq!(future.result_timeout(Duration::ZERO)?, 42);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`result`](Self::result), and [`Error::TimedOut`].
@@ -72,12 +94,32 @@ impl<T> Future<T> {
     }
 
     /// The outcome, if it is there; a value is moved out. Never waits.
+    ///
+    /// ```
+    /// use concurrent_futures::Promise;
+    ///
+    /// let (promise, mut future) = Promise::new();
+    /// assert!(future.try_result().is_none());
+    /// promise.fulfil(42);
+    /// assert_eq!(future.try_result().unwrap()?, 42);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn try_result(&mut self) -> Option<Result<T, Error>> {
         self.cell().take()
     }
 
     /// Waits, then tells the error; `None` when the call returned a value. A cancelled future
     /// gives [`Error::Cancelled`].
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// assert!(pool.spawn(|| 42).exception().is_none());
+    /// let failed = pool.try_submit(str::parse::<u32>, "many");
+    /// assert!(failed.exception().unwrap().to_string().contains("invalid digit"));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub fn exception(&self) -> Option<Error> {
         self.wait();
@@ -87,6 +129,21 @@ impl<T> Future<T> {
     /// Cancels the call if it has not started. True if it will never run (also when it had been
     /// cancelled before), false if it runs or has ended. One that runs is told that it is not wanted
     /// ([`task::cancelled`](crate::task::cancelled)), and is not tried again.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, Promise};
+    ///
+    /// let (_promise, future) = Promise::<u32>::new();
+    /// assert!(future.cancel());
+    /// assert!(matches!(future.result(), Err(Error::Cancelled { .. })));
+    ///
+    /// let (promise, future) = Promise::new();
+    /// promise.start();
+    /// assert!(!future.cancel());                  // it runs
+    /// promise.fulfil(42);
+    /// assert_eq!(future.result()?, 42);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn cancel(&self) -> bool {
         self.cell().cancel()
     }
@@ -99,34 +156,104 @@ impl<T> Future<T> {
     /// its process, which has not come to it, is cancelled. Does not wait.
     ///
     /// False for a call that has ended, and for one that runs on a thread: threads cannot be stopped.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor, sync::Event};
+    ///
+    /// fn endless(started: Event) -> u32 {
+    ///     started.set();
+    ///     loop {}
+    /// }
+    ///
+    /// fn main() -> Result<(), Error> {
+    ///     concurrent_futures::init();
+    ///     let (pool, started) = (ProcessPoolExecutor::new(1)?, Event::new());
+    ///     let call = pool.submit(endless, started.clone());
+    ///     started.wait();
+    ///     assert!(call.kill());
+    ///     assert!(matches!(call.result(), Err(Error::WorkerDied { .. })));
+    ///     assert_eq!(pool.submit(|n: u32| n + 1, 41).result()?, 42);       // by another worker
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn kill(&self) -> bool {
         self.cell().kill()
     }
 
     /// Was the call cancelled?
+    ///
+    /// ```
+    /// use concurrent_futures::Promise;
+    ///
+    /// let (_promise, future) = Promise::<u32>::new();
+    /// assert!(!future.cancelled());
+    /// future.cancel();
+    /// assert!(future.cancelled());
+    /// ```
     #[must_use]
     pub fn cancelled(&self) -> bool {
         self.cell().phase() == Phase::Cancelled
     }
 
     /// Has a worker started the call, and not ended it?
+    ///
+    /// ```
+    /// use concurrent_futures::Promise;
+    ///
+    /// let (promise, future) = Promise::new();
+    /// assert!(!future.running());                 // pending
+    /// promise.start();
+    /// assert!(future.running());
+    /// promise.fulfil(42);
+    /// assert!(!future.running());                 // done
+    /// ```
     #[must_use]
     pub fn running(&self) -> bool {
         self.cell().phase_seen() == Phase::Running
     }
 
     /// Is the future over: value, error or cancelled?
+    ///
+    /// ```
+    /// use concurrent_futures::Promise;
+    ///
+    /// let (promise, future) = Promise::new();
+    /// assert!(!future.done());
+    /// promise.fulfil(42);
+    /// assert!(future.done());
+    /// ```
     #[must_use]
     pub fn done(&self) -> bool {
         self.cell().phase().is_over()
     }
 
     /// Waits until the future is over. Inside the call itself it returns at once.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let future = pool.spawn(|| 42);
+    /// future.wait();
+    /// assert!(future.done());
+    /// assert_eq!(future.result()?, 42);           // the value is still there
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn wait(&self) {
         block(self.watch(), Want::End, None);
     }
 
     /// Waits for `limit` at the most; true if the future is over.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use concurrent_futures::Promise;
+    ///
+    /// let (promise, future) = Promise::new();
+    /// assert!(!future.wait_timeout(Duration::from_millis(1)));
+    /// promise.fulfil(42);
+    /// assert!(future.wait_timeout(Duration::ZERO));
+    /// ```
     pub fn wait_timeout(&self, limit: Duration) -> bool {
         block(self.watch(), Want::End, deadline_after(limit))
     }
@@ -136,6 +263,17 @@ impl<T> Future<T> {
     /// added, after the waiters have been woken; a panic in one does not keep the next from running.
     ///
     /// A callback that is added while others look at the value runs after them, in their thread.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let (tell, told) = mpsc::channel();
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// pool.spawn(|| 6 * 7).add_done_callback(move |outcome| tell.send(outcome.copied().ok()).unwrap());
+    /// assert_eq!(told.recv()?, Some(42));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn add_done_callback(&self, callback: impl FnOnce(Result<&T, &Error>) + Send + 'static) {
         if let Err(callback) = self.cell().on_done(Box::new(callback)) {
             let error = Error::invalid(
@@ -178,6 +316,17 @@ impl<T> Future<T> {
     }
 
     /// The future's number.
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let future = pool.submit(str::len, "three");
+    /// let words = HashMap::from([(future.id(), "three")]);
+    /// println!("{} has {} letters", words[&future.id()], future.result()?);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub fn id(&self) -> FutureId {
         self.cell().task().id

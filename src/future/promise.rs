@@ -62,6 +62,16 @@ impl<T: Send + 'static> Job for ByHand<T> {
 
 impl<T: Send + 'static> Promise<T> {
     /// A promise and its future, pending.
+    ///
+    /// ```
+    /// use concurrent_futures::Promise;
+    ///
+    /// let (promise, future) = Promise::new();
+    /// assert!(!future.running() && !future.done());
+    /// promise.fulfil("here");
+    /// assert_eq!(future.result()?, "here");
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[allow(clippy::new_ret_no_self, reason = "the two ends of one thing, as a channel's")]
     pub fn new() -> (Promise<T>, Future<T>) {
         let cell = Arc::new(Cell::new(None, Ticket::NONE));
@@ -70,6 +80,18 @@ impl<T: Send + 'static> Promise<T> {
 
     /// Pending → running: from here on the future cannot be cancelled. False if it has been
     /// cancelled (then there is nothing left to do), or was started before.
+    ///
+    /// ```
+    /// use concurrent_futures::Promise;
+    ///
+    /// let (promise, future) = Promise::<u32>::new();
+    /// assert!(promise.start());
+    /// assert!(future.running() && !future.cancel());
+    ///
+    /// let (promise, future) = Promise::<u32>::new();
+    /// future.cancel();
+    /// assert!(!promise.start());                  // nobody wants it
+    /// ```
     pub fn start(&self) -> bool {
         let mut started = self.started.lock();
         let is_first = started.is_none();
@@ -80,16 +102,41 @@ impl<T: Send + 'static> Promise<T> {
     }
 
     /// Ends the future with a value. Without effect if it was cancelled.
+    ///
+    /// ```
+    /// use concurrent_futures::Promise;
+    ///
+    /// let (promise, future) = Promise::new();
+    /// std::thread::spawn(move || promise.fulfil(42));
+    /// assert_eq!(future.result()?, 42);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn fulfil(self, value: T) {
         self.end(Ok(value));
     }
 
     /// Ends the future with an error. Without effect if it was cancelled.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, Promise};
+    ///
+    /// let (promise, future) = Promise::<u32>::new();
+    /// let task = promise.task();
+    /// promise.fail(Error::raised(task, "no route"));
+    /// assert!(future.result().unwrap_err().to_string().contains("no route"));
+    /// ```
     pub fn fail(self, error: Error) {
         self.end(Err(error));
     }
 
     /// How errors name this promise.
+    ///
+    /// ```
+    /// use concurrent_futures::Promise;
+    ///
+    /// let (promise, future) = Promise::<u32>::new();
+    /// assert_eq!((promise.task().name, promise.task().id), ("promise", future.id()));
+    /// ```
     #[must_use]
     pub fn task(&self) -> TaskRef {
         self.cell().task()

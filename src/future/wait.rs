@@ -19,6 +19,17 @@ use crate::primitives::channel;
 /// pair `(K, F)` of anything and one of those.
 ///
 /// It can be a trait object: `&dyn AsFuture` lets futures of different types wait together.
+///
+/// ```
+/// use concurrent_futures::{AsFuture, ReturnWhen, ThreadPoolExecutor, wait};
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let (number, text) = (pool.spawn(|| 42), pool.spawn(|| "text"));
+/// let both: [&dyn AsFuture; 2] = [&number, &text];
+/// assert!(wait(both, ReturnWhen::AllCompleted).not_done.is_empty());
+/// assert_eq!((number.result()?, text.result()?), (42, "text"));
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
 pub trait AsFuture {
     #[doc(hidden)]
     fn watched(&self) -> Watched<'_>;
@@ -65,6 +76,16 @@ impl<K, F: AsFuture> AsFuture for (K, F) {
 }
 
 /// When [`wait`] returns.
+///
+/// ```
+/// use concurrent_futures::{Promise, ReturnWhen, wait};
+///
+/// let (promise, first) = Promise::new();
+/// let (_pending, second) = Promise::new();
+/// promise.fulfil(42);
+/// let waited = wait([&first, &second], ReturnWhen::FirstCompleted);
+/// assert!(waited.done == [&first] && waited.not_done == [&second]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum ReturnWhen {
     /// As soon as any future is over.
@@ -77,6 +98,20 @@ pub enum ReturnWhen {
 }
 
 /// What [`wait`] gives back: everything it was given, in the order it was given, in two parts.
+///
+/// ```
+/// use std::time::Duration;
+/// use concurrent_futures::{Promise, ReturnWhen, Waited, wait_timeout};
+///
+/// let (_promise, future) = Promise::<u32>::new();
+/// let limit = Duration::from_millis(1);
+/// let Waited { done, not_done } = wait_timeout([("slow", future)], ReturnWhen::AllCompleted, limit);
+/// assert!(done.is_empty());
+/// for (name, future) in not_done {
+///     println!("{name} is late");
+///     future.cancel();
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Waited<I> {
     /// Those that are over: value, error or cancelled.
@@ -113,6 +148,17 @@ where
 
 /// As [`wait`], for `limit` at the most. Running out of time is no error: the futures come back
 /// as they are.
+///
+/// ```
+/// use std::time::Duration;
+/// use concurrent_futures::{Promise, ReturnWhen, wait_timeout};
+///
+/// let (promise, quick) = Promise::new();
+/// let (_promise, slow) = Promise::new();
+/// promise.fulfil(42);
+/// let waited = wait_timeout([&quick, &slow], ReturnWhen::AllCompleted, Duration::from_millis(1));
+/// assert!(waited.done == [&quick] && waited.not_done == [&slow]);
+/// ```
 pub fn wait_timeout<I>(futures: I, when: ReturnWhen, limit: Duration) -> Waited<I::Item>
 where
     I: IntoIterator,

@@ -251,6 +251,21 @@ impl<'a, R> Map<'a, R> {
 
     /// As `next`, but waits for `limit` at the most: if the next result is not there by then,
     /// [`Error::TimedOut`] is returned in its place, and it can be asked for again.
+    ///
+    /// ```
+    /// use std::sync::{Mutex, mpsc};
+    /// use std::time::Duration;
+    /// use concurrent_futures::{Error, ThreadPoolExecutor};
+    ///
+    /// let (tell, told) = mpsc::channel();
+    /// let told = Mutex::new(told);
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let mut map = pool.map(move |n: u32| n + told.lock().unwrap().recv().unwrap(), [1]);
+    /// assert!(matches!(map.next_timeout(Duration::ZERO), Some(Err(Error::TimedOut { .. }))));
+    /// tell.send(41)?;
+    /// assert_eq!(map.next().unwrap()?, 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn next_timeout(&mut self, limit: Duration) -> Option<Result<R, Error>> {
         self.iterated = true;
         if self.values.len() == 0 && self.current.len() == 0 && self.ahead > 0 {

@@ -35,6 +35,15 @@ pub struct MapOptions {
 
 impl MapOptions {
     /// No chunk size, all submitted at once, no time limit.
+    ///
+    /// ```
+    /// use concurrent_futures::{MapOptions, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let doubled = pool.map_with(|n: u32| n * 2, 0..3, MapOptions::new());       // as `map`
+    /// assert_eq!(doubled.collect::<Result<Vec<_>, _>>()?, [0, 2, 4]);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn new() -> Self {
         MapOptions::default()
     }
@@ -48,6 +57,15 @@ impl MapOptions {
     /// their order, can be cancelled one by one, and never wait in a chunk while a worker has nothing to do. The
     /// price of the order is that items of less than about half a microsecond are run by one worker alone, at full
     /// speed; to share them out, give a chunk size.
+    ///
+    /// ```
+    /// use concurrent_futures::{MapOptions, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let squares = pool.map_with(|n: u64| n * n, 0..10_000, MapOptions::new().chunksize(500));
+    /// assert_eq!(squares.sum::<Result<u64, _>>()?, 333_283_335_000);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn chunksize(mut self, items: usize) -> Self {
         self.chunksize = Some(items);
         self
@@ -55,6 +73,15 @@ impl MapOptions {
 
     /// The most items that are taken from the input and whose result has not been yielded: the
     /// input is pulled as results are taken. At least 1.
+    ///
+    /// ```
+    /// use concurrent_futures::{MapOptions, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let squares = pool.map_with(|n: u64| n * n, 0.., MapOptions::new().buffersize(16));     // without end
+    /// assert_eq!(squares.take(3).collect::<Result<Vec<_>, _>>()?, [0, 1, 4]);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn buffersize(mut self, items: usize) -> Self {
         self.buffersize = Some(items);
         self
@@ -63,6 +90,22 @@ impl MapOptions {
     /// Time for all results, counted from the call of `map_with`. When it is over, results that
     /// are there still come out; for each of the others comes [`Error::TimedOut`], those that
     /// have not started are cancelled, and nothing more is submitted.
+    ///
+    /// ```
+    /// use std::sync::{Mutex, mpsc};
+    /// use std::time::Duration;
+    /// use concurrent_futures::{Error, MapOptions, ThreadPoolExecutor};
+    ///
+    /// let (tell, told) = mpsc::channel::<u32>();
+    /// let told = Mutex::new(told);
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let options = MapOptions::new().timeout(Duration::from_millis(10));
+    /// let mut map = pool.map_with(move |n| n + told.lock().unwrap().recv().unwrap_or(0), [1, 2], options);
+    /// assert!(matches!(map.next(), Some(Err(Error::TimedOut { .. }))));           // one for each
+    /// assert!(matches!(map.next(), Some(Err(Error::TimedOut { .. }))));
+    /// drop(tell);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
@@ -90,6 +133,16 @@ impl MapOptions {
     }
 
     /// The [priority](crate::TaskOptions::priority) of all its calls. Default: 0.
+    ///
+    /// ```
+    /// use concurrent_futures::{MapOptions, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let later = pool.map_with(|n: u32| n * n, 0..100, MapOptions::new().priority(-1));
+    /// assert_eq!(pool.spawn(|| 42).result()?, 42);        // need not wait for all of them
+    /// assert_eq!(later.count(), 100);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn priority(mut self, priority: i16) -> Self {
         self.priority = priority;
         self

@@ -6,6 +6,21 @@
 /// Which worker starts, or has left: for the hooks of
 /// [thread pools](crate::ThreadPoolBuilder::on_worker_start) and
 /// [process pools](crate::ProcessPoolBuilder::on_worker_start).
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+/// use concurrent_futures::{ThreadPoolExecutor, WorkerInfo};
+///
+/// let seen = Arc::new(Mutex::new(Vec::new()));
+/// let own = Arc::clone(&seen);
+/// let note = move |worker: &WorkerInfo| own.lock().unwrap().push(worker.clone());
+/// let builder = ThreadPoolExecutor::builder().max_workers(1).thread_name_prefix("fetch");
+/// let pool = builder.on_worker_start(note).build()?;
+/// pool.spawn(|| ()).result()?;
+/// let worker = seen.lock().unwrap().remove(0);
+/// assert_eq!((&*worker.name, worker.number, worker.pid), ("fetch_0", 0, None));
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerInfo {

@@ -54,6 +54,30 @@ use crate::wire::message::{Failure, RemoteCause};
 /// [`Error::Decode`](crate::Error::Decode). A value may be nested as deep as 1 MiB of stack allows: a
 /// list of boxes can have some ten thousand of them, or one thousand in a debug build. And it may have
 /// no more elements than bytes and a million, which only a long `Vec<()>` has.
+///
+/// ```
+/// use concurrent_futures::{Executor, ProcessPoolExecutor};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Order {
+///     item: String,
+///     count: u32,
+///     gift: Option<String>,
+/// }
+///
+/// fn describe(order: Order) -> String {
+///     format!("{} × {}", order.count, order.item)
+/// }
+///
+/// fn main() -> Result<(), concurrent_futures::Error> {
+///     concurrent_futures::init();
+///     let pool = ProcessPoolExecutor::new(1)?;
+///     let order = Order { item: "tea".into(), count: 2, gift: None };
+///     assert_eq!(pool.submit(describe, order).result()?, "2 × tea");
+///     Ok(())
+/// }
+/// ```
 pub trait Portable: Serialize + DeserializeOwned + Send + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Send + 'static> Portable for T {}

@@ -71,6 +71,17 @@ pub struct ProcessPoolBuilder {
 
 impl ProcessPoolBuilder {
     /// The most processes. Default: usable CPUs.
+    ///
+    /// ```
+    /// use concurrent_futures::ProcessPoolExecutor;
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::builder().max_workers(4).build()?;
+    ///     assert_eq!(pool.max_workers(), 4);
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn max_workers(mut self, processes: usize) -> Self {
         self.max_workers = Some(processes);
         self
@@ -78,6 +89,17 @@ impl ProcessPoolBuilder {
 
     /// Workers are named `<name>_<n>`, from 0: `ps` shows it behind the name of the program.
     /// Default: `ProcessPoolExecutor-<pool>`.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor, task};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::builder().max_workers(1).name("parsers").build()?;
+    ///     assert_eq!(pool.submit(|()| task::worker(), ()).result()?.as_deref(), Some("parsers_0"));
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -85,6 +107,25 @@ impl ProcessPoolBuilder {
 
     /// A call that each worker makes before its first task. If it panics, the pool is broken:
     /// what is queued and what comes ends with [`Error::Broken`], with the panic as its cause.
+    ///
+    /// ```
+    /// use std::sync::OnceLock;
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor};
+    ///
+    /// static MODEL: OnceLock<u64> = OnceLock::new();
+    ///
+    /// /// In each worker, before its first call.
+    /// fn load(seed: u64) {
+    ///     MODEL.set(seed).expect("once a worker");
+    /// }
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::builder().max_workers(1).initializer(load, 42).build()?;
+    ///     assert_eq!(pool.submit(|()| MODEL.get().copied(), ()).result()?, Some(42));
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn initializer<F, A>(mut self, function: F, argument: A) -> Self
     where
         F: Fn(A) + Copy + Send + 'static,
@@ -166,6 +207,21 @@ impl ProcessPoolBuilder {
     /// [start](Self::on_worker_start): in good order, died or killed. With how it ended, if that is known. Where the
     /// worker took a call with it, that call has ended before. [`shutdown`](crate::Executor::shutdown) waits for it. As
     /// there, it must not wait for calls of this pool.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let (tell, told) = mpsc::channel();
+    ///     let builder = ProcessPoolExecutor::builder().max_workers(1);
+    ///     let pool = builder.on_worker_exit(move |_worker, status| _ = tell.send(status)).build()?;
+    ///     assert!(pool.submit(|()| std::process::exit(3), ()).result().map(|(): ()| ()).is_err());
+    ///     assert_eq!(told.recv().unwrap().and_then(|status| status.code()), Some(3));
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn on_worker_exit(
         mut self,
         hook: impl Fn(&WorkerInfo, Option<ExitStatus>) + Send + Sync + 'static,
@@ -180,12 +236,39 @@ impl ProcessPoolBuilder {
     ///
     /// Worth a try where caches matter and nothing else runs; on a busy machine it costs time, as the
     /// system cannot move a worker away from a CPU that somebody else needs.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let builder = ProcessPoolExecutor::builder().max_workers(2);
+    ///     let pool = match builder.pin_workers(true).build() {
+    ///         Err(Error::Unsupported { .. }) => ProcessPoolExecutor::new(2)?,
+    ///         pool => pool?,
+    ///     };
+    ///     assert_eq!(pool.submit(|n: u32| n + 1, 41).result()?, 42);
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn pin_workers(mut self, yes: bool) -> Self {
         self.pin_workers = yes;
         self
     }
 
     /// Replaces a worker after so many tasks (a chunk of a map is one). At least 1.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::builder().max_workers(1).max_tasks_per_child(1).build()?;
+    ///     let [one, two] = [(); 2].map(|()| pool.submit(|()| std::process::id(), ()));
+    ///     assert_ne!(one.result()?, two.result()?);                        // a process a call
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn max_tasks_per_child(mut self, tasks: usize) -> Self {
         self.max_tasks_per_child = Some(tasks);
         self
@@ -199,6 +282,21 @@ impl ProcessPoolBuilder {
     /// shares with others, such as the program's code. A new worker has some megabytes of it, and
     /// a limit below that replaces it after every task. To look costs about two microseconds a task.
     /// Only on Linux.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let builder = ProcessPoolExecutor::builder().max_workers(1);
+    ///     let pool = match builder.max_memory_per_child(512 << 20).build() {
+    ///         Err(Error::Unsupported { .. }) => ProcessPoolExecutor::new(1)?,
+    ///         pool => pool?,
+    ///     };
+    ///     assert_eq!(pool.submit(|n: u32| n + 1, 41).result()?, 42);
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn max_memory_per_child(mut self, bytes: usize) -> Self {
         self.max_memory_per_child = Some(bytes);
         self
@@ -229,6 +327,18 @@ impl ProcessPoolBuilder {
     /// How long a worker may take to say that it is there, and then again for the initializer's call. One
     /// that takes longer is killed, and another started; after three in a row the pool is broken.
     /// Default: ten seconds for the former, no limit for the latter.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::builder().max_workers(1).start_timeout(Duration::from_secs(60)).build()?;
+    ///     assert_eq!(pool.submit(|n: u32| n + 1, 41).result()?, 42);
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn start_timeout(mut self, limit: Duration) -> Self {
         self.start_timeout = Some(limit);
         self
@@ -239,6 +349,23 @@ impl ProcessPoolBuilder {
     /// [`Future::kill`](crate::Future::kill) or
     /// [`terminate_workers`](ProcessPoolExecutor::terminate_workers). Zero: it is killed at once.
     /// Default: five seconds. Workers that catch neither the signal nor the end take no time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::builder().max_workers(1).grace_period(Duration::ZERO).build()?;
+    ///     let endless = pool.submit(|()| -> u32 { loop {} }, ());
+    ///     while !endless.running() {
+    ///         std::thread::yield_now();
+    ///     }
+    ///     endless.kill();                                                  // at once
+    ///     assert!(endless.result().is_err());
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn grace_period(mut self, limit: Duration) -> Self {
         self.grace_period = Some(limit);
         self
@@ -246,6 +373,20 @@ impl ProcessPoolBuilder {
 
     /// What becomes of the pool when a worker dies of itself, or is killed by somebody else. Default: the
     /// worker is replaced, [`WorkerDeath::Replace`].
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor, WorkerDeath};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::builder().max_workers(1).on_worker_death(WorkerDeath::Break).build()?;
+    ///     let died = pool.submit(|()| std::process::abort(), ()).result().map(|(): ()| ());
+    ///     assert!(matches!(died, Err(Error::WorkerDied { .. })));
+    ///     let refused = pool.submit(|n: u32| n, 42).result();
+    ///     assert!(matches!(refused, Err(Error::Broken { .. })));
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn on_worker_death(mut self, then: WorkerDeath) -> Self {
         self.on_worker_death = then;
         self
@@ -256,6 +397,21 @@ impl ProcessPoolBuilder {
     /// were used up, timed out or were ended on request do not count. Default: no limit, as each death costs a
     /// call, so that the calls themselves are one. (Workers that do not even start are limited without it: to three
     /// in a row.)
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::builder().max_workers(1).max_restarts_per_minute(1).build()?;
+    ///     for _ in 0..2 {
+    ///         assert!(pool.submit(|()| std::process::abort(), ()).result().map(|(): ()| ()).is_err());
+    ///     }
+    ///     let refused = pool.submit(|n: u32| n, 42).result();
+    ///     assert!(matches!(refused, Err(Error::Broken { .. })));           // two within a minute
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn max_restarts_per_minute(mut self, workers: usize) -> Self {
         self.max_restarts_per_minute = Some(workers);
         self
@@ -265,6 +421,18 @@ impl ProcessPoolBuilder {
     /// and make the initializer's call too. The last to become idle is the first to
     /// be used. With a time of zero a worker
     /// ends if there is no task for it at once. Default: workers stay until the pool is shut down.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::builder().max_workers(1).idle_timeout(Duration::from_secs(30)).build()?;
+    ///     assert_eq!(pool.submit(|n: u32| n + 1, 41).result()?, 42);
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.idle_timeout = Some(limit);
         self
@@ -279,6 +447,19 @@ impl ProcessPoolBuilder {
     /// own threads never wait, because they would wait for themselves: what callbacks submit may
     /// exceed the bound. A task that was cancelled keeps its place until a worker passes it: so
     /// long it is in the queue.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::builder().max_workers(1).max_pending(1000).build()?;
+    ///     let futures: Vec<_> = (0..10_000).map(|n| pool.submit(|n: u64| n, n)).collect();  // waits for room
+    ///     let sum: u64 = futures.into_iter().map(|future| future.result()).sum::<Result<_, _>>()?;
+    ///     assert_eq!(sum, 49_995_000);
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn max_pending(mut self, tasks: usize) -> Self {
         self.max_pending = Some(tasks);
         self
@@ -292,6 +473,18 @@ impl ProcessPoolBuilder {
     }
 
     /// The pool. No worker is started yet.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::builder().max_workers(1).build()?;
+    ///     assert!(pool.worker_pids().is_empty());
+    ///     assert_eq!(pool.submit(|n: u32| n + 1, 41).result()?, 42);       // starts one
+    ///     Ok(())
+    /// }
+    /// ```
     ///
     /// # Errors
     ///

@@ -15,6 +15,21 @@ use crate::primitives::{Mutex, OnceLock};
 
 /// What becomes of a process pool when one of its workers dies.
 /// For [`ProcessPoolBuilder::on_worker_death`](crate::ProcessPoolBuilder::on_worker_death).
+///
+/// ```
+/// use concurrent_futures::{Executor, ProcessPoolExecutor, WorkerDeath};
+///
+/// fn main() -> Result<(), concurrent_futures::Error> {
+///     concurrent_futures::init();
+///     for policy in [WorkerDeath::Replace, WorkerDeath::Break] {
+///         let pool = ProcessPoolExecutor::builder().max_workers(1).on_worker_death(policy).build()?;
+///         assert!(pool.submit(|()| std::process::abort(), ()).result().map(|(): ()| ()).is_err());
+///         let goes_on = pool.submit(|n: u32| n + 1, 41).result().is_ok();
+///         assert_eq!(goes_on, policy == WorkerDeath::Replace);
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WorkerDeath {

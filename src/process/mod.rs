@@ -171,6 +171,17 @@ struct Initializer {
 impl ProcessPoolExecutor {
     /// A pool of `max_workers` processes at the most. None is started yet.
     ///
+    /// ```
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::new(2)?;
+    ///     assert_ne!(pool.submit(|()| std::process::id(), ()).result()?, std::process::id());
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::InvalidArgument`] if `max_workers` is 0; [`Error::NotInitialised`] without [`init`].
@@ -179,11 +190,33 @@ impl ProcessPoolExecutor {
     }
 
     /// A pool that is set up step by step.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::builder().max_workers(1).env("LANG", "la").build()?;
+    ///     let lang = pool.submit(|()| std::env::var("LANG").ok(), ());
+    ///     assert_eq!(lang.result()?.as_deref(), Some("la"));
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn builder() -> ProcessPoolBuilder {
         ProcessPoolBuilder::default()
     }
 
     /// The most processes it will have, as it is now.
+    ///
+    /// ```
+    /// use concurrent_futures::ProcessPoolExecutor;
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     assert_eq!(ProcessPoolExecutor::new(3)?.max_workers(), 3);
+    ///     Ok(())
+    /// }
+    /// ```
     #[must_use]
     pub fn max_workers(&self) -> usize {
         self.pool.max_workers()
@@ -242,6 +275,19 @@ impl ProcessPoolExecutor {
     }
 
     /// The process ids of the workers there are now.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::new(1)?;
+    ///     assert!(pool.worker_pids().is_empty());                          // none is needed yet
+    ///     let pid = pool.submit(|()| std::process::id(), ()).result()?;
+    ///     assert_eq!(pool.worker_pids(), [pid]);
+    ///     Ok(())
+    /// }
+    /// ```
     #[must_use]
     pub fn worker_pids(&self) -> Vec<u32> {
         self.plan.slots.lock().iter().filter_map(|slot| slot.pid()).collect()
@@ -250,6 +296,20 @@ impl ProcessPoolExecutor {
     /// Ends the pool at once: what has not started is cancelled, every worker gets SIGTERM, and SIGKILL if
     /// it is still there after the [`grace_period`](ProcessPoolBuilder::grace_period). The calls that ran end with
     /// [`Error::WorkerDied`]. Does not wait.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::new(1)?;
+    ///     let endless = pool.submit(|()| -> u32 { loop {} }, ());
+    ///     let queued = pool.submit(|n: u32| n, 42);
+    ///     pool.terminate_workers();
+    ///     assert!(endless.result().is_err() && queued.result().is_err());
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn terminate_workers(&self) {
         let mut asked = Vec::new();
         self.stop(|slot| asked.extend(slot.terminate().map(|exit| (Arc::clone(slot), exit))));
@@ -257,6 +317,19 @@ impl ProcessPoolExecutor {
     }
 
     /// As [`terminate_workers`](Self::terminate_workers), with SIGKILL from the start.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::new(1)?;
+    ///     let endless = pool.submit(|()| -> u32 { loop {} }, ());
+    ///     pool.kill_workers();
+    ///     assert!(endless.result().is_err());
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn kill_workers(&self) {
         self.stop(|slot| slot.kill_call());
     }

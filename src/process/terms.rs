@@ -219,12 +219,34 @@ impl ProcessPoolBuilder {
     /// Of several calls of `env`, [`env_remove`](Self::env_remove) and [`env_clear`](Self::env_clear)
     /// the later wins, as with [`std::process::Command`]. The library adds one variable of its own,
     /// which tells the copy that it is a worker and holds no secret.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::builder().max_workers(1).env("LANG", "la").build()?;
+    ///     assert_eq!(pool.submit(|()| std::env::var("LANG").ok(), ()).result()?.as_deref(), Some("la"));
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.surroundings.env.push(Change::Set(key.as_ref().into(), value.as_ref().into()));
         self
     }
 
     /// Takes a variable out of the environment of the workers.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::builder().max_workers(1).env_remove("PATH").build()?;
+    ///     assert_eq!(pool.submit(|()| std::env::var("PATH").ok(), ()).result()?, None);
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn env_remove(mut self, key: impl AsRef<OsStr>) -> Self {
         self.surroundings.env.push(Change::Remove(key.as_ref().into()));
         self
@@ -256,6 +278,17 @@ impl ProcessPoolBuilder {
 
     /// The directory in which the workers start. Default: the one that the host is in when it
     /// starts them. A relative path is one of the host's directory at [`build`](Self::build).
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::builder().max_workers(1).current_dir("/").build()?;
+    ///     assert_eq!(pool.submit(|()| std::env::current_dir().ok(), ()).result()?, Some("/".into()));
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn current_dir(mut self, path: impl AsRef<Path>) -> Self {
         self.surroundings.directory = Some(path.as_ref().into());
         self
@@ -290,6 +323,17 @@ impl ProcessPoolBuilder {
     }
 
     /// The group that the workers belong to, as [`uid`](Self::uid) is the user. Default: the host's.
+    ///
+    /// ```no_run
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::builder().max_workers(1).uid(65534).gid(65534).build()?;
+    ///     assert_eq!(pool.submit(|n: u32| n + 1, 41).result()?, 42);
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn gid(mut self, group: u32) -> Self {
         self.terms.gid = Some(group);
         self
@@ -297,6 +341,17 @@ impl ProcessPoolBuilder {
 
     /// The supplementary groups of the workers, at most 512. The host must be root. Default: the
     /// host's; none if the host is root and [`uid`](Self::uid) or [`gid`](Self::gid) is given.
+    ///
+    /// ```no_run
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::builder().max_workers(1).uid(1000).gid(1000).groups(&[44]).build()?;
+    ///     assert_eq!(pool.submit(|n: u32| n + 1, 41).result()?, 42);
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn groups(mut self, groups: &[u32]) -> Self {
         self.terms.groups = Some(groups.into());
         self
@@ -312,6 +367,18 @@ impl ProcessPoolBuilder {
     /// workers that are not trusted. The host holds one message a worker at a time, and the value
     /// decoded from it, which may be larger: a type whose values are small as bytes and large in
     /// memory is a matter of its `Deserialize`.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::builder().max_workers(1).max_message_bytes(1 << 20).build()?;
+    ///     let long = pool.submit(|text: String| text.len(), "x".repeat(2 << 20));
+    ///     assert!(matches!(long.result(), Err(Error::Encode { .. })));
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn max_message_bytes(mut self, bytes: u64) -> Self {
         self.terms.max_message_bytes = bytes;
         self

@@ -49,12 +49,27 @@ struct Flag {
 
 impl Event {
     /// One that is not set.
+    ///
+    /// ```
+    /// use concurrent_futures::sync::Event;
+    ///
+    /// assert!(!Event::new().is_set());
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Event { handle: Handle::new(Flag { id: next_id(), is_set: Hall::new(false) }) }
     }
 
     /// Sets it, and wakes all who wait for it. Without effect if it is set.
+    ///
+    /// ```
+    /// use concurrent_futures::sync::Event;
+    ///
+    /// let (event, other) = (Event::new(), Event::new());
+    /// let clone = event.clone();
+    /// event.set();
+    /// assert!(clone.is_set() && !other.is_set());
+    /// ```
     pub fn set(&self) {
         match &self.handle {
             Handle::Here(flag) => flag.set(true),
@@ -65,6 +80,15 @@ impl Event {
     }
 
     /// Takes it back: who waits from now on waits until it is set again.
+    ///
+    /// ```
+    /// use concurrent_futures::sync::Event;
+    ///
+    /// let event = Event::new();
+    /// event.set();
+    /// event.clear();
+    /// assert!(!event.is_set());
+    /// ```
     pub fn clear(&self) {
         match &self.handle {
             Handle::Here(flag) => flag.set(false),
@@ -75,6 +99,18 @@ impl Event {
     }
 
     /// Is it set?
+    ///
+    /// ```
+    /// use concurrent_futures::{ThreadPoolExecutor, sync::Event};
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let stop = Event::new();
+    /// let own = stop.clone();
+    /// let turns = pool.spawn(move || (0u64..).take_while(|_| !own.is_set()).count());
+    /// stop.set();
+    /// println!("{} turns", turns.result()?);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub fn is_set(&self) -> bool {
         match &self.handle {
@@ -84,11 +120,36 @@ impl Event {
     }
 
     /// Waits until it is set.
+    ///
+    /// ```
+    /// use concurrent_futures::{ThreadPoolExecutor, sync::Event};
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let start = Event::new();
+    /// let own = start.clone();
+    /// let answer = pool.spawn(move || {
+    ///     own.wait();
+    ///     42
+    /// });
+    /// start.set();
+    /// assert_eq!(answer.result()?, 42);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn wait(&self) {
         self.wait_for(None);
     }
 
     /// Waits for `limit` at the most; true if it is set.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use concurrent_futures::sync::Event;
+    ///
+    /// let event = Event::new();
+    /// assert!(!event.wait_timeout(Duration::from_millis(1)));
+    /// event.set();
+    /// assert!(event.wait_timeout(Duration::ZERO));
+    /// ```
     pub fn wait_timeout(&self, limit: Duration) -> bool {
         self.wait_for(Some(limit))
     }

@@ -15,6 +15,26 @@
 //! A handle crosses one wall, in both directions: a worker can give it back, or hand it on to another worker by way of a
 //! queue of the host; to a worker process of its own it cannot. Anywhere else it does not serialize.
 //!
+//! ```
+//! use concurrent_futures::{Executor, ProcessPoolExecutor, sync::Queue};
+//!
+//! fn sum(numbers: Queue<u64>) -> u64 {
+//!     numbers.iter().filter_map(Result::ok).sum()
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     concurrent_futures::init();
+//!     let (pool, numbers) = (ProcessPoolExecutor::new(1)?, Queue::bounded(8));
+//!     let sum = pool.submit(sum, numbers.clone());
+//!     for n in 1..=100 {
+//!         numbers.put(n)?;
+//!     }
+//!     numbers.close();
+//!     assert_eq!(sum.result()?, 5050);
+//!     Ok(())
+//! }
+//! ```
+//!
 //! Reading order: `hall.rs` → `event.rs` → `permits.rs` → `queue.rs` → `served.rs` → `handle.rs`; then `process/desk.rs` and
 //! `process/errands.rs`, which carry what is asked.
 

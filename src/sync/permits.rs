@@ -46,6 +46,16 @@ pub struct Semaphore {
 }
 
 /// The right to go on, of a [`Semaphore`]. It is given back when it is dropped.
+///
+/// ```
+/// use concurrent_futures::sync::Semaphore;
+///
+/// let places = Semaphore::new(2);
+/// let permit = places.acquire();
+/// assert_eq!(places.available(), 1);
+/// drop(permit);
+/// assert_eq!(places.available(), 2);
+/// ```
 #[must_use = "it is given back at once if it is not kept"]
 pub struct Permit {
     handle: Handle<Permits>,
@@ -92,6 +102,16 @@ pub struct Lock {
 }
 
 /// The one who may, of a [`Lock`]. It is given back when this is dropped.
+///
+/// ```
+/// use concurrent_futures::sync::Lock;
+///
+/// let lock = Lock::new();
+/// let guard = lock.acquire();
+/// assert!(lock.is_locked());
+/// drop(guard);
+/// assert!(!lock.is_locked());
+/// ```
 #[must_use = "it is given back at once if it is not kept"]
 pub struct LockGuard(Permit);
 
@@ -166,29 +186,78 @@ impl Handle<Permits> {
 
 impl Semaphore {
     /// One with so many permits. With none it lets nobody pass, ever.
+    ///
+    /// ```
+    /// use concurrent_futures::sync::Semaphore;
+    ///
+    /// assert_eq!(Semaphore::new(3).available(), 3);
+    /// ```
     #[must_use]
     pub fn new(permits: usize) -> Self {
         Semaphore { handle: Handle::of(permits) }
     }
 
     /// Waits for a permit.
+    ///
+    /// ```
+    /// use concurrent_futures::sync::Semaphore;
+    ///
+    /// let places = Semaphore::new(1);
+    /// std::thread::scope(|s| {
+    ///     for guest in 0..3 {
+    ///         let places = &places;
+    ///         s.spawn(move || {
+    ///             let _permit = places.acquire();
+    ///             println!("guest {guest} is alone here");
+    ///         });
+    ///     }
+    /// });
+    /// assert_eq!(places.available(), 1);
+    /// ```
     pub fn acquire(&self) -> Permit {
         self.handle.wait()
     }
 
     /// Waits for a permit for `limit` at the most.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use concurrent_futures::sync::Semaphore;
+    ///
+    /// let places = Semaphore::new(1);
+    /// let permit = places.acquire();
+    /// assert!(places.acquire_timeout(Duration::from_millis(1)).is_none());
+    /// drop(permit);
+    /// assert!(places.acquire_timeout(Duration::from_secs(60)).is_some());
+    /// ```
     #[must_use]
     pub fn acquire_timeout(&self, limit: Duration) -> Option<Permit> {
         self.handle.acquire(Some(limit))
     }
 
     /// A permit, if there is one now.
+    ///
+    /// ```
+    /// use concurrent_futures::sync::Semaphore;
+    ///
+    /// let places = Semaphore::new(1);
+    /// let permit = places.try_acquire();
+    /// assert!(permit.is_some() && places.try_acquire().is_none());
+    /// ```
     #[must_use]
     pub fn try_acquire(&self) -> Option<Permit> {
         self.handle.acquire(Some(Duration::ZERO))
     }
 
     /// How many permits there are now.
+    ///
+    /// ```
+    /// use concurrent_futures::sync::Semaphore;
+    ///
+    /// let places = Semaphore::new(2);
+    /// let _permit = places.acquire();
+    /// assert_eq!(places.available(), 1);
+    /// ```
     #[must_use]
     pub fn available(&self) -> usize {
         self.handle.available()
@@ -198,6 +267,20 @@ impl Semaphore {
 impl Permit {
     /// Did one that held a permit of this semaphore die with its process, or give it back because of a panic, since the last
     /// one was given out? Then what it was about may be half done. One is told.
+    ///
+    /// ```
+    /// use concurrent_futures::sync::Semaphore;
+    ///
+    /// let places = Semaphore::new(1);
+    /// let own = places.clone();
+    /// let panics = std::thread::spawn(move || {
+    ///     let _permit = own.acquire();
+    ///     panic!("half done");
+    /// });
+    /// panics.join().unwrap_err();
+    /// assert!(places.acquire().is_abandoned());
+    /// assert!(!places.acquire().is_abandoned());                  // one is told
+    /// ```
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
         self.is_abandoned
@@ -216,29 +299,75 @@ impl Drop for Permit {
 
 impl Lock {
     /// One that nobody holds.
+    ///
+    /// ```
+    /// use concurrent_futures::sync::Lock;
+    ///
+    /// assert!(!Lock::new().is_locked());
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Lock { handle: Handle::of(1) }
     }
 
     /// Waits for the lock.
+    ///
+    /// ```
+    /// use concurrent_futures::{ThreadPoolExecutor, sync::Lock};
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let printer = Lock::new();
+    /// let print = move |page: u32| {
+    ///     let _guard = printer.acquire();
+    ///     println!("page {page}, and nobody else's");
+    /// };
+    /// pool.map(print, 1..=3).collect::<Result<(), _>>()?;
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn acquire(&self) -> LockGuard {
         LockGuard(self.handle.wait())
     }
 
     /// Waits for the lock for `limit` at the most.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use concurrent_futures::sync::Lock;
+    ///
+    /// let lock = Lock::new();
+    /// let guard = lock.acquire();
+    /// assert!(lock.acquire_timeout(Duration::from_millis(1)).is_none());
+    /// drop(guard);
+    /// assert!(lock.acquire_timeout(Duration::from_secs(60)).is_some());
+    /// ```
     #[must_use]
     pub fn acquire_timeout(&self, limit: Duration) -> Option<LockGuard> {
         self.handle.acquire(Some(limit)).map(LockGuard)
     }
 
     /// The lock, if nobody holds it now.
+    ///
+    /// ```
+    /// use concurrent_futures::sync::Lock;
+    ///
+    /// let lock = Lock::new();
+    /// let guard = lock.try_acquire();
+    /// assert!(guard.is_some() && lock.try_acquire().is_none());
+    /// ```
     #[must_use]
     pub fn try_acquire(&self) -> Option<LockGuard> {
         self.acquire_timeout(Duration::ZERO)
     }
 
     /// Does somebody hold it?
+    ///
+    /// ```
+    /// use concurrent_futures::sync::Lock;
+    ///
+    /// let lock = Lock::new();
+    /// let _guard = lock.acquire();
+    /// assert!(lock.is_locked());
+    /// ```
     #[must_use]
     pub fn is_locked(&self) -> bool {
         self.handle.available() == 0
@@ -248,6 +377,24 @@ impl Lock {
 impl LockGuard {
     /// Did the one who held it before die with its process, or give it back because of a panic? Then what it was about may
     /// be half done. One is told.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor, sync::Lock};
+    ///
+    /// fn dies_with(lock: Lock) {
+    ///     let _guard = lock.acquire();
+    ///     std::process::abort();
+    /// }
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let (pool, lock) = (ProcessPoolExecutor::new(1)?, Lock::new());
+    ///     assert!(pool.submit(dies_with, lock.clone()).result().is_err());
+    ///     let guard = lock.acquire();                 // given back with the death of its holder
+    ///     assert!(guard.is_abandoned());
+    ///     Ok(())
+    /// }
+    /// ```
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
         self.0.is_abandoned

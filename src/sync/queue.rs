@@ -78,6 +78,15 @@ pub struct Queue<T: Portable> {
 }
 
 /// Why there is no item.
+///
+/// ```
+/// use concurrent_futures::sync::{GetError, Queue};
+///
+/// let queue = Queue::<u32>::unbounded();
+/// assert!(matches!(queue.try_get(), Err(GetError::Empty)));
+/// queue.close();
+/// assert!(matches!(queue.try_get(), Err(GetError::Closed)));
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GetError {
@@ -93,6 +102,16 @@ pub enum GetError {
 }
 
 /// Why an item was not put in; and the item.
+///
+/// ```
+/// use concurrent_futures::sync::{PutError, Queue};
+///
+/// let queue = Queue::bounded(1);
+/// queue.put(1).map_err(drop).unwrap();
+/// assert!(matches!(queue.try_put(2), Err(PutError::Full(2))));
+/// queue.close();
+/// assert!(matches!(queue.put(3), Err(PutError::Closed(3))));
+/// ```
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum PutError<T> {
@@ -109,6 +128,15 @@ pub enum PutError<T> {
 
 impl<T> PutError<T> {
     /// The item.
+    ///
+    /// ```
+    /// use concurrent_futures::sync::Queue;
+    ///
+    /// let queue = Queue::unbounded();
+    /// queue.close();
+    /// let error = queue.put("late".to_string()).unwrap_err();
+    /// assert_eq!(error.into_inner(), "late");
+    /// ```
     pub fn into_inner(self) -> T {
         match self {
             PutError::Closed(item) | PutError::Full(item) | PutError::Failed(item, _) => item,
@@ -148,6 +176,16 @@ enum Item<T> {
 
 impl<T: Portable> Queue<T> {
     /// One in which at most so many items wait: who puts in more waits for room. At least 1.
+    ///
+    /// ```
+    /// use concurrent_futures::sync::Queue;
+    ///
+    /// let queue = Queue::bounded(2);
+    /// queue.put(1)?;
+    /// queue.put(2)?;
+    /// assert!(queue.try_put(3).is_err());
+    /// # Ok::<(), concurrent_futures::sync::PutError<i32>>(())
+    /// ```
     #[must_use]
     pub fn bounded(capacity: usize) -> Self {
         let state =
@@ -158,12 +196,33 @@ impl<T: Portable> Queue<T> {
     }
 
     /// One in which any number of items can wait.
+    ///
+    /// ```
+    /// use concurrent_futures::sync::Queue;
+    ///
+    /// let queue = Queue::unbounded();
+    /// for item in 0..1000 {
+    ///     queue.put(item)?;                       // never waits
+    /// }
+    /// assert_eq!(queue.len(), 1000);
+    /// # Ok::<(), concurrent_futures::sync::PutError<i32>>(())
+    /// ```
     #[must_use]
     pub fn unbounded() -> Self {
         Queue::bounded(usize::MAX)
     }
 
     /// Puts an item in; waits for room.
+    ///
+    /// ```
+    /// use concurrent_futures::sync::Queue;
+    ///
+    /// let queue = Queue::bounded(1);
+    /// std::thread::scope(|s| {
+    ///     s.spawn(|| (0..3).for_each(|item| queue.put(item).unwrap()));       // waits until there is room
+    ///     assert_eq!([(); 3].map(|()| queue.get().unwrap()), [0, 1, 2]);
+    /// });
+    /// ```
     ///
     /// # Errors
     ///
@@ -174,6 +233,16 @@ impl<T: Portable> Queue<T> {
 
     /// The same, but waits for `limit` at the most.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use concurrent_futures::sync::{PutError, Queue};
+    ///
+    /// let queue = Queue::bounded(1);
+    /// queue.put(1)?;
+    /// assert!(matches!(queue.put_timeout(2, Duration::from_millis(1)), Err(PutError::Full(2))));
+    /// # Ok::<(), PutError<i32>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`put`](Self::put), and [`PutError::Full`].
@@ -183,6 +252,15 @@ impl<T: Portable> Queue<T> {
 
     /// The same without waiting.
     ///
+    /// ```
+    /// use concurrent_futures::sync::{PutError, Queue};
+    ///
+    /// let queue = Queue::bounded(1);
+    /// queue.try_put(1)?;
+    /// assert!(matches!(queue.try_put(2), Err(PutError::Full(2))));
+    /// # Ok::<(), PutError<i32>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`put`](Self::put), and [`PutError::Full`].
@@ -191,6 +269,17 @@ impl<T: Portable> Queue<T> {
     }
 
     /// Gets the next item; waits for one.
+    ///
+    /// ```
+    /// use concurrent_futures::sync::{GetError, Queue};
+    ///
+    /// let queue = Queue::unbounded();
+    /// queue.put(42)?;
+    /// queue.close();
+    /// assert_eq!(queue.get()?, 42);
+    /// assert!(matches!(queue.get(), Err(GetError::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -202,6 +291,14 @@ impl<T: Portable> Queue<T> {
 
     /// The same, but waits for `limit` at the most.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use concurrent_futures::sync::{GetError, Queue};
+    ///
+    /// let queue = Queue::<u32>::unbounded();
+    /// assert!(matches!(queue.get_timeout(Duration::from_millis(1)), Err(GetError::Empty)));
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`get`](Self::get), and [`GetError::Empty`].
@@ -211,6 +308,16 @@ impl<T: Portable> Queue<T> {
 
     /// The same without waiting.
     ///
+    /// ```
+    /// use concurrent_futures::sync::{GetError, Queue};
+    ///
+    /// let queue = Queue::unbounded();
+    /// assert!(matches!(queue.try_get(), Err(GetError::Empty)));
+    /// queue.put(42)?;
+    /// assert_eq!(queue.try_get()?, 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`get`](Self::get), and [`GetError::Empty`].
@@ -219,6 +326,18 @@ impl<T: Portable> Queue<T> {
     }
 
     /// All items that there are and that come, until the queue is closed and empty. An item that failed is one of them.
+    ///
+    /// ```
+    /// use concurrent_futures::sync::Queue;
+    ///
+    /// let queue = Queue::unbounded();
+    /// for item in [20, 22] {
+    ///     queue.put(item)?;
+    /// }
+    /// queue.close();
+    /// assert_eq!(queue.iter().sum::<Result<i32, _>>()?, 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = Result<T, GetError>> {
         std::iter::from_fn(|| match self.get() {
             Err(GetError::Closed) => None,
@@ -228,6 +347,18 @@ impl<T: Portable> Queue<T> {
 
     /// Nothing is put in any more; what is in it can be got. Who waits for room is told, and who waits for an item when
     /// there is none left. Without effect on one that is closed.
+    ///
+    /// ```
+    /// use concurrent_futures::sync::Queue;
+    ///
+    /// let queue = Queue::unbounded();
+    /// queue.put(1)?;
+    /// queue.close();
+    /// assert!(queue.put(2).is_err());
+    /// assert_eq!(queue.get()?, 1);                // what is in it can be got
+    /// assert!(queue.get().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close(&self) {
         match &self.handle {
             Handle::Here(items) => items.close(),
@@ -238,6 +369,15 @@ impl<T: Portable> Queue<T> {
     }
 
     /// Is it closed?
+    ///
+    /// ```
+    /// use concurrent_futures::sync::Queue;
+    ///
+    /// let queue = Queue::<u32>::unbounded();
+    /// assert!(!queue.is_closed());
+    /// queue.close();
+    /// assert!(queue.is_closed());
+    /// ```
     #[must_use]
     pub fn is_closed(&self) -> bool {
         match &self.handle {
@@ -247,18 +387,44 @@ impl<T: Portable> Queue<T> {
     }
 
     /// How many items wait in it.
+    ///
+    /// ```
+    /// use concurrent_futures::sync::Queue;
+    ///
+    /// let queue = Queue::unbounded();
+    /// queue.put("an item".to_string())?;
+    /// assert_eq!(queue.len(), 1);
+    /// # Ok::<(), concurrent_futures::sync::PutError<String>>(())
+    /// ```
     #[must_use]
     pub fn len(&self) -> usize {
         self.size().0
     }
 
     /// Does none wait in it?
+    ///
+    /// ```
+    /// use concurrent_futures::sync::Queue;
+    ///
+    /// let queue = Queue::unbounded();
+    /// assert!(queue.is_empty());
+    /// queue.put(1)?;
+    /// assert!(!queue.is_empty());
+    /// # Ok::<(), concurrent_futures::sync::PutError<i32>>(())
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// How many may wait in it.
+    ///
+    /// ```
+    /// use concurrent_futures::sync::Queue;
+    ///
+    /// assert_eq!(Queue::<u32>::bounded(8).capacity(), 8);
+    /// assert_eq!(Queue::<u32>::unbounded().capacity(), usize::MAX);
+    /// ```
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.size().1
@@ -268,6 +434,25 @@ impl<T: Portable> Queue<T> {
     /// twice puts them in again. Only the process that has made the queue knows them; elsewhere there are none.
     ///
     /// One that cannot be decoded is left out.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor, sync::Queue};
+    ///
+    /// fn dies_with_one(items: Queue<u32>) {
+    ///     let _item = items.get();
+    ///     std::process::abort();
+    /// }
+    ///
+    /// fn main() -> Result<(), concurrent_futures::Error> {
+    ///     concurrent_futures::init();
+    ///     let (pool, items) = (ProcessPoolExecutor::new(1)?, Queue::unbounded());
+    ///     items.put(7).unwrap();
+    ///     assert!(pool.submit(dies_with_one, items.clone()).result().is_err());
+    ///     assert_eq!(items.take_lost(), [7]);         // neither lost nor given to another
+    ///     assert!(items.is_empty() && items.take_lost().is_empty());
+    ///     Ok(())
+    /// }
+    /// ```
     #[must_use]
     pub fn take_lost(&self) -> Vec<T> {
         let Handle::Here(items) = &self.handle else { return Vec::new() };

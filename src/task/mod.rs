@@ -5,6 +5,15 @@
 //! Not here: what a call is made of (`jobs.rs`), queues and workers (`pool`), what travels and how (`portable`).
 //! The rule: a work item is run, completed, failed or cancelled once, by value; one that is
 //! dropped breaks its future. So a future only ever waits for a task that somebody still holds.
+//!
+//! ```
+//! use concurrent_futures::{Executor, SerialExecutor, task};
+//!
+//! assert_eq!(SerialExecutor::new().submit(|()| task::attempt(), ()).result()?, 1);
+//! assert_eq!(task::attempt(), 0);                         // outside of any call
+//! assert!(task::name().is_none() && !task::cancelled());
+//! # Ok::<(), concurrent_futures::Error>(())
+//! ```
 
 mod course;
 #[cfg(all(test, loom))]
@@ -88,6 +97,23 @@ pub fn cancelled() -> bool {
 /// its host, and wakes it at most once a millisecond: what is not the latest may be passed over, what was said last before
 /// the end of the call is not. Without anybody who listens, and outside of any call, nothing happens; so a library may
 /// tell as often as it likes.
+///
+/// ```
+/// use concurrent_futures::{Executor, SerialExecutor, task};
+///
+/// fn sum(numbers: Vec<u64>) -> u64 {
+///     let mut sum = 0;
+///     for (done, number) in (1..).zip(&numbers) {
+///         sum += number;
+///         task::progress(done, numbers.len() as u64);
+///     }
+///     sum
+/// }
+///
+/// // Without anybody who listens it is only a sum.
+/// assert_eq!(SerialExecutor::new().submit(sum, vec![20, 22]).result()?, 42);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
 pub fn progress(done: u64, total: u64) {
     signals::progress(my_home(), done, total);
 }
@@ -519,27 +545,118 @@ impl Task {
     }
 
     /// Runs the call in this thread, unless it has been cancelled; a panic of it is caught.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use concurrent_futures::{Executor, Shutdown, Task};
+    ///
+    /// /// Queues, until somebody runs what is there.
+    /// struct Later(mpsc::Sender<Task>);
+    ///
+    /// impl Executor for Later {
+    ///     fn execute(&self, task: Task) {
+    ///         // Nobody takes it any more: dropped, it breaks its future.
+    ///         let _ = self.0.send(task);
+    ///     }
+    ///     fn shutdown_with(&self, _: Shutdown) {}
+    /// }
+    ///
+    /// let (queue, tasks) = mpsc::channel();
+    /// let future = Later(queue).submit(|n: u32| n + 1, 41);
+    /// tasks.into_iter().for_each(Task::run);
+    /// assert_eq!(future.result()?, 42);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn run(self) {
         self.0.run();
     }
 
     /// Ends the future with `error`.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, Executor, Shutdown, Task};
+    ///
+    /// /// Takes nothing.
+    /// struct Closed;
+    ///
+    /// impl Executor for Closed {
+    ///     fn execute(&self, task: Task) {
+    ///         let error = Error::ShutDown { task: task.task() };
+    ///         task.fail(error);
+    ///     }
+    ///     fn shutdown_with(&self, _: Shutdown) {}
+    /// }
+    ///
+    /// assert!(matches!(Closed.submit(|n: u32| n, 42).result(), Err(Error::ShutDown { .. })));
+    /// ```
     pub fn fail(self, error: Error) {
         self.0.fail(error);
     }
 
     /// Cancels the call.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, Shutdown, Task};
+    ///
+    /// /// Does nothing that it need not do.
+    /// struct Lazy;
+    ///
+    /// impl Executor for Lazy {
+    ///     fn execute(&self, task: Task) {
+    ///         task.cancel();
+    ///     }
+    ///     fn shutdown_with(&self, _: Shutdown) {}
+    /// }
+    ///
+    /// assert!(Lazy.submit(|n: u32| n, 42).cancelled());
+    /// ```
     pub fn cancel(self) {
         self.0.cancel();
     }
 
     /// The name of the function and the id of the future.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, Shutdown, Task};
+    ///
+    /// /// Tells what it runs.
+    /// struct Loud;
+    ///
+    /// impl Executor for Loud {
+    ///     fn execute(&self, task: Task) {
+    ///         println!("{}", task.task());
+    ///         task.run();
+    ///     }
+    ///     fn shutdown_with(&self, _: Shutdown) {}
+    /// }
+    ///
+    /// assert_eq!(Loud.submit(|n: u32| n + 1, 41).result()?, 42);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub fn task(&self) -> TaskRef {
         self.0.task()
     }
 
     /// Its [priority](crate::TaskOptions::priority): an executor with a queue takes higher ones first.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, Shutdown, Task, TaskOptions};
+    ///
+    /// /// Has no time for what can wait.
+    /// struct Busy;
+    ///
+    /// impl Executor for Busy {
+    ///     fn execute(&self, task: Task) {
+    ///         if task.priority() < 0 { task.cancel() } else { task.run() }
+    ///     }
+    ///     fn shutdown_with(&self, _: Shutdown) {}
+    /// }
+    ///
+    /// assert_eq!(Busy.submit(|n: u32| n, 42).result()?, 42);
+    /// assert!(Busy.submit_with(|n: u32| n, 42, TaskOptions::new().priority(-1)).cancelled());
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub fn priority(&self) -> i16 {
         self.0.priority()

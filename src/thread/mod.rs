@@ -60,6 +60,15 @@ pub struct ThreadPoolExecutor {
 impl ThreadPoolExecutor {
     /// A pool of `max_workers` threads at the most. None is started yet.
     ///
+    /// ```
+    /// use concurrent_futures::{Error, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(4)?;
+    /// assert_eq!(pool.spawn(|| 6 * 7).result()?, 42);
+    /// assert!(matches!(ThreadPoolExecutor::new(0), Err(Error::InvalidArgument { .. })));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::InvalidArgument`] if `max_workers` is 0.
@@ -68,11 +77,26 @@ impl ThreadPoolExecutor {
     }
 
     /// A pool that is set up step by step.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::builder().max_workers(1).thread_name_prefix("fetch").build()?;
+    /// assert_eq!(pool.spawn(|| 6 * 7).result()?, 42);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn builder() -> ThreadPoolBuilder {
         ThreadPoolBuilder::default()
     }
 
     /// The most threads it will have, as it is now.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// assert_eq!(ThreadPoolExecutor::new(3)?.max_workers(), 3);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub fn max_workers(&self) -> usize {
         self.pool.max_workers()
@@ -122,6 +146,16 @@ impl ThreadPoolExecutor {
 
     /// Hands over the call `function(argument)`. Never fails: a refusal is the error of the
     /// future. Never blocks, unless the pool has a [bound](ThreadPoolBuilder::max_pending).
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let by = 3;
+    /// let future = pool.submit(move |n: u64| n * by, 14);             // a closure may capture
+    /// assert_eq!(future.result()?, 42);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn submit<F, A, R>(&self, function: F, argument: A) -> Future<R>
     where
         F: FnOnce(A) -> R + Send + 'static,
@@ -163,6 +197,15 @@ impl ThreadPoolExecutor {
 
     /// As [`submit`](Self::submit), for a function that can fail: its `Err` becomes the future's
     /// [`Error::Raised`].
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// assert_eq!(pool.try_submit(str::parse::<u32>, "42").result()?, 42);
+    /// assert!(pool.try_submit(str::parse::<u32>, "many").result().is_err());
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn try_submit<F, A, R, E>(&self, function: F, argument: A) -> Future<R>
     where
         F: FnOnce(A) -> Result<R, E> + Send + 'static,
@@ -174,6 +217,15 @@ impl ThreadPoolExecutor {
     }
 
     /// Hands over a closure without argument.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let words = vec!["to", "be"];
+    /// assert_eq!(pool.spawn(move || words.join(" ")).result()?, "to be");
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn spawn<F, R>(&self, function: F) -> Future<R>
     where
         F: FnOnce() -> R + Send + 'static,
@@ -204,6 +256,16 @@ impl ThreadPoolExecutor {
 
     /// Calls `function` on every item; yields the results in the order of the items. As
     /// [`Executor::map`], for any closure.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let by = 3;
+    /// let tripled = pool.map(move |n: u64| n * by, 1..=3);
+    /// assert_eq!(tripled.collect::<Result<Vec<_>, _>>()?, [3, 6, 9]);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn map<F, A, R, I>(&self, function: F, items: I) -> Map<'static, R>
     where
         F: Fn(A) -> R + Send + Sync + 'static,
@@ -215,6 +277,15 @@ impl ThreadPoolExecutor {
     }
 
     /// As [`map`](Self::map), with [`MapOptions`].
+    ///
+    /// ```
+    /// use concurrent_futures::{MapOptions, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let squares = pool.map_with(|n: u64| n * n, 0.., MapOptions::new().buffersize(16));     // without end
+    /// assert_eq!(squares.take(3).collect::<Result<Vec<_>, _>>()?, [0, 1, 4]);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn map_with<'a, F, A, R, I>(&'a self, function: F, items: I, options: MapOptions) -> Map<'a, R>
     where
         F: Fn(A) -> R + Send + Sync + 'static,
@@ -226,6 +297,15 @@ impl ThreadPoolExecutor {
     }
 
     /// As [`map`](Self::map), for a function that can fail: its `Err` is the result of its item.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let numbers: Vec<_> = pool.try_map(str::parse::<u32>, ["1", "two", "3"]).collect();
+    /// assert!(matches!(numbers[..], [Ok(1), Err(_), Ok(3)]));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn try_map<F, A, R, E, I>(&self, function: F, items: I) -> Map<'static, R>
     where
         F: Fn(A) -> Result<R, E> + Send + Sync + 'static,
@@ -238,6 +318,16 @@ impl ThreadPoolExecutor {
     }
 
     /// As [`try_map`](Self::try_map), with [`MapOptions`].
+    ///
+    /// ```
+    /// use concurrent_futures::{MapOptions, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let options = MapOptions::new().fail_fast(true);
+    /// let numbers: Vec<_> = pool.try_map_with(str::parse::<u32>, ["1", "two", "3"], options).collect();
+    /// assert!(matches!(numbers[..], [Ok(1), Err(_)]));                // the first error ends it
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn try_map_with<'a, F, A, R, E, I>(&'a self, function: F, items: I, options: MapOptions) -> Map<'a, R>
     where
         F: Fn(A) -> Result<R, E> + Send + Sync + 'static,
@@ -255,6 +345,17 @@ impl ThreadPoolExecutor {
     }
 
     /// As [`map`](Self::map), but yields the results as they come, each with the index of its item.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let words = ["three", "a", "to"];
+    /// for (index, length) in pool.map_unordered(str::len, words) {
+    ///     println!("{} has {} letters", words[index], length?);
+    /// }
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn map_unordered<F, A, R, I>(&self, function: F, items: I) -> MapUnordered<'static, R>
     where
         F: Fn(A) -> R + Send + Sync + 'static,
@@ -266,6 +367,20 @@ impl ThreadPoolExecutor {
     }
 
     /// As [`map_unordered`](Self::map_unordered), for a function that can fail.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let texts = ["1", "two", "3"];
+    /// for (index, number) in pool.try_map_unordered(str::parse::<u32>, texts) {
+    ///     match number {
+    ///         Ok(number) => println!("{number}"),
+    ///         Err(error) => println!("{}: {error}", texts[index]),
+    ///     }
+    /// }
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn try_map_unordered<F, A, R, E, I>(&self, function: F, items: I) -> MapUnordered<'static, R>
     where
         F: Fn(A) -> Result<R, E> + Send + Sync + 'static,
@@ -534,6 +649,14 @@ pub struct ThreadPoolBuilder {
 
 impl ThreadPoolBuilder {
     /// The most threads. Default: usable CPUs + 4, at most 32.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::builder().max_workers(4).build()?;
+    /// assert_eq!(pool.max_workers(), 4);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn max_workers(mut self, threads: usize) -> Self {
         self.max_workers = Some(threads);
         self
@@ -541,12 +664,30 @@ impl ThreadPoolBuilder {
 
     /// Threads are named `<prefix>_<n>`, from 0. Default: `ThreadPoolExecutor-<pool>`. Linux shows
     /// the first 15 bytes.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::builder().max_workers(1).thread_name_prefix("fetch").build()?;
+    ///
+    /// let name = pool.spawn(|| std::thread::current().name().map(str::to_owned));
+    /// assert_eq!(name.result()?.as_deref(), Some("fetch_0"));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn thread_name_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.thread_name_prefix = Some(prefix.into());
         self
     }
 
     /// Bytes of stack for each thread. Default: that of [`std::thread`].
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::builder().max_workers(1).stack_size(8 << 20).build()?;
+    /// assert_eq!(pool.spawn(|| 6 * 7).result()?, 42);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self
@@ -556,6 +697,15 @@ impl ThreadPoolBuilder {
     /// and run the initializer too. The last to become idle is the first
     /// to be used. With a time of zero a thread ends if
     /// there is no task for it at once. Default: threads stay until the pool is shut down.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::builder().max_workers(1).idle_timeout(Duration::from_secs(30)).build()?;
+    /// assert_eq!(pool.spawn(|| 6 * 7).result()?, 42);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.idle_timeout = Some(limit);
         self
@@ -570,6 +720,17 @@ impl ThreadPoolBuilder {
     /// own threads never wait, because they would wait for themselves: what its tasks and their
     /// callbacks submit may exceed the bound. A task that was cancelled keeps its place until a
     /// worker passes it: so long it is in the queue.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::builder().max_workers(1).max_pending(1000).build()?;
+    ///
+    /// let futures: Vec<_> = (0..10_000).map(|n| pool.submit(|n: u64| n, n)).collect();      // waits for room
+    /// let sum: u64 = futures.into_iter().map(|future| future.result()).sum::<Result<_, _>>()?;
+    /// assert_eq!(sum, 49_995_000);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn max_pending(mut self, tasks: usize) -> Self {
         self.max_pending = Some(tasks);
         self
@@ -577,6 +738,17 @@ impl ThreadPoolBuilder {
 
     /// Runs in each thread before its first task. If it panics, the pool is broken: what is
     /// queued and what comes ends with [`Error::Broken`], with the panic as its cause.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// thread_local!(static MODEL: Cell<u64> = const { Cell::new(0) });
+    ///
+    /// let pool = ThreadPoolExecutor::builder().max_workers(2).initializer(|| MODEL.set(42)).build()?;
+    /// assert_eq!(pool.spawn(|| MODEL.get()).result()?, 42);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn initializer(mut self, initializer: impl Fn() + Send + Sync + 'static) -> Self {
         self.customs.initializer = Some(Arc::new(initializer));
         self
@@ -613,6 +785,19 @@ impl ThreadPoolBuilder {
     /// long, when the pool is made smaller, shut down or broken, and also if its initializer failed.
     /// [`shutdown`](Executor::shutdown) waits for it. A worker that is in it takes no task any more, and counts
     /// as one of `max_workers` until it returns.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let (tell, told) = mpsc::channel();
+    /// let builder = ThreadPoolExecutor::builder().max_workers(1);
+    /// let pool = builder.on_worker_exit(move |worker| _ = tell.send(worker.number)).build()?;
+    /// pool.spawn(|| ()).result()?;
+    /// drop(pool);
+    /// assert_eq!(told.recv(), Ok(0));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn on_worker_exit(mut self, hook: impl Fn(&WorkerInfo) + Send + Sync + 'static) -> Self {
         self.customs.on_exit = Some(Arc::new(hook));
         self
@@ -623,6 +808,17 @@ impl ThreadPoolBuilder {
     ///
     /// Worth a try where caches matter and nothing else runs; on a busy machine it costs time, as the
     /// system cannot move a thread away from a CPU that somebody else needs.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, ThreadPoolExecutor};
+    ///
+    /// let pool = match ThreadPoolExecutor::builder().max_workers(2).pin_workers(true).build() {
+    ///     Err(Error::Unsupported { .. }) => ThreadPoolExecutor::new(2)?,
+    ///     pool => pool?,
+    /// };
+    /// assert_eq!(pool.spawn(|| 6 * 7).result()?, 42);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn pin_workers(mut self, yes: bool) -> Self {
         self.pin_workers = yes;
         self
@@ -636,6 +832,15 @@ impl ThreadPoolBuilder {
     }
 
     /// The pool. No thread is started yet.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, ThreadPoolExecutor};
+    ///
+    /// assert!(ThreadPoolExecutor::builder().build().is_ok());
+    /// let refused = ThreadPoolExecutor::builder().max_pending(0).build();
+    /// assert!(matches!(refused, Err(Error::InvalidArgument { .. })));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -39,6 +39,20 @@ use crate::task;
 ///
 /// `'env` is what may be borrowed from, `'scope` the time in which calls of the scope run; as with
 /// [`std::thread::Scope`].
+///
+/// ```
+/// use concurrent_futures::{Scope, ThreadPoolExecutor};
+///
+/// fn count<'scope>(s: &'scope Scope<'scope, '_>, words: &'scope [&str]) -> usize {
+///     let lengths = s.map(|word: &&str| word.len(), words);
+///     lengths.filter_map(Result::ok).sum()
+/// }
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let words = ["to", "be"];
+/// assert_eq!(pool.scope(|s| count(s, &words)), 4);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
 pub struct Scope<'scope, 'env: 'scope> {
     pool: Arc<Pool<ThreadContext>>,
     register: Arc<Register>,
@@ -78,6 +92,16 @@ where
 impl<'scope> Scope<'scope, '_> {
     /// Hands over the call `function(argument)`. Never fails: a refusal is the error of the future. Never blocks,
     /// unless the pool has a [bound](super::ThreadPoolBuilder::max_pending).
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let by = vec![3];
+    /// let tripled = pool.scope(|s| s.submit(|n: u64| n * by[0], 14).result())?;
+    /// assert_eq!((tripled, by), (42, vec![3]));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn submit<F, A, R>(&'scope self, function: F, argument: A) -> ScopedFuture<'scope, R>
     where
         F: FnOnce(A) -> R + Send + 'scope,
@@ -88,6 +112,20 @@ impl<'scope> Scope<'scope, '_> {
     }
 
     /// Hands over a closure without argument.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let mut halves = [1, 2, 3, 4];
+    /// let (left, right) = halves.split_at_mut(2);
+    /// pool.scope(|s| {
+    ///     drop(s.spawn(|| left.reverse()));           // the scope waits for it
+    ///     right.reverse();
+    /// });
+    /// assert_eq!(halves, [2, 1, 4, 3]);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn spawn<F, R>(&'scope self, function: F) -> ScopedFuture<'scope, R>
     where
         F: FnOnce() -> R + Send + 'scope,
@@ -100,6 +138,22 @@ impl<'scope> Scope<'scope, '_> {
     /// submitted at once. An error is the result of its item, and does not end the others.
     ///
     /// A call costs up to a microsecond, so give small items in chunks: `items.chunks(1000)`.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let mut numbers = vec![1; 10_000];
+    /// let sums = pool.scope(|s| {
+    ///     let double = |part: &mut [u64]| {
+    ///         part.iter_mut().for_each(|n| *n *= 2);
+    ///         part.iter().sum::<u64>()
+    ///     };
+    ///     s.map(double, numbers.chunks_mut(1000)).sum::<Result<u64, _>>()
+    /// })?;
+    /// assert_eq!((sums, numbers[9_999]), (20_000, 2));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn map<F, A, R, I>(&'scope self, function: F, items: I) -> ScopedMap<'scope, R>
     where
         F: Fn(A) -> R + Send + Sync + 'scope,
@@ -450,6 +504,16 @@ const NAME: &str = "scoped call";
 ///
 /// What a [`Future`] is, for values that may borrow. Dropping it detaches: the call runs all the same, and the scope
 /// waits for it. `wait`, `as_completed` and their like take it beside other futures.
+///
+/// ```
+/// use concurrent_futures::ThreadPoolExecutor;
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let text = String::from("one two");
+/// let first: &str = pool.scope(|s| s.spawn(|| text.split(' ').next().unwrap_or("")).result())?;
+/// assert_eq!(first, "one");                       // a value that borrows
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
 #[must_use = "dropping a future loses its result; `drop` it to say that this is meant"]
 pub struct ScopedFuture<'scope, R> {
     /// Absent once it has been read.
@@ -459,6 +523,15 @@ pub struct ScopedFuture<'scope, R> {
 
 impl<R> ScopedFuture<'_, R> {
     /// Waits for the outcome and moves it out.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let words = ["to", "be"];
+    /// assert_eq!(pool.scope(|s| s.spawn(|| words.concat()).result())?, "tobe");
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -474,6 +547,23 @@ impl<R> ScopedFuture<'_, R> {
     /// As [`result`](Self::result), for `limit` at the most. A value is moved out once; after a time-out the future
     /// can be asked again.
     ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use std::time::Duration;
+    /// use concurrent_futures::{Error, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let (tell, told) = mpsc::channel();
+    /// let answer = pool.scope(|s| {
+    ///     let mut call = s.spawn(move || told.recv());
+    ///     assert!(matches!(call.result_timeout(Duration::ZERO), Err(Error::TimedOut { .. })));
+    ///     tell.send(42).unwrap();
+    ///     call.result()
+    /// })?;
+    /// assert_eq!(answer, Ok(42));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`Future::result_timeout`].
@@ -486,6 +576,16 @@ impl<R> ScopedFuture<'_, R> {
     }
 
     /// Waits, then tells the error; `None` when the call returned a value.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let zero = 0;
+    /// let error = pool.scope(|s| s.spawn(|| 1 / zero).exception());
+    /// assert!(error.unwrap().to_string().contains("divide by zero"));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub fn exception(&self) -> Option<Error> {
         let error = self.future().exception()?;
@@ -494,39 +594,138 @@ impl<R> ScopedFuture<'_, R> {
     }
 
     /// Cancels the call if it has not started, as [`Future::cancel`].
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let (tell, told) = mpsc::channel();
+    /// pool.scope(|s| {
+    ///     let _running = s.spawn(move || told.recv());
+    ///     let queued = s.spawn(|| unreachable!("the one worker is busy"));
+    ///     assert!(queued.cancel());
+    ///     tell.send(()).unwrap();
+    /// });
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn cancel(&self) -> bool {
         self.future().cancel()
     }
 
     /// Was the call cancelled?
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let (tell, told) = mpsc::channel();
+    /// pool.scope(|s| {
+    ///     let _running = s.spawn(move || told.recv());
+    ///     let queued = s.spawn(|| 42);
+    ///     assert!(!queued.cancelled());
+    ///     queued.cancel();
+    ///     assert!(queued.cancelled());
+    ///     tell.send(()).unwrap();
+    /// });
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub fn cancelled(&self) -> bool {
         self.future().cancelled()
     }
 
     /// Has a worker started the call, and not ended it?
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let (tell, told) = mpsc::channel();
+    /// pool.scope(|s| {
+    ///     let call = s.spawn(move || told.recv());
+    ///     while !call.running() {
+    ///         std::thread::yield_now();
+    ///     }
+    ///     tell.send(()).unwrap();
+    /// });
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub fn running(&self) -> bool {
         self.future().running()
     }
 
     /// Is it over: value, error or cancelled?
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// pool.scope(|s| {
+    ///     let call = s.spawn(|| 42);
+    ///     call.wait();
+    ///     assert!(call.done());
+    /// });
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub fn done(&self) -> bool {
         self.future().done()
     }
 
     /// Waits until it is over.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let mut numbers = [3, 1, 2];
+    /// pool.scope(|s| {
+    ///     s.spawn(|| numbers.sort()).wait();
+    /// });
+    /// assert_eq!(numbers, [1, 2, 3]);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn wait(&self) {
         self.future().wait();
     }
 
     /// Waits for `limit` at the most; true if it is over.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use std::time::Duration;
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let (tell, told) = mpsc::channel();
+    /// pool.scope(|s| {
+    ///     let call = s.spawn(move || told.recv());
+    ///     assert!(!call.wait_timeout(Duration::from_millis(1)));
+    ///     tell.send(()).unwrap();
+    ///     assert!(call.wait_timeout(Duration::from_secs(60)));
+    /// });
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn wait_timeout(&self, limit: Duration) -> bool {
         self.future().wait_timeout(limit)
     }
 
     /// The future's number.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// pool.scope(|s| {
+    ///     let (one, other) = (s.spawn(|| 1), s.spawn(|| 2));
+    ///     assert_ne!(one.id(), other.id());
+    /// });
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub fn id(&self) -> FutureId {
         self.future().id()
@@ -581,6 +780,20 @@ impl<R> fmt::Debug for ScopedFuture<'_, R> {
 ///
 /// Dropping it cancels what has not started. Of one that was iterated, the rest counts as looked at: a panic there does
 /// not make the scope panic.
+///
+/// ```
+/// use concurrent_futures::ThreadPoolExecutor;
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let words = ["to".to_string(), "be".to_string()];
+/// let lengths: Vec<usize> = pool.scope(|s| {
+///     let lengths = s.map(String::len, &words);
+///     assert_eq!(lengths.len(), 2);
+///     lengths.collect::<Result<_, _>>()
+/// })?;
+/// assert_eq!(lengths, [2, 2]);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
 #[must_use = "a map that is dropped cancels what has not started"]
 pub struct ScopedMap<'scope, R> {
     futures: VecDeque<ScopedFuture<'scope, R>>,
