@@ -158,11 +158,16 @@ impl Account {
         self.is_observed
     }
 
+    /// Is every call timed?
+    #[inline]
+    pub(crate) fn is_slow(&self) -> bool {
+        self.is_observed || self.streak.load(Ordering::Relaxed) < STREAK
+    }
+
     /// For a call that comes.
     #[inline]
     pub(crate) fn ticket(&self) -> Ticket {
-        let is_quick = !self.is_observed && self.streak.load(Ordering::Relaxed) >= STREAK;
-        Ticket { home: self.home, every: !is_quick, is_observed: self.is_observed }
+        Ticket { home: self.home, every: self.is_slow(), is_observed: self.is_observed }
     }
 
     /// Tells those who observe the pool. No lock may be held.

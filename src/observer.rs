@@ -78,8 +78,8 @@ impl<O: Observer + ?Sized> Observer for Arc<O> {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Event<'a> {
-    /// When. It is told at once, but for the start of a short call in a worker process: that may be told together with its
-    /// end, and then `at` is earlier than that.
+    /// When. What happens in this process is told at once. That a worker process was started is told when it has said Hello,
+    /// and that it began a short call perhaps together with the end of that: then `at` is earlier.
     pub at: Instant,
     /// The name of the pool, by which its workers are named.
     pub pool: &'a str,
@@ -171,7 +171,7 @@ pub enum What<'a> {
         /// When that may begin.
         due: Instant,
     },
-    /// A worker is there: its thread runs, its process has said Hello. Its initializer is still to run.
+    /// A worker was started: its thread runs, its process is there and has said Hello. Its initializer is still to run.
     #[non_exhaustive]
     WorkerSpawned {
         /// The worker.

@@ -483,6 +483,10 @@ fn a_worker_that_dies_is_told_and_its_call_has_failed() {
         let id = future.id();
         assert!(matches!(future.result(), Err(Error::WorkerDied { .. })));
         assert_eq!(story.words(id), ["submitted", "started", "failed"]);
+        let spawned = story.lines().into_iter().find(|line| line.what == "spawned").unwrap();
+        let lines = story.of(id);
+        assert_eq!(lines[1].worker, spawned.worker, "it is known where it ran");
+        assert!(spawned.at <= lines[1].at && lines[1].at <= lines[2].at, "{lines:?}");
         pool.submit(double, 1).result().unwrap();
         let stats = pool.stats();
         assert_eq!((stats.died, stats.replaced, stats.returned), (1, 1, 1), "{stats:?}");

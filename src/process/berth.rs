@@ -21,7 +21,7 @@
 //! holds its lock, and only the worker's thread takes it out. No code of the user runs under the lock.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::call::{Call, Started};
 use super::calls::{Heard, Until, unexpected};
@@ -75,7 +75,11 @@ pub(super) struct Replied {
 impl Replied {
     /// Ends the call. `Some`: somebody has come to listen, and this is left to do, in a thread of the pool.
     pub(super) fn end(mut self, slot: &Slot) -> Option<Completion> {
-        slot.note_ran(&mut self.started, self.took, self.worker.as_deref());
+        if self.worker.is_some() {
+            let now = Instant::now();
+            let at = now.checked_sub(self.took.unwrap_or_default());
+            slot.note_ran(&mut self.started, at, self.worker.as_deref());
+        }
         let task = self.started.call.task();
         let reply = match self.failure {
             None => Ok(Reply { bytes: &mut self.payload, received: self.received }),

@@ -190,11 +190,11 @@ impl Child {
         match greeted {
             Ok(None) => {
                 let lanes = page.map(|(lanes, _)| lanes).filter(Lanes::is_attached);
-                let account = &slot.account;
+                let (account, started) = (&slot.account, child.started);
                 if slot.processes.fetch_add(1, Ordering::Relaxed) > 0 {
                     account.replaced.fetch_add(1, Ordering::Relaxed);
                 }
-                account.tell_now(What::WorkerSpawned { worker: &child.worker });
+                account.tell(started, What::WorkerSpawned { worker: &child.worker });
                 plan.hooks.tell_of_start(&child.worker);
                 // What nobody will ask for must not pile up.
                 child.is_announced = plan.hooks.on_exit.is_some() || account.is_observed();

@@ -200,7 +200,7 @@ impl ProcessContext {
     ) -> Result<(), Error> {
         let mut pause = PAUSE;
         let is_observed = self.slot.account.is_observed();
-        self.turn = is_observed.then(Instant::now);
+        self.turn = self.slot.account.is_slow().then(Instant::now);
         while let Some((count, cost, is_to_begin)) = self.in_hand() {
             self.tell_of_start();
             // Nobody else tells us that it has begun.

@@ -12,6 +12,7 @@
 //! Not here: how one listens (`calls.rs`), and for how long (`context.rs`). The rule: every call leaves the window on
 //! exactly one of these ways, and runs no code of the user under its lock.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::call::{Call, Started};
@@ -149,18 +150,13 @@ impl ProcessContext {
         child.served += 1;
         child.connection.clear();
         child.received = Received::default();
+        let worker = Arc::clone(&child.worker);
         let Some(mut started) = self.answered(id) else { return false };
-        self.note_ran(&mut started, None);
+        self.slot.note_ran(&mut started, self.turn, Some(&worker));
         let task = started.call.task();
         let what = format!("{task}, which ended when it was told so,");
         self.fail_or_put_back(started, Error::TimedOut { what, limit }, seat);
         true
-    }
-
-    /// Notes that a call was begun, if that was not said before: so long ago, as far as one knows.
-    fn note_ran(&self, started: &mut Started, took: Option<Duration>) {
-        let worker = self.child.as_ref().map(|child| &*child.worker);
-        self.slot.note_ran(started, took, worker);
     }
 
     /// Takes out the call that was answered. What it has logged is told before.
@@ -184,7 +180,13 @@ impl ProcessContext {
         if let Some(took) = took {
             self.pace.note(&started.letter.frame, took);
         }
-        self.slot.note_ran(&mut started, took, Some(&child.worker));
+        // What took longer than fits into the note began when it was sent.
+        let known = took.filter(|took| *took < Duration::from_nanos(u32::MAX.into()));
+        let at = match known {
+            Some(took) if started.call.is_to_start() => Instant::now().checked_sub(took),
+            _ => self.turn,
+        };
+        self.slot.note_ran(&mut started, at, Some(&child.worker));
         let task = started.call.task();
         if self.slot.window.lock().len() == 0 || started.letter.attempts.is_some() {
             match failure {
@@ -267,7 +269,7 @@ impl ProcessContext {
     /// The child talks nonsense: it is replaced, and the call that it ran is lost.
     fn end_nonsense(&mut self, error: &WireError, seat: &Seat<'_, Call>) -> Result<(), Error> {
         // It is dead when it is dropped.
-        self.child = None;
+        let worker = self.child.take().map(|child| Arc::clone(&child.worker));
         let lost = {
             let mut window = self.slot.window.lock();
             seat.give_back(window.take_back());
@@ -276,7 +278,7 @@ impl ProcessContext {
         seat.cover();
         let reason = format!("the worker process answered nonsense and was replaced: {error}");
         for mut started in lost {
-            self.note_ran(&mut started, None);
+            self.slot.note_ran(&mut started, self.turn, worker.as_deref());
             let call = started.call;
             let task = call.task();
             self.slot.window.lock().decided(task.id);
@@ -293,6 +295,7 @@ impl ProcessContext {
         seat: &Seat<'_, Call>,
     ) -> Result<(), Error> {
         // Without a page it had the one call that it was sent, if it took that out of the pipe.
+        let worker = self.child.as_ref().map(|child| Arc::clone(&child.worker));
         let took_call = self.child.take().is_none_or(|child| child.page.is_some() || child.took_call());
         let victim = self.slot.window.lock().victim(took_call);
         let death = victim.filter(|_| is_to_be_judged).map(|(task, attempt)| error(task, attempt));
@@ -318,7 +321,7 @@ impl ProcessContext {
         seat.cover();
         let was_killed = self.slot.call_was_killed();
         for mut started in lost {
-            self.note_ran(&mut started, None);
+            self.slot.note_ran(&mut started, self.turn, worker.as_deref());
             let (task, attempt) = (started.call.task(), started.letter.attempt());
             let error = broken.map_or_else(|| error(task, attempt), Error::clone);
             if was_killed || ours.is_err() || broken.is_some() {

@@ -69,20 +69,14 @@ impl Slot {
         self.process.lock().as_ref().map(|process| process.child.id())
     }
 
-    /// Notes that a call was begun in that worker, if that was not said before: so long ago, as far as one knows. No lock
-    /// may be held.
-    pub(super) fn note_ran(
-        &self,
-        started: &mut Started,
-        took: Option<Duration>,
-        worker: Option<&WorkerInfo>,
-    ) {
+    /// Notes that a call was begun in that worker, at that time as far as one knows, if it was not said before. No lock may
+    /// be held.
+    pub(super) fn note_ran(&self, started: &mut Started, at: Option<Instant>, worker: Option<&WorkerInfo>) {
         let Started { call, letter } = started;
         if !call.is_to_start() {
             return;
         }
-        let now = Instant::now();
-        let at = now.checked_sub(took.unwrap_or_default()).unwrap_or(now);
+        let Some(at) = at.or_else(|| self.account.is_observed().then(Instant::now)) else { return };
         if let Some(waited) = call.note_start(&self.account, at) {
             let (task, attempt) = (call.task(), letter.attempt());
             self.account.tell(at, What::Started { task, attempt, worker, waited });
