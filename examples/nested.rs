@@ -129,7 +129,7 @@ fn main() -> Result<ExitCode, Error> {
         let pool = Arc::new(ThreadPoolExecutor::new(workers)?);
         let start = Instant::now();
         let sum = total(&pool, 0..options.count)?;
-        tell("total threads", workers, start, sum == numbers.iter().sum());
+        tell("total threads", workers, start, sum == numbers.iter().sum::<u64>());
 
         let mut sorted = numbers.clone();
         let start = Instant::now();

@@ -6,8 +6,8 @@
 //!
 //! Every call of a pool is counted, by whoever ends it: a thread has a [`Shard`] of its own, so that nobody waits
 //! for anybody. Times cost more, as the clock is read for them (some 25 to 50 ns), so not every call is timed: all are in a pool
-//! that is observed, and in one whose calls take long; where the last [`STREAK`] all took less than [`QUICK`], one in
-//! [`SAMPLE`] is, and counts for that many.
+//! that is observed, and in one whose calls take long; where nearly all of the last [`ENOUGH`] took less than [`QUICK`],
+//! one in [`SAMPLE`] is, and counts for that many.
 //!
 //! Not here: the numbers as they are shown (`stats.rs`), what is told of workers (the contexts of the engines). The rule: a call
 //! is on the account of the pool that its cell names, and ends there once.
@@ -27,11 +27,14 @@ use crate::stats::Histogram;
 /// Calls that take less are not worth reading the clock for each.
 const QUICK: Duration = Duration::from_micros(20);
 
-/// After so many quick ones in a row.
-const STREAK: u32 = 64;
+/// One of these shows that times have changed.
+const LONG: Duration = Duration::from_millis(1);
+
+/// After so many quick ones, not counting the few that were not.
+const ENOUGH: u32 = 64;
 
 /// Then one in so many is timed.
-const SAMPLE: u64 = 32;
+const SAMPLE: u64 = 128;
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,18 +52,21 @@ pub(crate) enum Ending {
 pub(crate) const ENDINGS: usize = 7;
 
 impl Ending {
+    #[inline]
     pub(crate) fn of(error: Option<&Error>) -> Ending {
+        error.map_or(Ending::Returned, Ending::of_error)
+    }
+
+    #[cold]
+    fn of_error(error: &Error) -> Ending {
         match error {
-            None => Ending::Returned,
-            Some(Error::Raised { .. }) => Ending::Raised,
-            Some(Error::Panicked { .. }) => Ending::Panicked,
-            Some(Error::Cancelled { .. }) => Ending::Cancelled,
-            Some(Error::TimedOut { .. }) => Ending::TimedOut,
-            Some(Error::WorkerDied { .. }) => Ending::Died,
-            Some(Error::GaveUp { attempts, .. }) => {
-                attempts.last().map_or(Ending::Failed, |last| Ending::of(Some(last)))
-            }
-            Some(_) => Ending::Failed,
+            Error::Raised { .. } => Ending::Raised,
+            Error::Panicked { .. } => Ending::Panicked,
+            Error::Cancelled { .. } => Ending::Cancelled,
+            Error::TimedOut { .. } => Ending::TimedOut,
+            Error::WorkerDied { .. } => Ending::Died,
+            Error::GaveUp { attempts, .. } => attempts.last().map_or(Ending::Failed, Ending::of_error),
+            _ => Ending::Failed,
         }
     }
 }
@@ -88,8 +94,8 @@ pub(crate) struct Account {
     observers: RwLock<Arc<Observers>>,
     is_observed: bool,
     is_over: AtomicBool,
-    /// So many timed calls in a row were quick.
-    streak: AtomicU32,
+    /// How many more timed calls were quick of late than were not, about.
+    score: AtomicU32,
     books: Mutex<Books>,
     pub(crate) waits: Histogram,
     pub(crate) runs: Histogram,
@@ -117,7 +123,7 @@ impl Account {
             is_observed: !observers.is_empty() && !cfg!(loom),
             observers: RwLock::new(Arc::new(observers)),
             is_over: AtomicBool::new(false),
-            streak: AtomicU32::new(0),
+            score: AtomicU32::new(0),
             books: Mutex::default(),
             waits: Histogram::default(),
             runs: Histogram::default(),
@@ -161,7 +167,7 @@ impl Account {
     /// Is every call timed?
     #[inline]
     pub(crate) fn is_slow(&self) -> bool {
-        self.is_observed || self.streak.load(Ordering::Relaxed) < STREAK
+        self.is_observed || self.score.load(Ordering::Relaxed) < ENOUGH
     }
 
     /// For a call that comes.
@@ -223,10 +229,18 @@ impl Account {
     /// So many calls took so long each.
     pub(crate) fn note_run(&self, ran: Duration, calls: u64) {
         self.runs.add(ran, calls);
-        if ran >= QUICK {
-            self.streak.store(0, Ordering::Relaxed);
-        } else if self.streak.load(Ordering::Relaxed) < STREAK {
-            self.streak.fetch_add(1, Ordering::Relaxed);
+        // A hint: what others write meanwhile may be lost.
+        let score = self.score.load(Ordering::Relaxed);
+        let next = if ran < QUICK {
+            (score + 1).min(2 * ENOUGH)
+        } else if ran < LONG {
+            // Of a quick one that was interrupted, perhaps.
+            score.saturating_sub(ENOUGH / 4)
+        } else {
+            0
+        };
+        if next != score {
+            self.score.store(next, Ordering::Relaxed);
         }
     }
 
@@ -318,10 +332,12 @@ impl Stopwatch {
         self.stamp != 0
     }
 
+    #[inline]
     pub(crate) fn has_started(&self) -> bool {
         self.has_started
     }
 
+    #[inline]
     pub(crate) fn has_ended(&self) -> bool {
         self.has_ended
     }
@@ -459,10 +475,17 @@ fn ends_timed(home: Home, watch: &Stopwatch, task: TaskRef, error: Option<&Error
 }
 
 /// A call has been handed in, as one of so many.
+#[inline]
 pub(crate) fn submitted(ticket: Ticket, stamp: u64, task: TaskRef, calls: usize) {
-    if ticket.is_observed
-        && let Some(account) = of(ticket.home)
-    {
+    if ticket.is_observed {
+        tell_submitted(ticket, stamp, task, calls);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn tell_submitted(ticket: Ticket, stamp: u64, task: TaskRef, calls: usize) {
+    if let Some(account) = of(ticket.home) {
         account.tell(Stopwatch::new(stamp).since(), What::Submitted { task, calls });
     }
 }

@@ -27,6 +27,9 @@ pub mod talking {}
 #[doc = include_str!("guide/workers.md")]
 pub mod workers {}
 
+#[doc = include_str!("guide/observing.md")]
+pub mod observing {}
+
 #[cfg(feature = "tracing")]
 #[doc = include_str!("guide/tracing.md")]
 pub mod tracing {}

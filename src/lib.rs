@@ -82,15 +82,15 @@
 //!
 //! # Reading the source
 //!
-//! `future/state.rs` → `future/slot.rs` → `future/cell.rs` → `task/mod.rs` → `task/jobs.rs` → `options.rs` →
+//! `future/state.rs` → `account.rs` → `observer.rs` → `stats.rs` → `future/slot.rs` → `future/cell.rs` → `task/mod.rs` → `task/jobs.rs` → `options.rs` →
 //! `map/mod.rs` → `task/course.rs` → `pool/mod.rs` → `pool/queue.rs` → `pool/floor.rs` → `pool/seat.rs` → `pool/worker.rs` →
 //! `pool/later.rs` → `future/own_pool.rs` → `thread/context.rs` → `thread/scope.rs` → `wire/frame.rs` →
 //! `process/child.rs` → `process/lanes.rs` →
 //! `process/window.rs` → `process/context.rs` → `process/endings.rs` → `process/rest.rs` → `process/berth.rs` →
 //! `process/deaths.rs` → `process/departures.rs` → `signals.rs` → `process/remarks.rs` → `process/host.rs` →
 //! `shared.rs` → `sealed.rs` → `enclosed.rs` → `process/post.rs` → `sync/mod.rs` → `process/service.rs` →
-//! `process/entry.rs` → `process/terms.rs` → `portable/descriptor.rs` → `portable/decoder.rs`.
-//! Imports point down: `id` ← `error` ← `outcome` ← { `options`, `unread`, `signals` } ← `future` ← `map` ← `task` ← `pool` ←
+//! `process/entry.rs` → `process/terms.rs` → `portable/descriptor.rs` → `portable/decoder.rs` → `timeline/mod.rs` → `spans/mod.rs` → `process/ear.rs`.
+//! Imports point down: `id` ← `error` ← `outcome` ← { `options`, `unread`, `observer` ← `account` ← `signals` } ← `future` ← `map` ← `task` ← `pool` ←
 //! { `thread`, `process` }; `sealed` ← `enclosed` ← { `shared`, `sync`, `portable`, `task` };
 //! `wire` ← `portable` ← { `task`, `process` }.
 

@@ -36,7 +36,8 @@ use crate::pool::WorkerInfo;
 ///
 /// What is told of one call comes in order: first that it was submitted, last its end, once; and the end is told before
 /// anybody who waits for the future is woken. So who has a result knows that its observer has heard of it. A pool without
-/// an observer pays nothing for this; with one, each call costs some clock readings and whatever the observer does.
+/// an observer pays nothing for this; with one, a call costs about a microsecond and whatever the observer does, and items of a
+/// `map` on threads are handed out one by one, not many at a time.
 ///
 /// ```
 /// use std::sync::Arc;

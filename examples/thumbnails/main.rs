@@ -2,6 +2,7 @@
 //!
 //!     cargo run --release --example thumbnails
 //!     cargo run --release --example thumbnails -- --input ~/Pictures --output small --executor processes
+//!     cargo run --release --features timeline --example thumbnails -- --timeline timeline.svg
 //!
 //! The lesson is in `ways.rs`: which executor runs the calls is one word. `pictures.rs` has
 //! the function that is called, `samples.rs` draws pictures to work on where none are given,
@@ -60,6 +61,11 @@ struct Options {
     #[arg(long, value_name = "N,N,..", value_delimiter = ',', default_value = "64,200,800")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     sizes: Vec<u32>,
+
+    /// Which worker made which picture, and when: a picture if it ends with .svg, otherwise a trace for Perfetto
+    #[cfg(feature = "timeline")]
+    #[arg(long, value_name = "FILE")]
+    timeline: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -111,10 +117,22 @@ fn thumbnails(mut options: Options) -> Result<bool, Box<dyn Error>> {
     for picture in &pictures {
         let _ = fs::read(picture);
     }
+    // Hears of every pool that is built from here on.
+    #[cfg(feature = "timeline")]
+    let recorder = concurrent_futures::timeline::Recorder::new();
+    #[cfg(feature = "timeline")]
+    if options.timeline.is_some() {
+        concurrent_futures::observe(recorder.clone());
+    }
     let mut runs = Vec::new();
     for (way, output) in ways.into_iter().zip(&outputs) {
         let jobs = pictures.iter().map(|picture| Job::new(picture, output, &options.sizes)).collect();
         runs.push(way.run(workers, jobs)?);
+    }
+
+    #[cfg(feature = "timeline")]
+    if let Some(file) = &options.timeline {
+        recorder.timeline().write(file).map_err(|error| format!("{}: {error}", file.display()))?;
     }
 
     let report = Report { pictures: &pictures, sizes: &options.sizes, runs: &runs };

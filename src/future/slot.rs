@@ -106,7 +106,9 @@ impl<J, T> Slot<J, T> {
     /// How many calls it is comes back.
     pub(super) fn settle(&self, ticket: Ticket) -> usize {
         self.home.store(ticket.home.number(), Ordering::Relaxed);
-        let calls = self.stamp.swap(ticket.stamp(self.id), Ordering::Relaxed);
+        // Nobody else sees the slot yet.
+        let calls = self.stamp();
+        self.stamp.store(ticket.stamp(self.id), Ordering::Relaxed);
         usize::try_from(calls).unwrap_or(usize::MAX).max(1)
     }
 
