@@ -358,7 +358,7 @@ impl Stopwatch {
     }
 }
 
-/// A thread's place at the account for which it counted last.
+/// A thread's place at the account for which it counted last, of two such.
 struct Desk {
     account: Arc<Account>,
     shard: Arc<Shard>,
@@ -381,10 +381,17 @@ impl Drop for Desk {
 }
 
 thread_local! {
-    static DESK: RefCell<Option<Desk>> = const { RefCell::new(None) };
+    /// Two, of pools with even and with odd numbers: who works for one pool and calls another goes back and forth.
+    static DESKS: [RefCell<Option<Desk>>; 2] = const { [const { RefCell::new(None) }; 2] };
     static WORKER: RefCell<Option<Arc<WorkerInfo>>> = const { RefCell::new(None) };
     /// Is the pool observed for which this thread works?
     static MINE_IS_OBSERVED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Which of the desks is for that pool.
+#[inline]
+fn side(home: Home) -> usize {
+    (home.number() & 1) as usize
 }
 
 /// This thread is that worker, as long as it lives.
@@ -395,8 +402,8 @@ pub(crate) fn is_worker(account: &Account, worker: Arc<WorkerInfo>) {
 
 /// The account of that pool.
 fn of(home: Home) -> Option<Arc<Account>> {
-    let mine = DESK.try_with(|desk| {
-        let desk = desk.borrow();
+    let mine = DESKS.try_with(|desks| {
+        let desk = desks[side(home)].borrow();
         desk.as_ref().filter(|desk| desk.account.home == home).map(|desk| Arc::clone(&desk.account))
     });
     if let Ok(Some(account)) = mine {
@@ -412,8 +419,8 @@ pub(crate) fn count(home: Home, ending: Ending, calls: u64) {
     if cfg!(loom) || home == Home::NONE {
         return;
     }
-    let is_counted = DESK.try_with(|desk| {
-        let desk = desk.try_borrow().ok()?;
+    let is_counted = DESKS.try_with(|desks| {
+        let desk = desks[side(home)].try_borrow().ok()?;
         let desk = desk.as_ref().filter(|desk| desk.account.home == home)?;
         desk.shard.add(ending, calls);
         Some(())
@@ -430,7 +437,7 @@ fn count_elsewhere(home: Home, ending: Ending, calls: u64) {
     let desk = Desk::at(Arc::clone(&account));
     desk.shard.add(ending, calls);
     // In a thread that is ending it is closed at once.
-    let before = DESK.try_with(|mine| mine.replace(Some(desk)));
+    let before = DESKS.try_with(|desks| desks[side(home)].replace(Some(desk)));
     drop(before);
 }
 

@@ -65,7 +65,19 @@ use crate::pool::WorkerInfo;
 /// # Ok::<(), concurrent_futures::Error>(())
 /// ```
 pub trait Observer: Send + Sync {
-    /// Something has happened.
+    /// Something has happened. Several threads may say so at the same time.
+    ///
+    /// ```
+    /// use concurrent_futures::{Event, Observer};
+    ///
+    /// struct Log;
+    ///
+    /// impl Observer for Log {
+    ///     fn notice(&self, event: &Event<'_>) {
+    ///         println!("{:?} {}: {:?}", event.at, event.pool, event.what);
+    ///     }
+    /// }
+    /// ```
     fn notice(&self, event: &Event<'_>);
 }
 
@@ -75,7 +87,18 @@ impl<O: Observer + ?Sized> Observer for Arc<O> {
     }
 }
 
-/// Something that has happened in a pool.
+/// Something that has happened in a pool: what an [`Observer`] is given.
+///
+/// ```
+/// use concurrent_futures::{Event, What};
+///
+/// fn line(event: &Event<'_>) -> String {
+///     match event.what {
+///         What::Finished { task, ran, .. } => format!("{}: {task} took {ran:?}", event.pool),
+///         other => format!("{}: {other:?}", event.pool),
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Event<'a> {
@@ -91,6 +114,17 @@ pub struct Event<'a> {
 }
 
 /// What has happened.
+///
+/// More kinds may come, so a `match` needs an arm for the rest:
+///
+/// ```
+/// use concurrent_futures::What;
+///
+/// fn is_end(what: &What<'_>) -> bool {
+///     use What::*;
+///     matches!(what, Finished { .. } | Failed { .. } | TimedOut { .. } | Cancelled { .. })
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum What<'a> {
@@ -212,6 +246,14 @@ pub enum What<'a> {
 
 impl What<'_> {
     /// The call that this is about, if it is about one.
+    ///
+    /// ```
+    /// use concurrent_futures::{Event, FutureId};
+    ///
+    /// fn is_about(event: &Event<'_>, id: FutureId) -> bool {
+    ///     event.what.task().is_some_and(|task| task.id == id)
+    /// }
+    /// ```
     #[must_use]
     pub fn task(&self) -> Option<TaskRef> {
         use What::*;
@@ -233,7 +275,15 @@ impl What<'_> {
         }
     }
 
-    /// The worker that this is about, if it is about one.
+    /// The worker that this is about, if it is about one: that starts or leaves, or has begun a call.
+    ///
+    /// ```
+    /// use concurrent_futures::Event;
+    ///
+    /// fn lane(event: &Event<'_>) -> Option<usize> {
+    ///     event.what.worker().map(|worker| worker.number)
+    /// }
+    /// ```
     #[must_use]
     pub fn worker(&self) -> Option<&WorkerInfo> {
         use What::*;

@@ -71,6 +71,16 @@ pub struct Stats {
 
 impl Stats {
     /// Calls that have ended, in whatever way.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// assert!(pool.spawn(|| 1).result().is_ok());
+    /// assert!(pool.try_submit(|text: &str| text.parse::<u32>(), "no").result().is_err());
+    /// assert_eq!(pool.stats().done(), 2);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub fn done(&self) -> u64 {
         self.returned
@@ -134,7 +144,20 @@ impl fmt::Display for Stats {
     }
 }
 
-/// How a time is spread over calls. Each of them is right to 7 %; the largest is exact among those that were timed.
+/// How a time is spread over calls: of [`Stats`].
+///
+/// ```
+/// use concurrent_futures::ThreadPoolExecutor;
+///
+/// let pool = ThreadPoolExecutor::new(1)?;
+/// assert_eq!(pool.map(|n: u64| n * n, 0..100).count(), 100);
+/// let ran = pool.stats().run_time;
+/// assert!(ran.p50 <= ran.p99 && ran.p99 <= ran.max);
+/// println!("{ran}");              // mean 85.0ns, p50 84.0ns, p90 …
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+///
+/// Each of them is right to 7 %; the largest is exact among those that were timed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Quantiles {

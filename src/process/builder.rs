@@ -467,6 +467,28 @@ impl ProcessPoolBuilder {
 
     /// Has `observer` hear of what happens in the pool; more than one may. What it is told, and what that costs, is said
     /// at [`Observer`].
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, Event, Executor, Observer, ProcessPoolExecutor, What};
+    ///
+    /// /// Tells which processes die.
+    /// struct Deaths;
+    ///
+    /// impl Observer for Deaths {
+    ///     fn notice(&self, event: &Event<'_>) {
+    ///         if let What::WorkerDied { worker, status, .. } = event.what {
+    ///             eprintln!("{} died: {status:?}", worker.name);
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// fn main() -> Result<(), Error> {
+    ///     concurrent_futures::init();
+    ///     let pool = ProcessPoolExecutor::builder().max_workers(1).observer(Deaths).build()?;
+    ///     assert_eq!(pool.submit(|n: u32| n + 1, 41).result()?, 42);
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observers.add(observer);
         self

@@ -826,6 +826,30 @@ impl ThreadPoolBuilder {
 
     /// Has `observer` hear of what happens in the pool; more than one may. What it is told, and what that costs, is said
     /// at [`Observer`].
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    /// use std::sync::Arc;
+    ///
+    /// use concurrent_futures::{Event, Observer, ThreadPoolExecutor};
+    ///
+    /// #[derive(Default)]
+    /// struct Events(AtomicUsize);
+    ///
+    /// impl Observer for Events {
+    ///     fn notice(&self, _: &Event<'_>) {
+    ///         self.0.fetch_add(1, Ordering::Relaxed);
+    ///     }
+    /// }
+    ///
+    /// let events = Arc::new(Events::default());
+    /// let pool = ThreadPoolExecutor::builder().max_workers(1).observer(events.clone()).build()?;
+    /// pool.spawn(|| 42).result()?;
+    /// drop(pool);
+    /// // Submitted, started, finished; a worker spawned, ready, left; the pool is over.
+    /// assert_eq!(events.0.load(Ordering::Relaxed), 7);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observers.add(observer);
         self
