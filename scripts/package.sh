@@ -3,7 +3,7 @@
 # no newer Rust than it says, it is small, and what it promised before still holds. Needs the Rust toolchain and the package
 # registry; what cannot be reached or compared is said in a line that begins with "skipped".
 #
-# Arguments go to `cargo package` (`--allow-dirty`, to try it before a commit).
+# Arguments go to `cargo package` and `cargo publish` (`--allow-dirty`, to try it before a commit).
 # PACKAGE_TOOLS: where the tools are kept, or get installed. Default: target/tools.
 # PACKAGE_BASELINE: the revision whose API this one is held against. Default: the last tag `v…`.
 set -euo pipefail
@@ -33,9 +33,11 @@ tool() {
         --root "$tools" --target-dir "$tools/build" "$1@$2"
 }
 
-say 'the archive, unpacked, builds by itself'
+say 'the archive, unpacked, builds by itself, and could be published'
 # What is left out (tests, benches) is told by cargo, target by target: that is what is meant.
 cargo package --locked --target-dir "$target" "$@" 2>&1 | grep -v '^warning: ignoring' || fail 'cargo package failed'
+# It has been built a line ago.
+cargo publish --dry-run --no-verify --locked --target-dir "$target" "$@" 2>&1 | tail -2 || fail 'cargo publish --dry-run failed'
 archive=$(ls -t "$target"/package/*.crate | head -1)
 printf '%s: %s files, %s bytes\n' "${archive##*/}" "$(tar -tzf "$archive" | wc -l)" "$(wc -c <"$archive")"
 
