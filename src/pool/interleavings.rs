@@ -325,7 +325,7 @@ fn a_pool_that_shrinks_and_a_push() {
         floor.close();
         let got = workers.map(|worker| worker.join().unwrap());
         assert_eq!(got.iter().sum::<usize>(), 3, "each once");
-        assert_eq!(floor.census(), (0, 0));
+        assert_eq!(floor.census(), (0, 0, 0));
         (got[0], got[1])
     });
 }
@@ -382,7 +382,7 @@ fn a_pool_that_shrinks_and_a_worker_that_is_lent() {
         floor.close();
         let got = workers.map(|worker| worker.join().unwrap());
         assert_eq!(got.iter().sum::<usize>() + usize::from(in_its_place.is_some()), 3, "each once");
-        assert_eq!(floor.census(), (0, 0));
+        assert_eq!(floor.census(), (0, 0, 0));
         if in_its_place.is_some() { "in its place" } else { "its own" }
     });
 }
@@ -479,7 +479,7 @@ fn submit(pool: &Arc<Pool<Lucky>>) -> Future<&'static str> {
 
 fn pool(lucky: usize) -> Arc<Pool<Lucky>> {
     let hiring = Hiring { max_workers: 2, name_prefix: "worker".into(), ..Hiring::default() };
-    Pool::of(hiring, move |number| Lucky(number < lucky))
+    Pool::of(hiring, move |number, _| Lucky(number < lucky))
 }
 
 #[test]
@@ -528,7 +528,7 @@ impl Context for Refused {
 
 fn refused(workers: usize) -> Arc<Pool<Refused>> {
     let hiring = Hiring { max_workers: 2, name_prefix: "worker".into(), ..Hiring::default() };
-    Pool::of(hiring, move |number| Refused(number < workers))
+    Pool::of(hiring, move |number, _| Refused(number < workers))
 }
 
 /// What a worker gives back, the other does; and where there is no other, it fails.
@@ -552,7 +552,7 @@ fn a_worker_that_gives_its_task_back() {
 fn a_pool_that_grows_and_shrinks() {
     explore(Some(2), [["run", "run"]], || {
         let hiring = Hiring { max_workers: 1, name_prefix: "worker".into(), ..Hiring::default() };
-        let pool = Pool::of(hiring, |_| Lucky(true));
+        let pool = Pool::of(hiring, |_, _| Lucky(true));
         let resizer = thread::spawn({
             let pool = Arc::clone(&pool);
             move || [2, 1].map(|most| pool.resize(most).unwrap())
@@ -628,7 +628,7 @@ impl Context for Nests {
 fn a_worker_that_waits_again_and_the_one_that_leaves() {
     explore(Some(3), ["run"], || {
         let hiring = Hiring { max_workers: 1, name_prefix: "worker".into(), ..Hiring::default() };
-        let pool = Pool::of(hiring, |_| Nests);
+        let pool = Pool::of(hiring, |_, _| Nests);
         let ending = Nested::submit_to(&pool, Some(Arc::clone(&pool))).result().unwrap();
         pool.leave();
         ending

@@ -13,11 +13,13 @@ use explore::{ALL, Count, explore};
 use loom::thread;
 
 use super::{Work, WorkItem, course};
+use crate::account::Account;
 use crate::error::Error;
 use crate::future::block;
 use crate::future::state::Want;
 use crate::id::Home;
 use crate::map::Laps;
+use crate::observer::Observers;
 use crate::portable::Raised;
 
 /// A value that counts how often it is dropped.
@@ -56,7 +58,8 @@ impl Model {
             }
         };
         let items = (0..items).map(|item| Precious(item, item_drops.clone())).collect();
-        let (task, course) = course::<(), _, _, _>(call, items, Home::NONE, PhantomData);
+        let account = Account::open(Home::NONE, "a model", Observers::default());
+        let (task, course) = course::<(), _, _, _>(call, items, &account, PhantomData);
         Model { task, course, runs, own_runs, item_drops, value_drops }
     }
 
