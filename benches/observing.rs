@@ -7,10 +7,10 @@ mod rivals;
 
 use std::hint::black_box;
 
-use concurrent_futures::{
-    Event, Executor, Future, Observer, ProcessPoolExecutor, ThreadPoolExecutor, init, observe,
-};
-use rivals::{ratio, size};
+use concurrent_futures::{Event, Observer, ProcessPoolExecutor, ThreadPoolExecutor, init, observe};
+#[cfg(feature = "timeline")]
+use rivals::queued;
+use rivals::{ratio, size, with_and_without};
 
 const WORKERS: usize = 2;
 
@@ -21,19 +21,6 @@ impl Observer for Looks {
     fn notice(&self, event: &Event<'_>) {
         black_box(event);
     }
-}
-
-fn same(n: u64) -> u64 {
-    black_box(n)
-}
-
-fn there_and_back(pool: &impl Executor, n: u64) {
-    (0..n).for_each(|n| assert_eq!(pool.submit(same, n).result().unwrap(), n));
-}
-
-fn queued(pool: &impl Executor, n: u64) {
-    let futures: Vec<Future<u64>> = (0..n).map(|n| pool.submit(same, n)).collect();
-    (0..n).zip(futures).for_each(|(n, future)| assert_eq!(future.result().unwrap(), n));
 }
 
 fn main() {
@@ -50,34 +37,10 @@ fn main() {
     observe(Looks);
     let (threads, processes) = (threads(), processes());
 
-    let n = size(20_000);
-    ratio(
-        "a call on a thread, there and back: observed / not",
-        n,
-        || there_and_back(&threads, n),
-        || there_and_back(&bare_threads, n),
-    );
-    ratio(
-        "a call in a process, there and back: observed / not",
-        n,
-        || there_and_back(&processes, n),
-        || there_and_back(&bare_processes, n),
-    );
-    let n = size(100_000);
-    ratio(
-        "calls on threads, queued, then collected: observed / not",
-        n,
-        || queued(&threads, n),
-        || queued(&bare_threads, n),
-    );
-    ratio(
-        "calls in processes, queued, then collected: observed / not",
-        n,
-        || queued(&processes, n),
-        || queued(&bare_processes, n),
-    );
+    with_and_without("observed / not", [&threads, &bare_threads], [&processes, &bare_processes]);
     #[cfg(feature = "timeline")]
     {
+        let n = size(100_000);
         ratio(
             "calls on threads, queued, then collected: recorded / not",
             n,

@@ -8,10 +8,8 @@
 
 mod rivals;
 
-use std::hint::black_box;
-
-use concurrent_futures::{Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, init};
-use rivals::{ratio, size};
+use concurrent_futures::{Executor, ProcessPoolExecutor, ThreadPoolExecutor, init};
+use rivals::{queued, ratio, size, with_and_without};
 use tracing::info;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -23,22 +21,9 @@ struct Nothing;
 
 impl<S: tracing::Subscriber> Layer<S> for Nothing {}
 
-fn same(n: u64) -> u64 {
-    black_box(n)
-}
-
 /// That many events in one call.
 fn log(events: u64) {
     (0..events).for_each(|number| info!(number, "an event"));
-}
-
-fn there_and_back(pool: &impl Executor, n: u64) {
-    (0..n).for_each(|n| assert_eq!(pool.submit(same, n).result().unwrap(), n));
-}
-
-fn queued(pool: &impl Executor, n: u64) {
-    let futures: Vec<Future<u64>> = (0..n).map(|n| pool.submit(same, n)).collect();
-    (0..n).zip(futures).for_each(|(n, future)| assert_eq!(future.result().unwrap(), n));
 }
 
 fn main() {
@@ -53,32 +38,8 @@ fn main() {
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let (threads, processes) = (threads(), processes());
 
-    let n = size(20_000);
-    ratio(
-        "a call on a thread, there and back: with a span / without",
-        n,
-        || there_and_back(&threads, n),
-        || there_and_back(&bare_threads, n),
-    );
-    ratio(
-        "a call in a process, there and back: with a span / without",
-        n,
-        || there_and_back(&processes, n),
-        || there_and_back(&bare_processes, n),
-    );
+    with_and_without("with a span / without", [&threads, &bare_threads], [&processes, &bare_processes]);
     let n = size(100_000);
-    ratio(
-        "calls on threads, queued, then collected: with spans / without",
-        n,
-        || queued(&threads, n),
-        || queued(&bare_threads, n),
-    );
-    ratio(
-        "calls in processes, queued, then collected: with spans / without",
-        n,
-        || queued(&processes, n),
-        || queued(&bare_processes, n),
-    );
     ratio(
         "an event, of many in one call: in a process / in a thread",
         n,

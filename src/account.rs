@@ -36,53 +36,61 @@ const ENOUGH: u32 = 64;
 /// Then one in so many is timed.
 const SAMPLE: u64 = 128;
 
-/// How a call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub(crate) enum Ending {
-    Returned,
-    Raised,
-    Panicked,
+/// How a call, or an attempt of it, ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+#[cfg_attr(not(feature = "timeline"), allow(unreachable_pub, reason = "the timeline shows it"))]
+pub enum Outcome {
+    /// It returned.
+    Finished,
+    /// It was cancelled, and not run any more.
     Cancelled,
+    /// It returned an error: [`Error::Raised`].
+    Raised,
+    /// It panicked.
+    Panicked,
+    /// It was stopped at its time limit.
     TimedOut,
-    Died,
+    /// Its worker process died.
+    WorkerDied,
+    /// Any other error.
     Failed,
 }
 
-pub(crate) const ENDINGS: usize = 7;
+const OUTCOMES: usize = Outcome::Failed as usize + 1;
 
-impl Ending {
+impl Outcome {
     #[inline]
-    pub(crate) fn of(error: Option<&Error>) -> Ending {
-        error.map_or(Ending::Returned, Ending::of_error)
+    pub(crate) fn of(error: Option<&Error>) -> Outcome {
+        error.map_or(Outcome::Finished, Outcome::of_error)
     }
 
     #[cold]
-    fn of_error(error: &Error) -> Ending {
+    pub(crate) fn of_error(error: &Error) -> Outcome {
         match error {
-            Error::Raised { .. } => Ending::Raised,
-            Error::Panicked { .. } => Ending::Panicked,
-            Error::Cancelled { .. } => Ending::Cancelled,
-            Error::TimedOut { .. } => Ending::TimedOut,
-            Error::WorkerDied { .. } => Ending::Died,
-            Error::GaveUp { attempts, .. } => attempts.last().map_or(Ending::Failed, Ending::of_error),
-            _ => Ending::Failed,
+            Error::Raised { .. } => Outcome::Raised,
+            Error::Panicked { .. } => Outcome::Panicked,
+            Error::Cancelled { .. } => Outcome::Cancelled,
+            Error::TimedOut { .. } => Outcome::TimedOut,
+            Error::WorkerDied { .. } => Outcome::WorkerDied,
+            Error::GaveUp { attempts, .. } => attempts.last().map_or(Outcome::Failed, Outcome::of_error),
+            _ => Outcome::Failed,
         }
     }
 }
 
 /// What one thread has counted. It alone writes.
 #[derive(Debug, Default)]
-pub(crate) struct Shard([AtomicU64; ENDINGS]);
+pub(crate) struct Shard([AtomicU64; OUTCOMES]);
 
 impl Shard {
     #[inline]
-    fn add(&self, ending: Ending, calls: u64) {
-        let counter = &self.0[ending as usize];
+    fn add(&self, outcome: Outcome, calls: u64) {
+        let counter = &self.0[outcome as usize];
         counter.store(counter.load(Ordering::Relaxed) + calls, Ordering::Relaxed);
     }
 
-    fn read(&self) -> [u64; ENDINGS] {
+    fn read(&self) -> [u64; OUTCOMES] {
         std::array::from_fn(|at| self.0[at].load(Ordering::Relaxed))
     }
 }
@@ -106,7 +114,7 @@ pub(crate) struct Account {
 #[derive(Default)]
 struct Books {
     /// Of threads that have none any more.
-    closed: [u64; ENDINGS],
+    closed: [u64; OUTCOMES],
     open: Vec<Arc<Shard>>,
 }
 
@@ -245,7 +253,7 @@ impl Account {
     }
 
     /// So many calls ended, each in its way.
-    pub(crate) fn counts(&self) -> [u64; ENDINGS] {
+    pub(crate) fn counts(&self) -> [u64; OUTCOMES] {
         let books = self.books();
         let mut sum = books.closed;
         for shard in &books.open {
@@ -259,7 +267,7 @@ impl Account {
     }
 }
 
-fn add(sum: &mut [u64; ENDINGS], more: &[u64; ENDINGS]) {
+fn add(sum: &mut [u64; OUTCOMES], more: &[u64; OUTCOMES]) {
     sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
 }
 
@@ -400,8 +408,11 @@ pub(crate) fn is_worker(account: &Account, worker: Arc<WorkerInfo>) {
     let _ = WORKER.try_with(|mine| mine.replace(Some(worker)));
 }
 
-/// The account of that pool.
+/// The account of that pool, if the call is in one.
 fn of(home: Home) -> Option<Arc<Account>> {
+    if cfg!(loom) || home == Home::NONE {
+        return None;
+    }
     let mine = DESKS.try_with(|desks| {
         let desk = desks[side(home)].borrow();
         desk.as_ref().filter(|desk| desk.account.home == home).map(|desk| Arc::clone(&desk.account))
@@ -415,43 +426,36 @@ fn of(home: Home) -> Option<Arc<Account>> {
 
 /// Counts calls that ended.
 #[inline]
-pub(crate) fn count(home: Home, ending: Ending, calls: u64) {
+pub(crate) fn count(home: Home, outcome: Outcome, calls: u64) {
     if cfg!(loom) || home == Home::NONE {
         return;
     }
     let is_counted = DESKS.try_with(|desks| {
         let desk = desks[side(home)].try_borrow().ok()?;
         let desk = desk.as_ref().filter(|desk| desk.account.home == home)?;
-        desk.shard.add(ending, calls);
+        desk.shard.add(outcome, calls);
         Some(())
     });
     if is_counted.ok().flatten().is_none() {
-        count_elsewhere(home, ending, calls);
+        count_elsewhere(home, outcome, calls);
     }
 }
 
 #[cold]
 #[inline(never)]
-fn count_elsewhere(home: Home, ending: Ending, calls: u64) {
+fn count_elsewhere(home: Home, outcome: Outcome, calls: u64) {
     let Some(account) = of(home) else { return };
     let desk = Desk::at(Arc::clone(&account));
-    desk.shard.add(ending, calls);
+    desk.shard.add(outcome, calls);
     // In a thread that is ending it is closed at once.
     let before = DESKS.try_with(|desks| desks[side(home)].replace(Some(desk)));
     drop(before);
 }
 
-/// A call begins here and now.
-#[inline]
-pub(crate) fn starts(home: Home, watch: &mut Stopwatch, task: TaskRef, attempt: u32) {
-    if watch.is_timed() {
-        starts_timed(home, watch, task, attempt);
-    }
-}
-
+/// A call that is timed begins here and now.
 #[cold]
 #[inline(never)]
-fn starts_timed(home: Home, watch: &mut Stopwatch, task: TaskRef, attempt: u32) {
+pub(crate) fn starts(home: Home, watch: &mut Stopwatch, task: TaskRef, attempt: u32) {
     let Some(account) = of(home) else { return };
     let worker = if account.is_observed { WORKER.try_with(|mine| mine.borrow().clone()).ok() } else { None };
     account.starts(watch, task, attempt, worker.flatten().as_deref(), Instant::now());
@@ -472,10 +476,10 @@ fn ends_timed(home: Home, watch: &Stopwatch, task: TaskRef, error: Option<&Error
     let Some(account) = of(home) else { return };
     let now = Instant::now();
     let ran = account.note_end(watch, now);
-    let what = match (error, Ending::of(error)) {
+    let what = match (error, Outcome::of(error)) {
         (None, _) => What::Finished { task, ran: ran.unwrap_or_default(), failed },
-        (Some(_), Ending::Cancelled) => What::Cancelled { task },
-        (Some(error), Ending::TimedOut) => What::TimedOut { task, error, ran },
+        (Some(_), Outcome::Cancelled) => What::Cancelled { task },
+        (Some(error), Outcome::TimedOut) => What::TimedOut { task, error, ran },
         (Some(error), _) => What::Failed { task, error, ran },
     };
     account.tell(now, what);
@@ -499,20 +503,16 @@ fn tell_submitted(ticket: Ticket, stamp: u64, task: TaskRef, calls: usize) {
 
 /// A call of that pool, in one of its threads, says how far it is.
 pub(crate) fn progress(home: Home, task: TaskRef, done: u64, total: u64) {
-    if cfg!(loom) || home == Home::NONE || !MINE_IS_OBSERVED.get() {
-        return;
-    }
-    if let Some(account) = of(home) {
+    if MINE_IS_OBSERVED.get()
+        && let Some(account) = of(home)
+    {
         account.tell_now(What::Progress { task, done, total });
     }
 }
 
 /// It will never run.
 pub(crate) fn cancelled(home: Home, task: TaskRef) {
-    if cfg!(loom) || home == Home::NONE {
-        return;
-    }
-    count(home, Ending::Cancelled, 1);
+    count(home, Outcome::Cancelled, 1);
     if let Some(account) = of(home) {
         account.tell_now(What::Cancelled { task });
     }
@@ -520,9 +520,6 @@ pub(crate) fn cancelled(home: Home, task: TaskRef) {
 
 /// Its attempt failed, and there is to be another.
 pub(crate) fn retried(home: Home, task: TaskRef, error: &Error, attempt: u32, due: Instant) {
-    if cfg!(loom) || home == Home::NONE {
-        return;
-    }
     if let Some(account) = of(home) {
         account.retried.fetch_add(1, Ordering::Relaxed);
         account.tell_now(What::Retried { task, error, attempt, due });

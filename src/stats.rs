@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::account::{Account, Ending};
+use crate::account::{Account, Outcome};
 
 /// How a pool is doing: [`ThreadPoolExecutor::stats`](crate::ThreadPoolExecutor::stats),
 /// [`ProcessPoolExecutor::stats`](crate::ProcessPoolExecutor::stats).
@@ -96,15 +96,15 @@ impl Stats {
     /// What the account knows.
     pub(crate) fn of(account: &Account) -> Stats {
         let counts = account.counts();
-        let ended = |ending: Ending| counts[ending as usize];
+        let ended = |outcome: Outcome| counts[outcome as usize];
         Stats {
-            returned: ended(Ending::Returned),
-            raised: ended(Ending::Raised),
-            panicked: ended(Ending::Panicked),
-            cancelled: ended(Ending::Cancelled),
-            timed_out: ended(Ending::TimedOut),
-            died: ended(Ending::Died),
-            failed: ended(Ending::Failed),
+            returned: ended(Outcome::Finished),
+            raised: ended(Outcome::Raised),
+            panicked: ended(Outcome::Panicked),
+            cancelled: ended(Outcome::Cancelled),
+            timed_out: ended(Outcome::TimedOut),
+            died: ended(Outcome::WorkerDied),
+            failed: ended(Outcome::Failed),
             retried: account.retried.load(Ordering::Relaxed),
             replaced: account.replaced.load(Ordering::Relaxed),
             queue_wait: account.waits.quantiles(),

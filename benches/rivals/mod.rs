@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use concurrent_futures::{Executor, Future};
 use parking_lot::{Condvar, Mutex};
 
 /// Whether it is only to be seen that it runs: not under `cargo bench`, or with `--test` or `--quick`.
@@ -22,6 +23,40 @@ pub(crate) fn quick() -> bool {
 /// `full`, or a size that takes no time.
 pub(crate) fn size(full: u64) -> u64 {
     if quick() { full.min(64) } else { full }
+}
+
+/// A call of no length.
+fn same(n: u64) -> u64 {
+    std::hint::black_box(n)
+}
+
+fn there_and_back(pool: &impl Executor, n: u64) {
+    (0..n).for_each(|n| assert_eq!(pool.submit(same, n).result().unwrap(), n));
+}
+
+/// Calls that are all submitted before the first is collected.
+pub(crate) fn queued(pool: &impl Executor, n: u64) {
+    let futures: Vec<Future<u64>> = (0..n).map(|n| pool.submit(same, n)).collect();
+    (0..n).zip(futures).for_each(|(n, future)| assert_eq!(future.result().unwrap(), n));
+}
+
+/// The ratios of calls to pools with something that they need not have, and to bare ones.
+pub(crate) fn with_and_without<T: Executor, P: Executor>(what: &str, threads: [&T; 2], processes: [&P; 2]) {
+    let n = size(20_000);
+    let title = |calls: &str| format!("{calls}: {what}");
+    let [with, without] = threads;
+    let name = title("a call on a thread, there and back");
+    ratio(&name, n, || there_and_back(with, n), || there_and_back(without, n));
+    let [with, without] = processes;
+    let name = title("a call in a process, there and back");
+    ratio(&name, n, || there_and_back(with, n), || there_and_back(without, n));
+    let n = size(100_000);
+    let [with, without] = threads;
+    let name = title("calls on threads, queued, then collected");
+    ratio(&name, n, || queued(with, n), || queued(without, n));
+    let [with, without] = processes;
+    let name = title("calls in processes, queued, then collected");
+    ratio(&name, n, || queued(with, n), || queued(without, n));
 }
 
 /// Prints what `ours` takes divided by what `other` takes; each does `calls` calls.

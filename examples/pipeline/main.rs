@@ -87,18 +87,7 @@ fn main() -> Result<ExitCode, Box<dyn StdError>> {
     sizes.sort_unstable();
     sizes.dedup();
 
-    let input = match options.input {
-        Some(input) => input,
-        None => {
-            let drawn = PathBuf::from("target/thumbnails/pictures");
-            samples::make(&drawn, processors)?;
-            drawn
-        }
-    };
-    let paths = pictures::list(&input).map_err(|error| format!("{}: {error}", input.display()))?;
-    if paths.is_empty() {
-        return Err(format!("{} holds no files", input.display()).into());
-    }
+    let (_, paths) = samples::given_or_drawn(options.input, processors)?;
     let mut files = Vec::new();
     for (number, path) in paths.iter().enumerate() {
         let file = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;

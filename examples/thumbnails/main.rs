@@ -86,18 +86,7 @@ fn thumbnails(mut options: Options) -> Result<bool, Box<dyn Error>> {
     options.sizes.sort_unstable();
     options.sizes.dedup();
 
-    let input = match options.input {
-        Some(input) => input,
-        None => {
-            let drawn = PathBuf::from("target/thumbnails/pictures");
-            samples::make(&drawn, workers)?;
-            drawn
-        }
-    };
-    let pictures = pictures::list(&input).map_err(|error| format!("{}: {error}", input.display()))?;
-    if pictures.is_empty() {
-        return Err(format!("{} holds no files", input.display()).into());
-    }
+    let (input, pictures) = samples::given_or_drawn(options.input, workers)?;
     let workers = workers.min(pictures.len()); // More would have nothing to do.
     let ways = options.executor.map_or(Way::ALL.to_vec(), |way| vec![way]);
     let outputs: Vec<PathBuf> = match ways.len() {

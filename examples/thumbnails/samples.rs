@@ -14,7 +14,27 @@ use indicatif::ProgressIterator;
 
 use crate::paint::{Colour, random};
 use crate::ways::progress;
-use crate::{landscapes, patterns};
+use crate::{landscapes, patterns, pictures};
+
+/// The directory of the pictures, and all of its files: the one that was given, or one that is drawn now.
+pub(crate) fn given_or_drawn(
+    input: Option<PathBuf>,
+    workers: usize,
+) -> Result<(PathBuf, Vec<PathBuf>), Box<dyn Error>> {
+    let input = match input {
+        Some(input) => input,
+        None => {
+            let drawn = PathBuf::from("target/thumbnails/pictures");
+            make(&drawn, workers)?;
+            drawn
+        }
+    };
+    let files = pictures::list(&input).map_err(|error| format!("{}: {error}", input.display()))?;
+    if files.is_empty() {
+        return Err(format!("{} holds no files", input.display()).into());
+    }
+    Ok((input, files))
+}
 
 /// Changes whenever a picture does: pictures of another version are drawn anew.
 const VERSION: &str = "1";
@@ -52,7 +72,7 @@ const SAMPLES: [Sample; 15] = [
 ];
 
 /// Draws the samples that `directory` does not have yet, one to a worker thread.
-pub(crate) fn make(directory: &Path, workers: usize) -> Result<(), Box<dyn Error>> {
+fn make(directory: &Path, workers: usize) -> Result<(), Box<dyn Error>> {
     let failed = |path: &Path, error: io::Error| format!("{} cannot be made: {error}", path.display());
     fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
     // Beside the directory, not in it: every file in it is taken for a picture. It is there

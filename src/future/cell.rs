@@ -19,7 +19,7 @@ use super::own_pool::retract;
 use super::slot::{Loan, Slot, Started};
 use super::state::{Flag, Freed, Phase, State, Want};
 use super::watch::{Callback, Watcher, Watchers};
-use crate::account::{self, Ending, Ticket};
+use crate::account::{self, Outcome, Ticket};
 use crate::error::Error;
 use crate::id::{FutureId, Home, TaskRef};
 use crate::options::Attempts;
@@ -69,7 +69,7 @@ pub(crate) trait Job: Send + 'static {
 
     /// Counts how its calls ended; how many of them failed, where they are many and the outcome is not their failure.
     fn count(home: Home, outcome: &Result<Self::Output, Error>) -> usize {
-        account::count(home, Ending::of(outcome.as_ref().err()), 1);
+        account::count(home, Outcome::of(outcome.as_ref().err()), 1);
         0
     }
 

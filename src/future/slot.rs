@@ -72,11 +72,8 @@ impl<J, T> Slot<J, T> {
             Some(job) => (State::Pending, Body { job: ManuallyDrop::new(job) }),
             None => (State::Sent, Body { nothing: () }),
         };
-        let stamp = match calls {
-            1 => ticket.stamp(id),
-            calls if ticket.home == Home::NONE => calls as u64,
-            _ => ticket.stamp(id),
-        };
+        let is_to_settle = calls != 1 && ticket.home == Home::NONE;
+        let stamp = if is_to_settle { calls as u64 } else { ticket.stamp(id) };
         Slot {
             id,
             home: AtomicU32::new(ticket.home.number()),

@@ -21,7 +21,6 @@ use super::departures::Departures;
 use super::pipes::Exit;
 use super::window::Window;
 use crate::account::Account;
-use crate::observer::What;
 use crate::pool::{Pin, WorkerInfo};
 use crate::primitives::{AtomicBool, AtomicUsize, Mutex, Ordering};
 
@@ -77,10 +76,7 @@ impl Slot {
             return;
         }
         let Some(at) = at.or_else(|| self.account.is_observed().then(Instant::now)) else { return };
-        if let Some(waited) = call.note_start(&self.account, at) {
-            let (task, attempt) = (call.task(), letter.attempt());
-            self.account.tell(at, What::Started { task, attempt, worker, waited });
-        }
+        call.starts(&self.account, letter.attempt(), worker, at);
     }
 
     /// Is there a process, and nobody has told it to end?

@@ -48,7 +48,7 @@ use std::time::{Duration, Instant};
 use ledger::{Lane, Pace, Runner, State};
 
 use super::{Work, WorkItem};
-use crate::account::{self, Account, Ending};
+use crate::account::{self, Account, Outcome};
 use crate::error::Error;
 use crate::future::cell::Watch;
 use crate::future::nap;
@@ -473,7 +473,7 @@ where
         if !cut.is_empty() {
             state.end = cut.start;
             state.cut_left = cut.len();
-            account::count(self.home, Ending::of(Some(&error)), cut.len() as u64);
+            account::count(self.home, Outcome::of(Some(&error)), cut.len() as u64);
             state.cut = Some(error);
         }
         let spent = self.note_more(&state);

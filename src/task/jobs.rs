@@ -16,7 +16,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::PortableJob;
-use crate::account::{self, Ending};
+use crate::account::{self, Outcome};
 use crate::enclosed::{Enclosure, Received, Towards, collect, enclose, unpacking};
 use crate::error::Error;
 use crate::future::cell::{Attempt, Job};
@@ -315,12 +315,12 @@ where
 /// Counts the items of a chunk, each as it ended; how many failed.
 fn count_each<R>(home: Home, outcome: &Result<Outcomes<R>, Error>) -> usize {
     let Ok(outcomes) = outcome else {
-        account::count(home, Ending::of(outcome.as_ref().err()), 1);
+        account::count(home, Outcome::of(outcome.as_ref().err()), 1);
         return 0;
     };
     let errors = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
-    let failed = errors.inspect(|error| account::count(home, Ending::of(Some(error)), 1)).count();
-    account::count(home, Ending::Returned, (outcomes.len() - failed) as u64);
+    let failed = errors.inspect(|error| account::count(home, Outcome::of(Some(error)), 1)).count();
+    account::count(home, Outcome::Finished, (outcomes.len() - failed) as u64);
     failed
 }
 

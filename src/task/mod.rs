@@ -35,6 +35,7 @@ use crate::future::state::Freed;
 use crate::id::TaskRef;
 use crate::options::Attempts;
 use crate::outcome::{self, discard};
+use crate::pool::WorkerInfo;
 use crate::portable::{enclosing, guarded};
 use crate::signals;
 use crate::wire::frame::{Kind, Parcel};
@@ -425,6 +426,20 @@ pub(crate) struct Begun<W: ?Sized + Work> {
 impl<W: ?Sized + Work> Begun<W> {
     pub(crate) fn task(&self) -> TaskRef {
         self.work.task()
+    }
+
+    /// It was begun at that time, by that worker: tells it, unless that was done before, or it is not timed.
+    pub(crate) fn starts(
+        &mut self,
+        account: &Account,
+        attempt: u32,
+        worker: Option<&WorkerInfo>,
+        at: Instant,
+    ) {
+        let task = self.task();
+        if let Some(started) = &mut self.started {
+            account.starts(&mut started.watch, task, attempt, worker, at);
+        }
     }
 
     /// It was begun at that time; whoever asks tells. `None`: that was noted before, or it is not timed.

@@ -246,11 +246,11 @@ impl Record {
             What::Finished { failed, .. } => {
                 Said::Ended { outcome: Outcome::Finished, failed: small(failed) }
             }
-            What::Failed { error, .. } => Said::Ended { outcome: Outcome::of(error), failed: 0 },
+            What::Failed { error, .. } => Said::Ended { outcome: Outcome::of_error(error), failed: 0 },
             What::TimedOut { .. } => Said::Ended { outcome: Outcome::TimedOut, failed: 0 },
             What::Cancelled { .. } => Said::Ended { outcome: Outcome::Cancelled, failed: 0 },
             What::Retried { error, attempt, .. } => {
-                Said::Retried { next: shorter(attempt), outcome: Outcome::of(error) }
+                Said::Retried { next: shorter(attempt), outcome: Outcome::of_error(error) }
             }
             What::WorkerSpawned { worker } => Said::Spawned { by: Badge::of(worker) },
             What::WorkerReady { worker } => Said::Ready { by: Badge::of(worker) },

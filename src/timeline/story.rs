@@ -10,7 +10,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::recorder::{Badge, Record, Said};
-use crate::error::Error;
+pub use crate::account::Outcome;
 
 /// What was recorded, until [`Recorder::timeline`](super::Recorder::timeline) was called. Times are counted from the
 /// first event.
@@ -108,26 +108,6 @@ pub struct WorkerRecord {
 pub(super) struct PoolRecord {
     pub(super) number: u32,
     pub(super) name: String,
-}
-
-/// How a call, or an attempt of it, ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Outcome {
-    /// It returned.
-    Finished,
-    /// It was cancelled, and not run any more.
-    Cancelled,
-    /// It returned an error: [`Error::Raised`].
-    Raised,
-    /// It panicked.
-    Panicked,
-    /// It was stopped at its time limit.
-    TimedOut,
-    /// Its worker process died.
-    WorkerDied,
-    /// Any other error.
-    Failed,
 }
 
 /// How a worker went.
@@ -384,18 +364,6 @@ impl Attempt {
 }
 
 impl Outcome {
-    pub(super) fn of(error: &Error) -> Self {
-        match error {
-            Error::Cancelled { .. } => Outcome::Cancelled,
-            Error::Raised { .. } => Outcome::Raised,
-            Error::Panicked { .. } => Outcome::Panicked,
-            Error::TimedOut { .. } => Outcome::TimedOut,
-            Error::WorkerDied { .. } => Outcome::WorkerDied,
-            Error::GaveUp { attempts, .. } => attempts.last().map_or(Outcome::Failed, Outcome::of),
-            _ => Outcome::Failed,
-        }
-    }
-
     pub(super) fn name(self) -> &'static str {
         match self {
             Outcome::Finished => "finished",

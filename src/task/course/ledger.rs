@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::account::{self, Ending};
+use crate::account::{self, Outcome};
 use crate::error::Error;
 use crate::future::watch::Watchers;
 use crate::id::Home;
@@ -129,10 +129,10 @@ impl State {
     fn count(&self, items: Range<usize>) {
         let mut returned = items.len() as u64;
         for (_, error) in self.errors.range(items) {
-            account::count(self.home, Ending::of(Some(error)), 1);
+            account::count(self.home, Outcome::of(Some(error)), 1);
             returned -= 1;
         }
-        account::count(self.home, Ending::Returned, returned);
+        account::count(self.home, Outcome::Finished, returned);
     }
 
     /// Is there something to take?
