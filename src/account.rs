@@ -9,7 +9,7 @@
 //! that is observed, and in one whose calls take long; where nearly all of the last [`ENOUGH`] took less than [`QUICK`],
 //! one in [`SAMPLE`] is, and counts for that many.
 //!
-//! Not here: the numbers as they are shown (`stats.rs`), what is told of workers (the contexts of the engines). The rule: a call
+//! Not here: how times are spread (`quantiles.rs`), the numbers as they are shown (`stats.rs`), what is told of workers (the contexts of the engines). The rule: a call
 //! is on the account of the pool that its cell names, and ends there once.
 
 use std::cell::{Cell, RefCell};
@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::id::{FutureId, Home, TaskRef};
 use crate::observer::{Event, Observers, What};
-use crate::pool::WorkerInfo;
-use crate::stats::Histogram;
+use crate::quantiles::Histogram;
+use crate::worker::WorkerInfo;
 
 /// Calls that take less are not worth reading the clock for each.
 const QUICK: Duration = Duration::from_micros(20);

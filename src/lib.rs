@@ -82,7 +82,7 @@
 //!
 //! # Reading the source
 //!
-//! `future/state.rs` → `account.rs` → `observer.rs` → `stats.rs` → `future/slot.rs` → `future/cell.rs` → `task/mod.rs` → `task/jobs.rs` → `options.rs` →
+//! `future/state.rs` → `account.rs` → `observer.rs` → `quantiles.rs` → `stats.rs` → `future/slot.rs` → `future/cell.rs` → `task/mod.rs` → `task/jobs.rs` → `options.rs` →
 //! `map/mod.rs` → `task/course.rs` → `pool/mod.rs` → `pool/queue.rs` → `pool/floor.rs` → `pool/seat.rs` → `pool/worker.rs` →
 //! `pool/later.rs` → `future/own_pool.rs` → `thread/context.rs` → `thread/scope.rs` → `wire/frame.rs` →
 //! `process/child.rs` → `process/lanes.rs` →
@@ -90,7 +90,7 @@
 //! `process/deaths.rs` → `process/departures.rs` → `signals.rs` → `process/remarks.rs` → `process/host.rs` →
 //! `shared.rs` → `sealed.rs` → `enclosed.rs` → `process/post.rs` → `sync/mod.rs` → `process/service.rs` →
 //! `process/entry.rs` → `process/terms.rs` → `portable/descriptor.rs` → `portable/decoder.rs` → `timeline/mod.rs` → `spans/mod.rs` → `process/ear.rs`.
-//! Imports point down: `id` ← `error` ← `outcome` ← { `options`, `unread`, `observer` ← `account` ← `signals` } ← `future` ← `map` ← `task` ← `pool` ←
+//! Imports point down: `id` ← `error` ← `outcome` ← { `options`, `unread`, `worker` ← `observer` ← `account` ← `signals` } ← `future` ← `map` ← `task` ← `pool` ←
 //! { `thread`, `process` }; `sealed` ← `enclosed` ← { `shared`, `sync`, `portable`, `task` };
 //! `wire` ← `portable` ← { `task`, `process` }.
 
@@ -120,6 +120,7 @@ mod process;
 #[cfg(any(not(unix), loom))]
 #[path = "process_unsupported.rs"]
 mod process;
+mod quantiles;
 #[cfg_attr(not(target_os = "linux"), path = "sealed_unsupported.rs")]
 mod sealed;
 mod serial;
@@ -138,6 +139,7 @@ mod unread;
 #[path = "../tests/common/watchdog.rs"]
 mod watchdog;
 mod wire;
+mod worker;
 
 pub use error::{Error, Panic, RemoteError};
 pub use executor::{Executor, Returned, Shutdown};
@@ -149,16 +151,17 @@ pub use id::{FutureId, TaskRef};
 pub use map::{Map, MapOptions, MapUnordered};
 pub use observer::{Event, Observer, What, observe};
 pub use options::TaskOptions;
-pub use pool::WorkerInfo;
 pub use portable::Portable;
 pub use process::{ProcessPoolBuilder, ProcessPoolExecutor, WorkerDeath, init};
+pub use quantiles::Quantiles;
 pub use serial::SerialExecutor;
 pub use shared::{Blob, Shared};
-pub use stats::{Quantiles, Stats};
+pub use stats::Stats;
 #[doc(inline)]
 pub use task::Task;
 pub use thread::{Scope, ScopedFuture, ScopedMap, ThreadPoolBuilder, ThreadPoolExecutor};
 pub use unread::set_unread_error_hook;
+pub use worker::WorkerInfo;
 
 /// Makes worker processes possible in a test binary, which has no `main` of its own to call
 /// [`init`] in. One line at the top of the file, under `cargo test` and under nextest:

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::id::TaskRef;
 use crate::outcome::shielded;
-use crate::pool::WorkerInfo;
+use crate::worker::WorkerInfo;
 
 /// Hears what happens in a pool: what is submitted, started, ended, and what becomes of its workers.
 ///

@@ -11,9 +11,9 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::executor::{Executor, Shutdown};
 use crate::observer::Observer;
-use crate::pool::WorkerInfo;
 use crate::portable::Portable;
 use crate::task::Task;
+use crate::worker::WorkerInfo;
 
 /// Does nothing on this platform, which has no process pools yet.
 pub fn init() {}

@@ -13,7 +13,6 @@
 //! that wants to leave an open queue counts itself out first, and only then is free to.
 
 mod floor;
-mod hooks;
 #[cfg(all(test, loom))]
 mod interleavings;
 mod later;
@@ -29,7 +28,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use floor::{Floor, Pushed, Refusal, Vacancy};
-pub use hooks::WorkerInfo;
 pub(crate) use pins::{Pin, Pins};
 pub(crate) use queue::Queued;
 pub(crate) use room::Place;

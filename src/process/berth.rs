@@ -34,12 +34,12 @@ use super::sys;
 use crate::enclosed::Received;
 use crate::id::FutureId;
 use crate::outcome;
-use crate::pool::WorkerInfo;
 use crate::primitives::statics::AtomicU64;
 use crate::primitives::{Mutex, Ordering, Parker};
 use crate::task::{Completion, Reply};
 use crate::wire::frame::Kind;
 use crate::wire::message::Failure;
+use crate::worker::WorkerInfo;
 
 #[derive(Default)]
 pub(super) struct Berth {

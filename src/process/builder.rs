@@ -17,11 +17,12 @@ use crate::error::Error;
 use crate::id::{FutureId, TaskRef};
 use crate::observer::{Observer, Observers};
 use crate::outcome;
-use crate::pool::{Hiring, Pins, WorkerInfo, usable_cpus};
+use crate::pool::{Hiring, Pins, usable_cpus};
 use crate::portable::{self, Function, Once, Plain, Portable, enclosing};
 use crate::primitives::{AtomicUsize, Ordering};
 use crate::wire::frame::{Kind, Parcel};
 use crate::wire::message::{Terms, end_call};
+use crate::worker::WorkerInfo;
 
 /// Sets up a [`ProcessPoolExecutor`].
 ///

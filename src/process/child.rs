@@ -42,11 +42,11 @@ use crate::error::Error;
 use crate::future::deadline_after;
 use crate::id::TaskRef;
 use crate::observer::What;
-use crate::pool::WorkerInfo;
 use crate::primitives::{Mutex, Ordering};
 use crate::wire::connection::Connection;
 use crate::wire::frame::{self, Kind, WireError};
 use crate::wire::message::{Failure, Hello};
+use crate::worker::WorkerInfo;
 use crate::{outcome, unread};
 
 /// How long a worker may take from its start to its Hello, unless the user says. Milliseconds are usual.

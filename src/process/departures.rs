@@ -15,8 +15,8 @@ use std::sync::Arc;
 use super::slot::Slot;
 use crate::observer::What;
 use crate::outcome::shielded;
-use crate::pool::WorkerInfo;
 use crate::primitives::Mutex;
+use crate::worker::WorkerInfo;
 
 type OnStart = Arc<dyn Fn(&WorkerInfo) + Send + Sync>;
 type OnExit = Arc<dyn Fn(&WorkerInfo, Option<ExitStatus>) + Send + Sync>;

@@ -21,8 +21,9 @@ use super::departures::Departures;
 use super::pipes::Exit;
 use super::window::Window;
 use crate::account::Account;
-use crate::pool::{Pin, WorkerInfo};
+use crate::pool::Pin;
 use crate::primitives::{AtomicBool, AtomicUsize, Mutex, Ordering};
+use crate::worker::WorkerInfo;
 
 /// The process that serves one worker thread at the moment; others may only kill it.
 pub(super) struct Slot {

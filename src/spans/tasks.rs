@@ -31,7 +31,7 @@ use super::{Home, TARGET, is_one};
 use crate::error::Error;
 use crate::id::{FutureId, TaskRef};
 use crate::observer::{Event, Observer, Observers, What};
-use crate::pool::WorkerInfo;
+use crate::worker::WorkerInfo;
 
 /// The observer of one pool.
 pub(crate) struct Spans {

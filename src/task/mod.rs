@@ -35,11 +35,11 @@ use crate::future::state::Freed;
 use crate::id::TaskRef;
 use crate::options::Attempts;
 use crate::outcome::{self, discard};
-use crate::pool::WorkerInfo;
 use crate::portable::{enclosing, guarded};
 use crate::signals;
 use crate::wire::frame::{Kind, Parcel};
 use crate::wire::message::{Failure, FunctionRef, end_call};
+use crate::worker::WorkerInfo;
 pub(crate) use course::{Copied, course};
 pub(crate) use jobs::{Batch, Closure, Mapped, OneCall, Optioned, Repeated};
 

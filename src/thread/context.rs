@@ -7,8 +7,9 @@ use crate::error::Error;
 use crate::id::{FutureId, TaskRef};
 use crate::observer::What;
 use crate::outcome::{catch, shielded};
-use crate::pool::{Context, Item, Pin, Pins, Queued, Seat, Sleep, WorkerInfo};
+use crate::pool::{Context, Item, Pin, Pins, Queued, Seat, Sleep};
 use crate::task::{Work, WorkItem};
+use crate::worker::WorkerInfo;
 
 pub(super) type Initializer = Arc<dyn Fn() + Send + Sync>;
 

@@ -19,12 +19,13 @@ use crate::future::cell::Job;
 use crate::map::{Map, MapOptions, MapUnordered, Outcomes};
 use crate::observer::{Observer, Observers};
 use crate::options::TaskOptions;
-use crate::pool::{Hiring, Pins, Pool, WorkerInfo, usable_cpus};
+use crate::pool::{Hiring, Pins, Pool, usable_cpus};
 use crate::portable::{Fallible, Function, Plain, Portable, Raised};
 use crate::primitives::Ordering;
 use crate::primitives::statics::AtomicUsize;
 use crate::stats::Stats;
 use crate::task::{self, Closure, Copied, Repeated, Task};
+use crate::worker::WorkerInfo;
 
 /// A pool of threads.
 ///

@@ -6,7 +6,7 @@ use super::recorder::Recorder;
 use crate::error::{Error, Panic};
 use crate::id::{FutureId, TaskRef};
 use crate::observer::{Event, Observer, What};
-use crate::pool::WorkerInfo;
+use crate::worker::WorkerInfo;
 
 /// SplitMix64.
 pub(super) struct Dice(pub(super) u64);

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use super::story::{Outcome, Timeline, WorkerEnd};
 use crate::observer::{Event, Observer, What};
-use crate::pool::WorkerInfo;
+use crate::worker::WorkerInfo;
 
 /// Notes what happens in the pools that it is given to, for a [`Timeline`].
 ///

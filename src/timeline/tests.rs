@@ -15,7 +15,7 @@ use super::story::{Outcome, Timeline, WorkerEnd};
 use crate::error::Error;
 use crate::id::{FutureId, TaskRef};
 use crate::observer::What;
-use crate::pool::WorkerInfo;
+use crate::worker::WorkerInfo;
 
 /// Beside the tests, where one can look at it.
 fn place(name: &str) -> PathBuf {

@@ -1,6 +1,6 @@
-//! [`WorkerInfo`]: what the hooks of a pool are told of a worker that starts or leaves.
+//! [`WorkerInfo`]: what hooks and observers are told of a worker. Data only.
 //!
-//! Not here: when they are called (`thread/context.rs`, `process/departures.rs`). The rule: a hook runs in the thread of
+//! Not here: when hooks are called (`thread/context.rs`, `process/departures.rs`), what observers hear (`observer.rs`). The rule: a hook runs in the thread of
 //! its worker, without a lock, and its panic goes nowhere.
 
 /// Which worker starts, or has left: for the hooks of
