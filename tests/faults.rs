@@ -18,7 +18,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use concurrent_futures::{
-    Error, Executor, Future, ProcessPoolBuilder, ProcessPoolExecutor, Shutdown, TaskOptions,
+    Error, Executor, Future, ProcessPoolBuilder, ProcessPoolExecutor, Shutdown, TaskOptions, task,
 };
 use faults_common::*;
 use rustix::process::Signal;
@@ -762,6 +762,29 @@ fn p19_terminate_workers_kills_what_does_not_heed_it() {
     for future in futures {
         assert_eq!(death_in(get(future)).1.signal(), Some(libc::SIGKILL));
     }
+    assert!(pool.shutdown_timeout(LONG));
+}
+
+/// One that would end by itself if it heard that it is not wanted any more.
+fn deaf_but_listening(gate: String) -> u32 {
+    deaf(gate);
+    while !task::cancelled() {
+        std::thread::yield_now();
+    }
+    0
+}
+
+/// Else it would begin to clean up, and sometimes be cut off in that and sometimes not.
+#[test]
+fn p19_what_is_terminated_is_not_told_that_it_is_unwanted() {
+    let _watchdog = Watchdog::new("p19_what_is_terminated_is_not_told_that_it_is_unwanted");
+    let grace = Duration::from_millis(100);
+    let pool = ProcessPoolExecutor::builder().max_workers(1).grace_period(grace).build().unwrap();
+    let gate = Gate::new();
+    let future = pool.submit(deaf_but_listening, gate.path());
+    gate.next().go_on_and_leave();
+    pool.terminate_workers();
+    assert_eq!(death_in(get(future)).1.signal(), Some(libc::SIGKILL));
     assert!(pool.shutdown_timeout(LONG));
 }
 

@@ -60,7 +60,7 @@ use slot::Slot;
 #[cfg(feature = "timeline")]
 pub(crate) use sys::has_foreign_rights;
 use terms::Surroundings;
-use window::Recalled;
+use window::{Recalled, Window};
 
 use crate::account::Account;
 use crate::enclosed::Enclosure;
@@ -295,7 +295,8 @@ impl ProcessPoolExecutor {
 
     /// Ends the pool at once: what has not started is cancelled, every worker gets SIGTERM, and SIGKILL if
     /// it is still there after the [`grace_period`](ProcessPoolBuilder::grace_period). The calls that ran end with
-    /// [`Error::WorkerDied`]. Does not wait.
+    /// [`Error::WorkerDied`]; they are cut off where they are, and [`task::cancelled`](crate::task::cancelled) does not
+    /// tell them before. Does not wait.
     ///
     /// ```
     /// use concurrent_futures::{Executor, ProcessPoolExecutor};
@@ -336,25 +337,32 @@ impl ProcessPoolExecutor {
 
     fn stop(&self, end: impl FnMut(&Arc<Slot>)) {
         self.plan.stopped.store(true, Ordering::Release);
-        self.end(Shutdown { wait: false, cancel_futures: true });
+        // Those that run are not told that they are not wanted: they would begin to clean up, and be cut off in that.
+        self.cancel_all(|_| {});
+        self.pool.shutdown(Shutdown { wait: false, cancel_futures: false });
         self.plan.slots.lock().iter().for_each(end);
+    }
+
+    /// Cancels all that has not started. `of_each`: what else is done with the window of each worker.
+    fn cancel_all(&self, of_each: impl Fn(&Window)) {
+        self.pool.close();
+        // What is in the hands of a worker may not have started either. With all the locks, each is found: it may be
+        // on its way from here to there.
+        let calls = {
+            let slots = self.plan.slots.lock();
+            let mut windows: Vec<_> = slots.iter().map(|slot| slot.window.lock()).collect();
+            windows.iter().for_each(|window| of_each(window));
+            let mut calls: Vec<Call> =
+                windows.iter_mut().flat_map(|window| window.take_back_behind(1)).collect();
+            calls.extend(self.pool.drain());
+            calls
+        };
+        calls.into_iter().for_each(Call::cancel);
     }
 
     fn end(&self, how: Shutdown) {
         if how.cancel_futures {
-            self.pool.close();
-            // What is in the hands of a worker may not have started either. With all the locks, each is found: it may be
-            // on its way from here to there.
-            let calls = {
-                let slots = self.plan.slots.lock();
-                let mut windows: Vec<_> = slots.iter().map(|slot| slot.window.lock()).collect();
-                windows.iter().for_each(|window| window.unwant_first());
-                let mut calls: Vec<Call> =
-                    windows.iter_mut().flat_map(|window| window.take_back_behind(1)).collect();
-                calls.extend(self.pool.drain());
-                calls
-            };
-            calls.into_iter().for_each(Call::cancel);
+            self.cancel_all(Window::unwant_first);
         }
         self.pool.shutdown(Shutdown { cancel_futures: false, ..how });
         // Who waits for the end of the pool waits for its callbacks, but for one of them.
