@@ -96,9 +96,9 @@ pub(crate) fn forget(call: FutureId) {
     }
 }
 
-/// Has somebody tried to cancel that call?
+/// Has somebody tried to cancel that call? Under the lock in any case: whoever is told no does so before the note is made.
 pub(crate) fn is_unwanted(call: FutureId) -> bool {
-    !is_empty() && board().unwanted.contains(&call)
+    board().unwanted.contains(&call)
 }
 
 /// Does anybody want to know how far that call is?

@@ -126,6 +126,12 @@ impl<J: Job> Cell<J> {
             match job.attempt(self.task()) {
                 Attempt::Over(outcome) => break outcome,
                 Attempt::Again(next, due) => {
+                    let error = next.attempts().and_then(Attempts::last);
+                    if let Some(error) = error.filter(|_| signals::is_unwanted(self.slot.id())) {
+                        let error = error.clone();
+                        discard(next);
+                        break Err(error);
+                    }
                     self.note_retry(&next, due);
                     std::thread::sleep(due.saturating_duration_since(Instant::now()));
                     job = next;
@@ -147,9 +153,9 @@ impl<J: Job> Cell<J> {
             }
             Attempt::Again(job, due) => {
                 self.note_retry(&job, due);
-                let is_unwanted = signals::is_unwanted(self.slot.id());
                 self.slot.put_back(started, Some(job));
-                if is_unwanted {
+                // Afterwards: who wants it no more notes so, and then looks whether it still runs.
+                if signals::is_unwanted(self.slot.id()) {
                     Watch::cancel(self);
                 }
                 Some(due)
@@ -355,17 +361,14 @@ impl<J: Job> Cell<J> {
             if word.state() != State::Running {
                 return word.phase() == Phase::Cancelled;
             }
-            if let Some(done) =
-                away::engine_of(self.slot.home()).and_then(|engine| begun(&*engine, self.slot.id()))
-            {
-                if !done {
-                    self.note_unwanted();
-                }
+            // Before it can hear of it: the attempt that ends because of that is its last.
+            self.note_unwanted();
+            let engine = away::engine_of(self.slot.home());
+            if let Some(done) = engine.and_then(|engine| begun(&*engine, self.slot.id())) {
                 return done;
             }
             // It runs here, or somebody is ending it or has put it back.
             if self.slot.word().state() == State::Running {
-                self.note_unwanted();
                 return false;
             }
         }
@@ -645,4 +648,65 @@ pub(super) fn describe(f: &mut fmt::Formatter<'_>, kind: &str, cell: &dyn Watch)
         .field("task", &task.name)
         .field("state", &cell.phase_seen())
         .finish()
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::{Arc, OnceLock, Weak};
+
+    use super::*;
+
+    struct Nothing;
+
+    impl Job for Nothing {
+        type Output = ();
+
+        fn name() -> &'static str {
+            "nothing"
+        }
+
+        fn run(self, _: TaskRef) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+
+    /// Runs one call of no pool, and says whether it was noted as unwanted before anything was said to it.
+    struct Elsewhere {
+        call: FutureId,
+        was_noted: OnceLock<bool>,
+    }
+
+    impl away::Engine for Elsewhere {
+        fn recall(&self, call: FutureId) -> Option<bool> {
+            (call == self.call).then(|| !*self.was_noted.get_or_init(|| signals::is_unwanted(call)))
+        }
+
+        fn attend(&self, _: FutureId) {}
+
+        fn has_started(&self, call: FutureId) -> Option<bool> {
+            (call == self.call).then_some(true)
+        }
+
+        fn kill(&self, call: FutureId) -> Option<bool> {
+            self.recall(call)
+        }
+    }
+
+    /// Else an attempt that ends because of it could be followed by another one.
+    #[test]
+    fn a_call_elsewhere_is_noted_as_unwanted_before_it_can_hear_of_it() {
+        for cancel in [Watch::cancel, Watch::kill] {
+            let cell = Cell::new(Some(Nothing), Ticket::NONE);
+            assert!(cell.take_job().is_some());
+            let started = cell.begin().unwrap();
+            let engine = Arc::new(Elsewhere { call: cell.task().id, was_noted: OnceLock::new() });
+            let known: Weak<dyn away::Engine> = Arc::<Elsewhere>::downgrade(&engine);
+            away::register(Home::NONE, known);
+            assert!(!cancel(&cell));
+            assert_eq!(engine.was_noted.get(), Some(&true));
+            assert!(signals::is_unwanted(cell.task().id));
+            cell.resolve(started, Ok(()), &());
+            assert!(!signals::is_unwanted(cell.task().id));
+        }
+    }
 }
