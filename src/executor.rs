@@ -39,7 +39,8 @@ use crate::task::{Batch, OneCall, Optioned, Task};
 pub struct Shutdown {
     /// Return only when every task has ended and every worker is gone.
     pub wait: bool,
-    /// Cancel the tasks that have not started.
+    /// Cancel the tasks that have not started. Those that run may hear of it ([`task::cancelled`](crate::task::cancelled));
+    /// if they fail, they are not tried again.
     pub cancel_futures: bool,
 }
 

@@ -564,6 +564,29 @@ fn a_shutdown_that_cancels_ends_pauses() {
     assert!(matches!(get(waiting), Err(Error::Cancelled { .. })));
 }
 
+fn fail_at(gate: String) -> Result<u32, String> {
+    wait_at(gate);
+    Err("at the gate".into())
+}
+
+fn what_fails_after_the_end_of_all_is_not_tried_again(executor: impl Executor) {
+    let gate = Gate::new();
+    let endless = TaskOptions::new().retries(9).backoff(ENDLESS, ENDLESS).retry_if(|_| true);
+    let future = executor.try_submit_with(fail_at, gate.path(), endless);
+    let visitor = gate.next();
+    executor.shutdown_with(Shutdown { wait: false, cancel_futures: true });
+    visitor.go_on();
+    assert!(matches!(get(future), Err(Error::Cancelled { .. })));
+    executor.shutdown();
+}
+
+#[test]
+fn what_fails_after_a_shutdown_that_cancels_is_not_tried_again() {
+    let _watchdog = Watchdog::new("what_fails_after_a_shutdown_that_cancels_is_not_tried_again");
+    what_fails_after_the_end_of_all_is_not_tried_again(pool(2));
+    what_fails_after_the_end_of_all_is_not_tried_again(ThreadPoolExecutor::new(2).unwrap());
+}
+
 fn a_shutdown_waits_for_further_attempts(executor: impl Executor) {
     let dir = TempDir::new();
     let options = || tries(4).retry_if(|_| true);

@@ -19,7 +19,7 @@
 //! workers that are busy, and nobody is woken for a task that one who is awake will take.
 //!
 //! The door is open, then shut (closed or broken); what comes later is refused. A worker may put a task back,
-//! to be run at a later moment (`later.rs`), also when the door is shut: workers leave only when there is none
+//! to be run at a later moment (`later.rs`), also when the door is shut, unless all tasks have been taken out: workers leave only when there is none
 //! of these either. One of the parked, the keeper, sleeps no longer than to the next of these moments.
 //!
 //! A task may be for many workers (a map): each that comes gets a copy, and it stays at the front of those of its
@@ -70,6 +70,8 @@ pub(super) struct State<I> {
     pub(super) crew: Crew,
     door: Door,
     pub(super) later: Later<I>,
+    /// All has been taken out, to be ended: what a worker would put back now is to be ended too.
+    pub(super) is_drained: bool,
     /// Those that sleep. The last to come is the first to be rung: its caches are warm, and those that are not
     /// needed can leave.
     pub(super) parked: Vec<Parked>,
@@ -236,6 +238,7 @@ impl<I> Floor<I> {
             door: Door::Open,
             queue: Queue::new(),
             later: Later::new(),
+            is_drained: false,
             crew: Crew::default(),
             awake: 0,
             parked: Vec::new(),
@@ -482,6 +485,7 @@ impl<I> Floor<I> {
     /// Takes out what is queued right now; of a closed queue, all there will ever be.
     pub(super) fn drain(&self) -> Vec<I> {
         let mut state = self.state.0.lock();
+        state.is_drained = true;
         let mut items = state.queue.drain();
         items.extend(state.later.drain());
         // Who waited for a moment need not any more.

@@ -90,14 +90,15 @@ fn work<I: Queued>(floor: &Floor<I>) -> Vec<I> {
     std::iter::from_fn(|| next(&seat)).collect()
 }
 
-/// All that a worker gets from `floor`, to its end; the first attempt of a task (even numbers) is put back.
+/// All that a worker gets from `floor`, to its end; the first attempt of a task (even numbers) is put back. What it could
+/// not put back is negative.
 fn work_twice(floor: &Floor<i32>) -> Vec<i32> {
     let seat = Seat::taken(floor);
     let mut got = Vec::new();
     while let Some(item) = next(&seat) {
         got.push(item);
         if item % 2 == 0 {
-            seat.put_back(item + 1, Instant::now());
+            got.extend(seat.keep(item + 1, Instant::now()).err().map(|item| -item));
         }
     }
     got
@@ -123,22 +124,27 @@ fn a_task_put_back_and_close_and_two_workers() {
 
 #[test]
 fn a_task_put_back_and_break() {
-    explore(ALL, ["both attempts", "drained before", "drained between"], || {
-        let floor = floor();
-        assert!(floor.push(6).is_ok());
-        let worker = thread::spawn({
-            let floor = Arc::clone(&floor);
-            move || work_twice(&floor)
-        });
-        floor.close_broken(&broken());
-        let drained = floor.drain();
-        match (&worker.join().unwrap()[..], &drained[..]) {
-            ([6, 7], []) => "both attempts",
-            ([6], [7]) => "drained between",
-            ([], [6]) => "drained before",
-            (received, drained) => panic!("drained: {drained:?}, received: {received:?}"),
-        }
-    });
+    explore(
+        ALL,
+        ["both attempts", "drained before", "drained between", "drained before it is put back"],
+        || {
+            let floor = floor();
+            assert!(floor.push(6).is_ok());
+            let worker = thread::spawn({
+                let floor = Arc::clone(&floor);
+                move || work_twice(&floor)
+            });
+            floor.close_broken(&broken());
+            let drained = floor.drain();
+            match (&worker.join().unwrap()[..], &drained[..]) {
+                ([6, 7], []) => "both attempts",
+                ([6], [7]) => "drained between",
+                ([6, -7], []) => "drained before it is put back",
+                ([], [6]) => "drained before",
+                (received, drained) => panic!("drained: {drained:?}, received: {received:?}"),
+            }
+        },
+    );
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::floor::{Call, Floor, Parked, State, Vacancy, ring};
+use super::Item;
+use super::floor::{Call, Floor, Parked, Refusal, State, Vacancy, ring};
 use super::queue::Queued;
 use super::room::Room;
 use crate::future::deadline_after;
@@ -78,13 +79,31 @@ impl<'a, I> Seat<'a, I> {
         Seat::at(floor, &|| ())
     }
 
-    /// Takes back a task of this worker, to be run again at that moment.
-    pub(crate) fn put_back(&self, item: I, due: Instant) {
+    /// Takes back a task of this worker, to be run again at that moment. If all tasks have been ended meanwhile, this
+    /// one is too.
+    pub(crate) fn put_back(&self, item: I, due: Instant)
+    where
+        I: Item,
+    {
+        if let Err(item) = self.keep(item, due) {
+            match self.floor.why_closed() {
+                Some(Refusal::Broken(error)) => item.fail(error),
+                Some(Refusal::Closed) | None => item.cancel(),
+            }
+        }
+    }
+
+    /// The same. It comes back if all tasks have been taken out.
+    pub(super) fn keep(&self, item: I, due: Instant) -> Result<(), I> {
         let mut state = self.floor.state.0.lock();
+        if state.is_drained {
+            return Err(item);
+        }
         state.later.add(item, due);
         let bell = state.call_a_keeper();
         drop(state);
         ring(bell);
+        Ok(())
     }
 
     /// Takes more tasks, beside those that this worker has: the next of the queue as long as they fit, and no more
