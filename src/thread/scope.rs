@@ -266,12 +266,20 @@ impl Register {
         discard(other);
     }
 
+    /// Cancels what there is, in the order in which it came, and only then what comes: so whoever finds that nothing new
+    /// starts can rely on it that none of the old does.
     fn cancel_all(&self) {
+        let cells =
+            |state: &Entries| state.open.values().map(|(_, cell)| Arc::clone(cell)).collect::<Vec<_>>();
+        let old = cells(&self.state.lock());
+        for cell in old {
+            cell.cancel();
+        }
         let mut state = self.state.lock();
         state.left = true;
-        let cells: Vec<_> = state.open.values().map(|(_, cell)| Arc::clone(cell)).collect();
+        let new = cells(&state);
         drop(state);
-        for cell in cells {
+        for cell in new {
             cell.cancel();
         }
     }
