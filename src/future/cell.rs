@@ -126,11 +126,8 @@ impl<J: Job> Cell<J> {
             match job.attempt(self.task()) {
                 Attempt::Over(outcome) => break outcome,
                 Attempt::Again(next, due) => {
-                    let error = next.attempts().and_then(Attempts::last);
-                    if let Some(error) = error.filter(|_| signals::is_unwanted(self.slot.id())) {
-                        let error = error.clone();
-                        discard(next);
-                        break Err(error);
+                    if signals::is_unwanted(self.slot.id()) {
+                        return self.end_with_last(next, started, freed);
                     }
                     self.note_retry(&next, due);
                     std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -152,15 +149,30 @@ impl<J: Job> Cell<J> {
                 None
             }
             Attempt::Again(job, due) => {
+                if signals::is_unwanted(self.slot.id()) {
+                    self.end_with_last(job, started, freed);
+                    return None;
+                }
                 self.note_retry(&job, due);
                 self.slot.put_back(started, Some(job));
-                // Afterwards: who wants it no more notes so, and then looks whether it still runs.
-                if signals::is_unwanted(self.slot.id()) {
-                    Watch::cancel(self);
+                // Once more: who wants it no more notes so, and then looks whether it still runs.
+                if signals::is_unwanted(self.slot.id())
+                    && let Some((job, started)) = self.slot.start()
+                {
+                    self.end_with_last(job, started, freed);
+                    return None;
                 }
                 Some(due)
             }
         }
+    }
+
+    /// Ends a call that nobody wants to be tried again, with the error of its last attempt.
+    #[cold]
+    fn end_with_last(&self, job: J, started: Started, freed: &dyn Freed) {
+        let error = job.attempts().and_then(Attempts::last).cloned();
+        discard(job);
+        self.resolve(started, Err(error.unwrap_or_else(|| self.cancelled())), freed);
     }
 
     /// It begins here.
