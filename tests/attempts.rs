@@ -528,6 +528,20 @@ fn a_pause_occupies_no_worker(executor: &impl Executor) {
     executor.shutdown_with(Shutdown { wait: true, cancel_futures: true });
 }
 
+/// Nobody waits for a moment that nothing is left for.
+fn a_pause_that_is_cancelled_holds_up_no_shutdown(executor: impl Executor) {
+    let waiting = [in_endless_pause(&executor), in_endless_pause(&executor)];
+    assert!(waiting.iter().all(Future::cancel));
+    executor.shutdown();
+}
+
+#[test]
+fn a_cancelled_pause_holds_up_no_shutdown() {
+    let _watchdog = Watchdog::new("a_cancelled_pause_holds_up_no_shutdown");
+    a_pause_that_is_cancelled_holds_up_no_shutdown(ThreadPoolExecutor::new(2).unwrap());
+    a_pause_that_is_cancelled_holds_up_no_shutdown(pool(2));
+}
+
 #[test]
 fn a_pause_occupies_no_process() {
     let _watchdog = Watchdog::new("a_pause_occupies_no_process");

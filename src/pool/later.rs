@@ -12,7 +12,10 @@
 //! keeper, which leaves that post only to look again, or to hand it on.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use super::queue::Queued;
+use crate::future::deadline_after;
 
 pub(super) struct Later<I> {
     /// By the moment, and in the order in which they came.
@@ -48,6 +51,14 @@ impl<I> Later<I> {
         std::mem::take(&mut self.tasks).into_values()
     }
 
+    /// Those that have ended, and wait for nothing any more: somebody has cancelled them.
+    pub(super) fn take_ended(&mut self) -> Vec<I>
+    where
+        I: Queued,
+    {
+        self.tasks.extract_if(.., |_, task| task.is_ended()).map(|(_, task)| task).collect()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.tasks.is_empty()
     }
@@ -67,9 +78,10 @@ impl<I> Later<I> {
         self.kept_until.is_none_or(|until| due < until).then_some(due)
     }
 
-    /// Makes the caller the keeper, if one is needed: until then.
-    pub(super) fn keep(&mut self) -> Option<Instant> {
-        let until = self.unkept()?;
+    /// Makes the caller the keeper, if one is needed: until then, and not for longer than `most`.
+    pub(super) fn keep(&mut self, most: Option<Duration>) -> Option<Instant> {
+        let due = self.unkept()?;
+        let until = most.and_then(deadline_after).map_or(due, |soon| soon.min(due));
         self.kept_until = Some(until);
         Some(until)
     }

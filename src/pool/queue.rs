@@ -20,6 +20,11 @@ pub(crate) trait Queued: Sized {
         0
     }
 
+    /// Has it ended while it was waiting?
+    fn is_ended(&self) -> bool {
+        false
+    }
+
     /// Is it the call of that cell, which can be run by whoever waits for it?
     fn stands_for(&self, _cell: *const ()) -> bool {
         false

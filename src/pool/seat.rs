@@ -13,7 +13,11 @@ use super::queue::Queued;
 use super::room::Room;
 use crate::future::deadline_after;
 use crate::future::state::Freed;
+use crate::outcome::discard;
 use crate::primitives::{Ordering, Parker};
+
+/// How often the keeper of a pool that is shut looks whether there is still anything to wait for.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// How a worker sleeps that has nothing to do.
 pub(crate) trait Sleep {
@@ -261,6 +265,18 @@ impl<'a, I> Seat<'a, I> {
                 floor.room.iter().for_each(Room::leave);
                 return Turn::Task(item);
             }
+            if state.is_shut() {
+                let ended = state.later.take_ended();
+                if !ended.is_empty() {
+                    // Others may have been waiting for them alone.
+                    let bells = state.call_all();
+                    drop(state);
+                    ring(bells);
+                    discard(ended);
+                    state = floor.state.0.lock();
+                    continue;
+                }
+            }
             if state.is_over() {
                 return Turn::Leave;
             }
@@ -273,7 +289,10 @@ impl<'a, I> Seat<'a, I> {
             state.awake -= 1;
             state.parked.push(Parked { bell: Arc::clone(&self.bell), may_be_lent: false });
             self.stand.set(Stand::Parked);
-            let kept = state.later.keep();
+            // Nobody tells us that a task was cancelled that waits for its moment. As long as somebody waits for the end
+            // of the pool, we look.
+            let most = state.is_shut().then_some(LOOK);
+            let kept = state.later.keep(most);
             drop(state);
             let in_time = bed.sleep(&self.bell, kept.or_else(|| patience.and_then(deadline_after)));
             state = floor.state.0.lock();

@@ -62,6 +62,10 @@ impl Queued for Call {
     fn priority(&self) -> i16 {
         self.item.priority()
     }
+
+    fn is_ended(&self) -> bool {
+        self.item.is_ended()
+    }
 }
 
 impl Item for Call {

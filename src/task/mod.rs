@@ -359,6 +359,11 @@ impl<W: ?Sized + Work> WorkItem<W> {
         self.work().calls()
     }
 
+    /// Has it ended, by whoever cancelled it?
+    pub(crate) fn is_ended(&self) -> bool {
+        self.work().phase().is_over()
+    }
+
     /// Is it the call of that cell?
     pub(crate) fn stands_for(&self, cell: *const ()) -> bool {
         std::ptr::addr_eq(self.work(), cell)

@@ -109,6 +109,10 @@ impl Queued for WorkItem<dyn Work> {
     fn stands_for(&self, cell: *const ()) -> bool {
         WorkItem::stands_for(self, cell)
     }
+
+    fn is_ended(&self) -> bool {
+        WorkItem::is_ended(self)
+    }
 }
 
 impl Item for WorkItem<dyn Work> {
