@@ -96,7 +96,8 @@ pub(crate) fn forget(call: FutureId) {
     }
 }
 
-/// Has somebody tried to cancel that call? Under the lock in any case: whoever is told no does so before the note is made.
+/// Has somebody tried to cancel that call? Asked under the lock, even where the board seems empty: an answer of no comes
+/// before the note, and whoever makes it sees what was done before that answer.
 pub(crate) fn is_unwanted(call: FutureId) -> bool {
     board().unwanted.contains(&call)
 }

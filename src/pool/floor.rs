@@ -19,8 +19,9 @@
 //! workers that are busy, and nobody is woken for a task that one who is awake will take.
 //!
 //! The door is open, then shut (closed or broken); what comes later is refused. A worker may put a task back,
-//! to be run at a later moment (`later.rs`), also when the door is shut, unless all tasks have been taken out: workers leave only when there is none
-//! of these either. One of the parked, the keeper, sleeps no longer than to the next of these moments.
+//! to be run at a later moment (`later.rs`), also when the door is shut, but not after all tasks were taken out to be
+//! ended: workers leave only when there is none of these either. One of the parked, the keeper, sleeps no longer than to
+//! the next of these moments.
 //!
 //! A task may be for many workers (a map): each that comes gets a copy, and it stays at the front of those of its
 //! priority, so that nothing behind it starts before all of it has.
@@ -482,7 +483,7 @@ impl<I> Floor<I> {
         }
     }
 
-    /// Takes out what is queued right now; of a closed queue, all there will ever be.
+    /// Takes out what is queued, to be ended; of a closed queue, all there will ever be. From now on nothing is put back.
     pub(super) fn drain(&self) -> Vec<I> {
         let mut state = self.state.0.lock();
         state.is_drained = true;

@@ -90,15 +90,15 @@ fn work<I: Queued>(floor: &Floor<I>) -> Vec<I> {
     std::iter::from_fn(|| next(&seat)).collect()
 }
 
-/// All that a worker gets from `floor`, to its end; the first attempt of a task (even numbers) is put back. What it could
-/// not put back is negative.
+/// All that a worker gets from `floor`, to its end; the first attempt of a task (even numbers) is put back, or comes back
+/// as a negative number.
 fn work_twice(floor: &Floor<i32>) -> Vec<i32> {
     let seat = Seat::taken(floor);
     let mut got = Vec::new();
     while let Some(item) = next(&seat) {
         got.push(item);
         if item % 2 == 0 {
-            got.extend(seat.keep(item + 1, Instant::now()).err().map(|item| -item));
+            got.extend(seat.postpone(item + 1, Instant::now()).err().map(|item| -item));
         }
     }
     got

@@ -9,7 +9,8 @@
 //!
 //! Data only. Not here: who is the keeper's successor, and how the others are told (`floor.rs`).
 //! The rule: while the list holds a task, a worker will look at it: one that is busy and will come back, or the
-//! keeper, which leaves that post only to look again, or to hand it on.
+//! keeper, which leaves that post only to look again, or to hand it on. In a pool that is shut it looks often: a task that
+//! was cancelled meanwhile is waited for no longer.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -89,7 +89,7 @@ impl<'a, I> Seat<'a, I> {
     where
         I: Item,
     {
-        if let Err(item) = self.keep(item, due) {
+        if let Err(item) = self.postpone(item, due) {
             match self.floor.why_closed() {
                 Some(Refusal::Broken(error)) => item.fail(error),
                 Some(Refusal::Closed) | None => item.cancel(),
@@ -98,7 +98,7 @@ impl<'a, I> Seat<'a, I> {
     }
 
     /// The same. It comes back if all tasks have been taken out.
-    pub(super) fn keep(&self, item: I, due: Instant) -> Result<(), I> {
+    pub(super) fn postpone(&self, item: I, due: Instant) -> Result<(), I> {
         let mut state = self.floor.state.0.lock();
         if state.is_drained {
             return Err(item);

@@ -269,18 +269,14 @@ impl Register {
     /// Cancels what there is, in the order in which it came, and only then what comes: so whoever finds that nothing new
     /// starts can rely on it that none of the old does.
     fn cancel_all(&self) {
-        let cells =
-            |state: &Entries| state.open.values().map(|(_, cell)| Arc::clone(cell)).collect::<Vec<_>>();
-        let old = cells(&self.state.lock());
-        for cell in old {
-            cell.cancel();
-        }
-        let mut state = self.state.lock();
-        state.left = true;
-        let new = cells(&state);
-        drop(state);
-        for cell in new {
-            cell.cancel();
+        for left in [false, true] {
+            let mut state = self.state.lock();
+            state.left = left;
+            let cells: Vec<_> = state.open.values().map(|(_, cell)| Arc::clone(cell)).collect();
+            drop(state);
+            for cell in cells {
+                cell.cancel();
+            }
         }
     }
 
