@@ -195,6 +195,27 @@ pub enum Error {
         error: Arc<std::io::Error>,
     },
 
+    /// The broker that stands between this program and its workers cannot be reached, refuses us, or has been away for
+    /// longer than it may be.
+    #[error("the broker {broker}: {reason}")]
+    Broker {
+        /// Its address, without the password.
+        broker: String,
+        /// What is wrong, and what can be done about it.
+        reason: String,
+    },
+
+    /// A worker on another machine does not know the function, or knows it with other types.
+    #[error("{task} cannot be called by the worker {worker}: {reason}")]
+    Unknown {
+        /// The call.
+        task: TaskRef,
+        /// The worker that was asked.
+        worker: String,
+        /// What it knows instead, and what can be done about it.
+        reason: String,
+    },
+
     /// This platform, or this kind of executor, does not have it.
     #[error("{what} not supported; {remedy}")]
     Unsupported {
@@ -280,7 +301,8 @@ impl Error {
             | Error::ShutDown { task }
             | Error::Encode { task, .. }
             | Error::Decode { task, .. }
-            | Error::NotPortable { task, .. } => Some(*task),
+            | Error::NotPortable { task, .. }
+            | Error::Unknown { task, .. } => Some(*task),
             _ => None,
         }
     }

@@ -98,6 +98,8 @@
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 
 mod account;
+#[cfg(all(feature = "amqp", not(loom)))]
+mod amqp;
 mod enclosed;
 mod error;
 mod executor;
@@ -141,6 +143,8 @@ mod watchdog;
 mod wire;
 mod worker;
 
+#[cfg(all(feature = "amqp", not(loom)))]
+pub use amqp::{AmqpBuilder, AmqpExecutor, AmqpStopper, AmqpWorker, AmqpWorkerBuilder, Tls};
 pub use error::{Error, Panic, RemoteError};
 pub use executor::{Executor, Returned, Shutdown};
 pub use future::{

@@ -47,6 +47,12 @@ impl<I> Later<I> {
         if self.is_due() { self.tasks.pop_first().map(|(_, task)| task) } else { None }
     }
 
+    /// When the first is due.
+    #[cfg(feature = "amqp")]
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.tasks.first_key_value().map(|((due, _), _)| *due)
+    }
+
     /// All of them.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = I> + use<I> {
         std::mem::take(&mut self.tasks).into_values()

@@ -130,6 +130,27 @@ impl<'a, I> Seat<'a, I> {
         taken
     }
 
+    /// Takes the next task, beside those that this worker has, whatever it is: of a pool that has one worker, which does
+    /// all.
+    #[cfg(feature = "amqp")]
+    pub(crate) fn take_one(&self) -> Option<I> {
+        let floor = self.floor;
+        let mut state = floor.state.0.lock();
+        if let Some(item) = state.later.take_due() {
+            return Some(item);
+        }
+        let item = state.queue.pop_front()?;
+        floor.leave(state);
+        floor.room.iter().for_each(Room::leave);
+        Some(item)
+    }
+
+    /// When the first of those is due that were put back.
+    #[cfg(feature = "amqp")]
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.floor.state.0.lock().later.next_due()
+    }
+
     /// Does a task wait that is to go before those of the usual priority?
     pub(crate) fn is_pressed(&self) -> bool {
         self.floor.has_urgent.load(Ordering::Relaxed)

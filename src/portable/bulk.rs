@@ -47,6 +47,18 @@ pub(super) fn bytes_of<T: 'static>(value: &T) -> Option<&[u8]> {
     None
 }
 
+/// Is a value of that type such a value?
+#[cfg(any(test, feature = "amqp"))]
+pub(super) fn is_bulk<T: 'static>() -> bool {
+    let asked = TypeId::of::<T>();
+    for_all_numbers!(N => {
+        if asked == TypeId::of::<N>() || asked == TypeId::of::<Vec<N>>() {
+            return true;
+        }
+    });
+    asked == TypeId::of::<String>()
+}
+
 /// Takes the memory of such a value if it is a large one, and leaves an empty one.
 pub(super) fn take<T: 'static>(value: &mut T) -> Option<Bulk> {
     /// A `Vec<f64>` does not show its bytes by itself.

@@ -11,6 +11,8 @@ mod descriptor;
 mod entries;
 #[cfg(unix)]
 mod image;
+#[cfg(any(test, feature = "amqp"))]
+mod shape;
 
 use std::error::Error as StdError;
 use std::marker::PhantomData;
@@ -92,6 +94,8 @@ pub(crate) struct Raised {
 pub(crate) trait Function: Copy + Send + 'static {
     type Argument: Send + 'static;
     type Return: Send + 'static;
+    /// An `Err` of it is an error of the call, not its value.
+    const FALLIBLE: bool;
 
     fn name() -> &'static str;
     fn call(self, argument: Self::Argument) -> Result<Self::Return, Raised>;
@@ -137,6 +141,7 @@ where
 {
     type Argument = A;
     type Return = R;
+    const FALLIBLE: bool = false;
 
     fn name() -> &'static str {
         std::any::type_name::<F>()
@@ -156,6 +161,7 @@ where
 {
     type Argument = A;
     type Return = R;
+    const FALLIBLE: bool = true;
 
     fn name() -> &'static str {
         std::any::type_name::<F>()
@@ -169,6 +175,26 @@ where
 impl Raised {
     pub(crate) fn new<E: Into<Box<dyn StdError + Send + Sync>>>(error: E) -> Self {
         Raised { type_name: std::any::type_name::<E>(), error: error.into() }
+    }
+}
+
+/// A function as it is known where its address means nothing.
+#[cfg(feature = "amqp")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) function: &'static str,
+    /// Of its argument and its value.
+    pub(crate) shape: u64,
+    /// It is called once for each entry.
+    pub(crate) each: bool,
+    pub(crate) fallible: bool,
+}
+
+#[cfg(feature = "amqp")]
+impl Named {
+    pub(crate) fn of<Fun: Function<Argument: Portable, Return: Portable>>(each: bool) -> Named {
+        let shape = shape::of_both::<Fun::Argument, Fun::Return>();
+        Named { function: Fun::name(), shape, each, fallible: Fun::FALLIBLE }
     }
 }
 

@@ -24,6 +24,8 @@ use crate::id::{Home, TaskRef};
 use crate::map::{Outcomes, first_error};
 use crate::options::{Attempts, TaskOptions};
 use crate::outcome::{self, catch, catch_attempt, discard, run_of};
+#[cfg(feature = "amqp")]
+use crate::portable::Named;
 use crate::portable::{self, Each, Entries, Function, Once, Portable, Raised, guarded, put_entries};
 use crate::wire::frame::Parcel;
 use crate::wire::message::{Failure, FunctionRef};
@@ -124,6 +126,11 @@ impl<Fun: Function<Argument: Portable, Return: Portable>> PortableJob for OneCal
 
     fn encode(&mut self, _task: TaskRef, out: &mut Parcel) -> Result<(), Failure> {
         portable::pack(&mut self.1, out, "argument")
+    }
+
+    #[cfg(feature = "amqp")]
+    fn named() -> Named {
+        Named::of::<Fun>(false)
     }
 
     fn decode(reply: &mut Vec<u8>, _task: TaskRef) -> Result<Fun::Return, Failure> {
@@ -245,6 +252,11 @@ impl<Fun: Function<Argument: Portable, Return: Portable>> PortableJob for Option
     fn take_attempts(&mut self) -> Option<Box<Attempts>> {
         let none = Box::new(Attempts::new(TaskOptions::new()));
         Some(std::mem::replace(&mut self.attempts, none))
+    }
+
+    #[cfg(feature = "amqp")]
+    fn named() -> Named {
+        Named::of::<Fun>(false)
     }
 
     fn decode(reply: &mut Vec<u8>, _task: TaskRef) -> Result<Fun::Return, Failure> {
@@ -376,6 +388,11 @@ impl<Fun: Function<Argument: Portable, Return: Portable>> PortableJob for Batch<
             |argument, out| portable::encode(argument, out, "argument"),
         );
         Ok(())
+    }
+
+    #[cfg(feature = "amqp")]
+    fn named() -> Named {
+        Named::of::<Fun>(true)
     }
 
     fn decode(reply: &mut Vec<u8>, task: TaskRef) -> Result<Self::Output, Failure> {

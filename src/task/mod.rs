@@ -35,6 +35,8 @@ use crate::future::state::Freed;
 use crate::id::TaskRef;
 use crate::options::Attempts;
 use crate::outcome::{self, discard};
+#[cfg(feature = "amqp")]
+use crate::portable::Named;
 use crate::portable::{enclosing, guarded};
 use crate::signals;
 use crate::wire::frame::{Kind, Parcel};
@@ -166,6 +168,9 @@ pub(crate) trait PortableJob: Job {
     fn take_attempts(&mut self) -> Option<Box<Attempts>> {
         None
     }
+    /// What its function is called, where there is no address.
+    #[cfg(feature = "amqp")]
+    fn named() -> Named;
     /// Makes the value out of the reply, and perhaps out of its memory.
     fn decode(reply: &mut Vec<u8>, task: TaskRef) -> Result<Self::Output, Failure>;
 }
@@ -206,6 +211,9 @@ pub(crate) trait Work: Watch {
 pub(crate) trait PortableWork: Work {
     /// Makes the frame of the call. The argument is dropped: from here on the bytes stand for it.
     fn encode(&self) -> Result<Encoded, Error>;
+    /// The same for a worker that knows functions by name: the frame has the argument alone, and is not ended.
+    #[cfg(feature = "amqp")]
+    fn encode_named(&self) -> Result<(Named, Encoded), Error>;
     /// Ends the future with what the worker returned.
     fn complete(&self, started: Started, reply: Reply<'_>, freed: &dyn Freed);
     /// Ends the future with what came of the call, if that runs no code of those who listen. `Some`: it would, and
@@ -285,16 +293,17 @@ impl<J: Job> Work for Cell<J> {
 impl<J: PortableJob> PortableWork for Cell<J> {
     fn encode(&self) -> Result<Encoded, Error> {
         let task = self.task();
-        let mut job = self.take_job().ok_or(Error::Cancelled { task })?;
+        let job = self.take_job().ok_or(Error::Cancelled { task })?;
         let function = job.function().map_err(|reason| Error::NotPortable { task, reason })?;
-        let mut frame = Parcel::begin(Kind::Call, task.id.get());
-        let enclosed = enclosing(task, &mut frame, |frame| job.encode(task, frame));
-        let attempts = job.take_attempts();
-        discard(job);
-        end_call(&mut frame, function);
-        enclosed
-            .map(|enclosed| Encoded { frame, attempts, enclosed })
-            .map_err(|failure| outcome::arrived(task, failure))
+        let mut encoded = self.write(job)?;
+        end_call(&mut encoded.frame, function);
+        Ok(encoded)
+    }
+
+    #[cfg(feature = "amqp")]
+    fn encode_named(&self) -> Result<(Named, Encoded), Error> {
+        let job = self.take_job().ok_or(Error::Cancelled { task: self.task() })?;
+        Ok((J::named(), self.write(job)?))
     }
 
     fn complete(&self, started: Started, reply: Reply<'_>, freed: &dyn Freed) {
@@ -321,6 +330,20 @@ impl<J: PortableJob> PortableWork for Cell<J> {
                 discard(self);
             })),
         }
+    }
+}
+
+impl<J: PortableJob> Cell<J> {
+    /// A frame with the argument in it, to be ended, and what goes with it.
+    fn write(&self, mut job: J) -> Result<Encoded, Error> {
+        let task = self.task();
+        let mut frame = Parcel::begin(Kind::Call, task.id.get());
+        let enclosed = enclosing(task, &mut frame, |frame| job.encode(task, frame));
+        let attempts = job.take_attempts();
+        discard(job);
+        enclosed
+            .map(|enclosed| Encoded { frame, attempts, enclosed })
+            .map_err(|failure| outcome::arrived(task, failure))
     }
 }
 
@@ -418,6 +441,11 @@ impl WorkItem<dyn Work> {
 impl WorkItem<dyn PortableWork> {
     pub(crate) fn encode(&self) -> Result<Encoded, Error> {
         self.work().encode()
+    }
+
+    #[cfg(feature = "amqp")]
+    pub(crate) fn encode_named(&self) -> Result<(Named, Encoded), Error> {
+        self.work().encode_named()
     }
 }
 

@@ -1,0 +1,367 @@
+//! The context of the one worker of an AMQP executor's pool: it sends calls away, by the post, and ends them with what
+//! comes back.
+//!
+//! ```text
+//!   queue ── window has room ──▶ │ in hand: sent ── confirmed ── reply │ ──▶ ended, or queued for another attempt
+//!                                      ▲   │
+//!                       sent again ────┘   └── the session is over, and it was not confirmed; or all, if the
+//!                                              queues of before are gone
+//! ```
+//!
+//! A call is in hand from when it is sent until its reply is here. So much is in hand as keeps the workers busy, and no
+//! more: what is queued here can still be cancelled, and goes out by its priority.
+//!
+//! | what happens                    | what becomes of calls in hand                                            |
+//! |---------------------------------|--------------------------------------------------------------------------|
+//! | a reply                         | it ends, or is put back for another attempt                              |
+//! | a second reply to the same call | nothing: it is dropped                                                   |
+//! | the session ends                | nothing; its replies come in the next                                    |
+//! | there is none for too long      | all end with `Broker`, and what is queued, and what comes until there is |
+//!
+//! Not here: what is said to the broker (`post.rs`). The rule: every call that is taken out of the queue leaves the table of
+//! those in hand exactly once, and runs no code of the user under its lock.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::desk::{Call, Desk, InHand};
+use super::message::{self, Ended, ReplyHead};
+use super::post::{Heard, Order, Post};
+use crate::account::{self, Account};
+use crate::enclosed::Received;
+use crate::error::Error;
+use crate::id::TaskRef;
+use crate::options::Attempts;
+use crate::outcome::{arrived, discard};
+use crate::pool::{Context, Seat, Sleep};
+use crate::signals;
+use crate::task::{Begun, PortableWork, Reply};
+use crate::worker::WorkerInfo;
+
+/// The least that is in hand, if there is so much: before anybody knows how many workers there are.
+const LEAST: usize = 16;
+
+/// A worker that nothing was heard of for so long is not counted any more.
+const SILENT: Duration = Duration::from_secs(60);
+
+/// So many of each call that a worker makes at a time are in hand: what it makes, and what waits there for it.
+const EACH: usize = 2;
+
+pub(crate) struct AmqpContext {
+    desk: Arc<Desk>,
+    post: Arc<Post>,
+    heard: Receiver<Heard>,
+    account: Arc<Account>,
+    /// So many in hand, if somebody has said so.
+    window: Option<usize>,
+    /// How long the broker may be away.
+    patience: Option<Duration>,
+    /// The one that is open.
+    session: Option<u64>,
+    /// Since when there is none, and why.
+    away: Option<(Instant, Error)>,
+    crew: Crew,
+}
+
+/// Who has answered.
+#[derive(Default)]
+struct Crew {
+    /// By their names: their numbers in the order in which they came, how wide they are, and when that was heard.
+    known: BTreeMap<String, Hand>,
+    /// How many there are, as the broker says.
+    count: usize,
+}
+
+struct Hand {
+    info: WorkerInfo,
+    width: usize,
+    heard: Instant,
+}
+
+impl Crew {
+    fn note(&mut self, head: &ReplyHead) -> &WorkerInfo {
+        let number = self.known.len();
+        let hand = self.known.entry(head.worker.clone()).or_insert_with(|| Hand {
+            info: WorkerInfo { name: head.worker.clone(), number, pid: Some(head.pid) },
+            width: 0,
+            heard: Instant::now(),
+        });
+        hand.width = head.width as usize;
+        hand.heard = Instant::now();
+        hand.info.pid = Some(head.pid);
+        &hand.info
+    }
+
+    /// How many calls they make at a time, all together: those that are not known yet are as wide as the others.
+    fn width(&self) -> usize {
+        let awake = || self.known.values().filter(|hand| hand.heard.elapsed() < SILENT);
+        let (known, width) = (awake().count(), awake().map(|hand| hand.width).sum::<usize>());
+        if known == 0 { 0 } else { width.saturating_mul(self.count.max(known)) / known }
+    }
+}
+
+impl AmqpContext {
+    pub(super) fn new(
+        desk: Arc<Desk>,
+        post: Arc<Post>,
+        heard: Receiver<Heard>,
+        account: Arc<Account>,
+        window: Option<usize>,
+        patience: Option<Duration>,
+    ) -> Self {
+        let (session, away, crew) = (None, None, Crew::default());
+        AmqpContext { desk, post, heard, account, window, patience, session, away, crew }
+    }
+
+    /// How many are to be in hand.
+    fn window(&self) -> usize {
+        self.window.unwrap_or_else(|| self.crew.width().saturating_mul(EACH).max(LEAST))
+    }
+
+    /// Sends a call, or ends it if there is no hope.
+    fn take(&mut self, call: Call) {
+        let Call { item, letter } = call;
+        if let Some(error) = self.verdict() {
+            return item.fail(error);
+        }
+        let (number, priority) = (item.task().id.get(), item.priority());
+        let Some(call) = item.begin() else { return };
+        let in_hand = InHand { letter, priority, call: Some(call), is_confirmed: false };
+        self.send(number, &in_hand);
+        self.desk.table.lock().insert(number, in_hand);
+    }
+
+    /// Without a session it is sent when there is one.
+    fn send(&self, number: u64, in_hand: &InHand) {
+        let Some(session) = self.session else { return };
+        // From 0 to 9, and 5 is the usual one: what a queue that knows priorities is made for.
+        let priority = u8::try_from((i32::from(in_hand.priority) + 5).clamp(0, 9)).unwrap_or(5);
+        self.post.order(Order::Send { session, number, body: Arc::clone(&in_hand.letter.body), priority });
+    }
+
+    /// Why nothing can be done any more, for now.
+    fn verdict(&self) -> Option<Error> {
+        let (since, error) = self.away.as_ref()?;
+        self.patience.filter(|patience| since.elapsed() >= *patience).map(|_| error.clone())
+    }
+
+    /// Takes from the queue what there is room for.
+    fn fill(&mut self, seat: &Seat<'_, Call>) {
+        self.desk.looks();
+        while self.has_room() {
+            match seat.take_one() {
+                Some(call) => self.take(call),
+                None => return,
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.desk.table.lock().len() < self.window()
+    }
+
+    /// What is heard next, or nothing by when something else is to be done.
+    fn hear(&self, seat: &Seat<'_, Call>) -> Option<Heard> {
+        let due = if self.has_room() { seat.next_due() } else { None };
+        let last = self
+            .away
+            .as_ref()
+            .zip(self.patience)
+            .and_then(|((since, _), patience)| since.checked_add(patience));
+        let heard = match [due, last].into_iter().flatten().min() {
+            Some(until) => self.heard.recv_deadline(until),
+            None => self.heard.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        heard.ok()
+    }
+
+    fn attend(&mut self, heard: Heard, seat: &Seat<'_, Call>) {
+        match heard {
+            Heard::Up { session, fresh } => {
+                self.session = Some(session);
+                self.away = None;
+                let mut table = self.desk.table.lock();
+                for (number, in_hand) in &mut *table {
+                    in_hand.is_confirmed &= !fresh;
+                    if !in_hand.is_confirmed {
+                        self.send(*number, in_hand);
+                    }
+                }
+            }
+            Heard::Confirmed { number } => {
+                if let Some(in_hand) = self.desk.table.lock().get_mut(&number) {
+                    in_hand.is_confirmed = true;
+                }
+            }
+            Heard::Reply { number, body } => self.answered(number, body, seat),
+            Heard::Workers(count) => self.crew.count = count as usize,
+            Heard::Away(error) => {
+                self.session = None;
+                let since = self.away.take().map_or_else(Instant::now, |(since, _)| since);
+                self.away = Some((since, error));
+            }
+            Heard::Look => {}
+        }
+    }
+
+    fn answered(&mut self, number: u64, mut body: Vec<u8>, seat: &Seat<'_, Call>) {
+        // One that comes twice, or is of one that was given up, is nobody's.
+        let taken = {
+            let mut table = self.desk.table.lock();
+            let Some(in_hand) = table.get_mut(&number) else { return };
+            in_hand.call.take().map(|call| (call, in_hand.letter.attempts.take()))
+        };
+        let Some((mut call, attempts)) = taken else { return };
+        let task = call.task();
+        let outcome = match message::open::<ReplyHead>(&mut body) {
+            Ok(head) => {
+                let attempt = attempts.as_ref().map_or(1, |attempts| attempts.number());
+                let worker = self.crew.note(&head);
+                if call.is_to_start() {
+                    let at = Instant::now();
+                    call.starts(
+                        &self.account,
+                        attempt,
+                        Some(worker),
+                        at.checked_sub(head.took).unwrap_or(at),
+                    );
+                }
+                ended(task, attempt, head)
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                Err(Error::Decode { task, what: "return value", reason })
+            }
+        };
+        match (outcome, attempts) {
+            (Err(error), Some(attempts)) => self.fail_or_put_back(call, attempts, error, seat),
+            (outcome, _) => {
+                self.desk.table.lock().remove(&number);
+                self.complete(call, outcome, body);
+            }
+        }
+    }
+
+    fn complete(&self, call: Begun<dyn PortableWork>, outcome: Result<(), Error>, mut body: Vec<u8>) {
+        let reply = outcome.map(|()| Reply { bytes: &mut body, received: Received::default() });
+        if let Some(completion) = call.complete_unheard(reply) {
+            self.desk.complete_beside(self.account.home(), completion);
+        }
+    }
+
+    /// Ends a call with what came of its present attempt, or puts it back for another one.
+    fn fail_or_put_back(
+        &self,
+        call: Begun<dyn PortableWork>,
+        mut attempts: Box<Attempts>,
+        error: Error,
+        seat: &Seat<'_, Call>,
+    ) {
+        let task = call.task();
+        let again = attempts.failed(task, error.clone());
+        let mut table = self.desk.table.lock();
+        let in_hand = table.remove(&task.id.get());
+        match (again, in_hand) {
+            (Ok(due), Some(InHand { mut letter, .. })) if !signals::is_unwanted(task.id) => {
+                let item = call.put_back();
+                drop(table);
+                let number = attempts.number();
+                account::retried(self.account.home(), task, &error, number, due);
+                letter.attempts = Some(attempts);
+                letter.renew();
+                seat.put_back(Call { item, letter }, due);
+            }
+            (again, in_hand) => {
+                drop(table);
+                discard((in_hand, attempts));
+                self.complete(call, Err(again.err().unwrap_or(error)), Vec::new());
+            }
+        }
+    }
+
+    /// The broker has been away for too long: ends what is in hand, and what is queued.
+    fn give_up(&self, error: &Error, seat: &Seat<'_, Call>) {
+        let table = std::mem::take(&mut *self.desk.table.lock());
+        for (_, InHand { call, letter, .. }) in table {
+            discard(letter);
+            if let Some(call) = call {
+                self.complete(call, Err(error.clone()), Vec::new());
+            }
+        }
+        while let Some(call) = seat.take_one() {
+            call.item.fail(error.clone());
+        }
+    }
+}
+
+/// What a reply says.
+fn ended(task: TaskRef, attempt: u32, head: ReplyHead) -> Result<(), Error> {
+    let ReplyHead { worker, pid, ended, .. } = head;
+    Err(match ended {
+        Ended::Value => return Ok(()),
+        Ended::Failed(failure) => arrived(task, failure),
+        Ended::Died { pid, status, peak_memory, probable_cause } => {
+            let status = status.map(message::status);
+            Error::WorkerDied { task, pid, status, attempt, peak_memory, probable_cause }
+        }
+        Ended::Poisonous { deaths } => Error::WorkerDied {
+            task,
+            pid,
+            status: None,
+            attempt: deaths,
+            peak_memory: None,
+            probable_cause: Some(format!(
+                "{deaths} workers had it and did not come back, so it is not given to another"
+            )),
+        },
+        Ended::TimedOut { limit } => {
+            Error::TimedOut { what: format!("{task}, stopped by the worker {worker},"), limit }
+        }
+        Ended::Unknown { known } => {
+            let reason = format!(
+                "it has no function of that name, but {}; `register` it there",
+                if known.is_empty() { "none at all".into() } else { known.join(", ") }
+            );
+            Error::Unknown { task, worker, reason }
+        }
+        Ended::Mismatched { reason } => Error::Unknown { task, worker, reason },
+        Ended::Refused { reason } => {
+            Error::broken(format!("the worker {worker} refused {task}: {reason}"), None)
+        }
+    })
+}
+
+impl Sleep for AmqpContext {}
+
+impl Context for AmqpContext {
+    type Item = Call;
+
+    fn initialize(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn run(&mut self, call: Call, seat: &Seat<'_, Call>) -> Result<(), Error> {
+        // What was heard while there was nothing to do.
+        while let Ok(heard) = self.heard.try_recv() {
+            self.attend(heard, seat);
+        }
+        self.take(call);
+        loop {
+            self.fill(seat);
+            if self.desk.table.lock().is_empty() {
+                return Ok(());
+            }
+            if let Some(heard) = self.hear(seat) {
+                self.attend(heard, seat);
+            }
+            if let Some(error) = self.verdict() {
+                self.give_up(&error, seat);
+            }
+        }
+    }
+
+    fn finalize(&mut self) {}
+}

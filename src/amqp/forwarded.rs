@@ -1,0 +1,75 @@
+//! A call that came over the network, as this machine's own pool sees it: bytes in, bytes out, and a function of which
+//! only the reference is known here.
+//!
+//! In a thread it is served here; to a worker process the bytes go on as they are, and are read there.
+//!
+//! Not here: which reference a name means (`worker.rs`). The rule: nothing of the bytes is looked at before they are where the
+//! function is.
+
+use crate::enclosed::Enclosure;
+use crate::error::Error;
+use crate::future::cell::Job;
+use crate::id::TaskRef;
+use crate::options::{Attempts, TaskOptions};
+use crate::portable::{self, Beside, Named};
+use crate::task::PortableJob;
+use crate::wire::frame::Parcel;
+use crate::wire::message::{Failure, FunctionRef};
+
+pub(super) struct Forwarded {
+    pub(super) function: FunctionRef,
+    pub(super) argument: Vec<u8>,
+    /// How long it may run.
+    pub(super) options: Option<TaskOptions>,
+}
+
+/// The value's bytes, or why there is none.
+pub(super) type Served = Result<Vec<u8>, Failure>;
+
+impl Job for Forwarded {
+    type Output = Served;
+
+    fn name() -> &'static str {
+        "a call from another machine"
+    }
+
+    fn run(mut self, _: TaskRef) -> Result<Served, Error> {
+        let (mut value, mut beside) = (Parcel::default(), Beside::default());
+        let served = portable::resolve(self.function)
+            .map_err(|reason| Failure::UnknownFunction { reason })
+            .and_then(|function| (function.serve)(&mut self.argument, &mut value, &mut beside));
+        Ok(served.and_then(|()| alone(&beside.enclosed)).map(|()| value.pieces().concat()))
+    }
+}
+
+/// What would go beside a value stays on this machine.
+fn alone(enclosed: &[Enclosure]) -> Result<(), Failure> {
+    if enclosed.is_empty() {
+        return Ok(());
+    }
+    let reason = "what shares memory or speaks with its process (a long `Blob` or `Shared`, `sync::Event`, …) stays on its machine";
+    Err(Failure::Unencodable { what: "return value".into(), reason: reason.into() })
+}
+
+impl PortableJob for Forwarded {
+    fn function(&self) -> Result<FunctionRef, String> {
+        Ok(self.function)
+    }
+
+    fn encode(&mut self, _: TaskRef, out: &mut Parcel) -> Result<(), Failure> {
+        // Bytes travel as they are.
+        portable::pack(&mut self.argument, out, "argument")
+    }
+
+    fn take_attempts(&mut self) -> Option<Box<Attempts>> {
+        self.options.take().map(|options| Box::new(Attempts::new(options)))
+    }
+
+    fn named() -> Named {
+        Named { function: Self::name(), shape: 0, each: false, fallible: false }
+    }
+
+    fn decode(reply: &mut Vec<u8>, _: TaskRef) -> Result<Served, Failure> {
+        Ok(Ok(std::mem::take(reply)))
+    }
+}

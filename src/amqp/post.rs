@@ -1,0 +1,460 @@
+//! The post of a client: the one thread that talks with the broker for it. It knows messages by number, and not what is
+//! in them.
+//!
+//! ```text
+//!              orders                          ┌─ connection ── channel ──▶ the queue of tasks
+//!   context ───────────▶ post, one thread ─────┤
+//!           ◀───────────                       └─ connection ── channel ◀── our queue of replies
+//!              heard
+//! ```
+//!
+//! Two connections, because a broker that is short of memory reads nothing more of one that publishes, not even that a
+//! reply has arrived.
+//!
+//! | heard       | means                                                                              |
+//! |-------------|------------------------------------------------------------------------------------|
+//! | `Up`        | there is a session. `fresh`: the queues of before are gone, and all that was in them |
+//! | `Confirmed` | the broker has that message, and answers for it                                    |
+//! | `Reply`     | a body, for the message of that number                                             |
+//! | `Workers`   | so many consumers are at the queue                                                 |
+//! | `Away`      | the session has ended, or there was none to be had; another is tried after a pause |
+//!
+//! Orders are of a session: those of one that has ended mean nothing. Whoever gave them gives those that were not
+//! confirmed again when the next is up.
+//!
+//! Not here: what is done with all that (`context.rs`). The rule: nothing that this thread waits for is without a limit
+//! but the next order and the next thing heard; no code of the user runs in it.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
+};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, Consumer, ErrorKind};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use super::link::{Address, Trouble};
+use crate::error::Error;
+
+/// The pause after the first failure; then twice as long each time, up to the longest.
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// So many are handed to the connection at a time.
+const BATCH: usize = 256;
+
+/// A message that the broker has no room for is offered again after that.
+const FULL: Duration = Duration::from_millis(100);
+
+/// How often it is asked how many consumers there are.
+const ASK: Duration = Duration::from_secs(1);
+
+/// What queues there are, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Queues {
+    pub(super) tasks: String,
+    pub(super) replies: String,
+    /// They outlive the broker's process, and so do their messages.
+    pub(super) persistent: bool,
+    /// Of tasks: a quorum queue.
+    pub(super) quorum: bool,
+    /// How long the replies of a client that does not come back are kept.
+    pub(super) expires: Duration,
+}
+
+/// What the post is to do.
+pub(super) enum Order {
+    Send {
+        session: u64,
+        number: u64,
+        body: Arc<Vec<u8>>,
+        priority: u8,
+    },
+    /// The end of all.
+    Close,
+}
+
+/// What it has to say.
+#[derive(Debug)]
+pub(super) enum Heard {
+    Up {
+        session: u64,
+        fresh: bool,
+    },
+    Confirmed {
+        number: u64,
+    },
+    Reply {
+        number: u64,
+        body: Vec<u8>,
+    },
+    Workers(u32),
+    Away(Error),
+    /// Of nobody: somebody wants the one who listens to look around.
+    Look,
+}
+
+/// The client's side of it.
+pub(super) struct Post {
+    orders: mpsc::UnboundedSender<Order>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Post {
+    /// Opens a first session, and goes on with others.
+    pub(super) fn open(address: Address, queues: Queues, heard: Sender<Heard>) -> Result<Post, Error> {
+        let (orders, taken) = mpsc::unbounded_channel();
+        let (tell, opened) = crossbeam_channel::bounded(1);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Error::spawn("the runtime that talks with the broker", error))?;
+        let office = Office { address, queues, heard, orders: taken, session: 0 };
+        let thread = std::thread::Builder::new()
+            .name("amqp".into())
+            .spawn(move || runtime.block_on(office.work(&tell)))
+            .map_err(|error| Error::spawn("the thread that talks with the broker", error))?;
+        let post = Post { orders, thread: Some(thread) };
+        match opened.recv() {
+            Ok(Some(error)) => Err(error),
+            Ok(None) => Ok(post),
+            Err(_) => {
+                Err(Error::broken("the thread that talks with the broker ended; please report this", None))
+            }
+        }
+    }
+
+    pub(super) fn order(&self, order: Order) {
+        // A post that is closed has nothing to do any more.
+        let _ = self.orders.send(order);
+    }
+}
+
+impl Drop for Post {
+    fn drop(&mut self) {
+        self.order(Order::Close);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Office {
+    address: Address,
+    queues: Queues,
+    heard: Sender<Heard>,
+    orders: mpsc::UnboundedReceiver<Order>,
+    session: u64,
+}
+
+/// How a session ended.
+enum End {
+    Closed,
+    Lost(Error),
+}
+
+impl Office {
+    async fn work(mut self, opened: &Sender<Option<Error>>) {
+        let mut pause = PAUSE;
+        loop {
+            let away = match Session::open(&self.address, &self.queues).await {
+                Ok((session, fresh)) => {
+                    self.session += 1;
+                    pause = PAUSE;
+                    let _ = opened.try_send(None);
+                    self.tell(Heard::Up { session: self.session, fresh });
+                    match self.serve(&session).await {
+                        End::Closed => return session.close(&self.queues, self.address.limit).await,
+                        End::Lost(error) => error,
+                    }
+                }
+                Err(trouble) if self.session == 0 => {
+                    let _ = opened.try_send(Some(trouble.into_error()));
+                    return;
+                }
+                Err(trouble) => trouble.into_error(),
+            };
+            self.tell(Heard::Away(away));
+            if self.is_closed_within(jittered(pause)).await {
+                return;
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn tell(&self, heard: Heard) {
+        // Nobody listens any more: then `Close` is on its way.
+        let _ = self.heard.send(heard);
+    }
+
+    /// Passes over what cannot be sent.
+    async fn is_closed_within(&mut self, pause: Duration) -> bool {
+        let close = async {
+            loop {
+                match self.orders.recv().await {
+                    Some(Order::Close) | None => return,
+                    Some(Order::Send { .. }) => {}
+                }
+            }
+        };
+        timeout(pause, close).await.is_ok()
+    }
+
+    async fn serve(&mut self, session: &Session) -> End {
+        let Office { address, queues, heard, orders, session: number } = self;
+        let lost =
+            |error: lapin::Error| End::Lost(address.error(format!("the connection was lost: {error}")));
+        tokio::select! {
+            end = session.send_all(queues, orders, *number, heard) => match end {
+                Ok(()) => End::Closed,
+                Err(error) => lost(error),
+            },
+            error = session.receive_all(heard) => lost(error),
+            error = session.ask(queues, address.limit, heard) => lost(error),
+        }
+    }
+}
+
+/// What there is while the broker is there.
+struct Session {
+    publishing: Connection,
+    consuming: Connection,
+    out: Channel,
+    /// To ask on: what is wrong there closes the channel.
+    questions: Channel,
+    replies: Consumer,
+    back: Channel,
+}
+
+impl Session {
+    /// True: the queues of before are gone.
+    async fn open(address: &Address, queues: &Queues) -> Result<(Session, bool), Trouble> {
+        let publishing = address.connect().await?;
+        let consuming = address.connect().await?;
+        let opening = async {
+            let (has_tasks, out) = declared(&publishing, &queues.tasks, &queues.for_tasks()).await?;
+            out.confirm_select(ConfirmSelectOptions::default()).await?;
+            let (has_replies, back) = declared(&consuming, &queues.replies, &queues.for_replies()).await?;
+            let consume = BasicConsumeOptions::default();
+            let replies =
+                back.basic_consume(short(&queues.replies), short(""), consume, FieldTable::default()).await?;
+            let questions = publishing.create_channel().await?;
+            Ok((out, back, replies, questions, !(has_tasks && has_replies)))
+        };
+        match timeout(address.limit, opening).await {
+            Ok(Ok((out, back, replies, questions, fresh))) => {
+                Ok((Session { publishing, consuming, out, questions, replies, back }, fresh))
+            }
+            Ok(Err(error)) => Err(address.refusal(&error)),
+            Err(_) => Err(Trouble::Away(address.error(format!("no answer within {:?}", address.limit)))),
+        }
+    }
+
+    /// Until there is nothing more to send.
+    async fn send_all(
+        &self,
+        queues: &Queues,
+        orders: &mut mpsc::UnboundedReceiver<Order>,
+        session: u64,
+        heard: &Sender<Heard>,
+    ) -> Result<(), lapin::Error> {
+        let mut batch = Vec::new();
+        let mut unconfirmed = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                biased;
+                Some(confirmed) = unconfirmed.next() => match confirmed {
+                    Ok(number) => drop(heard.send(Heard::Confirmed { number })),
+                    Err(error) => return Err(error),
+                },
+                count = orders.recv_many(&mut batch, BATCH) => {
+                    let is_last = count == 0 || batch.iter().any(|order| matches!(order, Order::Close));
+                    let letters = batch.drain(..).filter_map(|order| match order {
+                        Order::Send { session: its, number, body, priority } if its == session => {
+                            Some(Letter { number, body, priority })
+                        }
+                        _ => None,
+                    });
+                    // Each is first polled in this order, by this task alone: so the broker's confirms are counted right.
+                    let sent = join_all(letters.map(|letter| self.send(queues, letter))).await;
+                    for sent in sent {
+                        let (letter, confirm) = sent?;
+                        unconfirmed.push(self.see_through(queues, letter, confirm));
+                    }
+                    if is_last {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        queues: &Queues,
+        letter: Letter,
+    ) -> Result<(Letter, lapin::PublisherConfirm), lapin::Error> {
+        let number = ShortString::from(letter.number.to_string());
+        let properties = BasicProperties::default()
+            .with_message_id(number.clone())
+            .with_correlation_id(number)
+            .with_reply_to(short(&queues.replies))
+            .with_priority(letter.priority)
+            .with_delivery_mode(if queues.persistent { 2 } else { 1 });
+        let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+        let confirm = self
+            .out
+            .basic_publish(short(""), short(&queues.tasks), options, &letter.body, properties)
+            .await?;
+        Ok((letter, confirm))
+    }
+
+    /// Until the broker answers for it.
+    async fn see_through(
+        &self,
+        queues: &Queues,
+        mut letter: Letter,
+        mut confirm: lapin::PublisherConfirm,
+    ) -> Result<u64, lapin::Error> {
+        loop {
+            match confirm.await? {
+                // Which of those on their way came back is not known (lapin hands it to the next that is confirmed), nor
+                // need it be: the queue is gone.
+                Confirmation::Ack(Some(_)) => {
+                    return Err(io::Error::new(io::ErrorKind::NotFound, "the queue of tasks is gone").into());
+                }
+                Confirmation::Nack(_) => {
+                    sleep(FULL).await;
+                    (letter, confirm) = self.send(queues, letter).await?;
+                }
+                Confirmation::Ack(None) | Confirmation::NotRequested => return Ok(letter.number),
+            }
+        }
+    }
+
+    /// Until there is nothing more to receive.
+    async fn receive_all(&self, heard: &Sender<Heard>) -> lapin::Error {
+        let mut replies = self.replies.clone();
+        loop {
+            match replies.next().await {
+                Some(Ok(delivery)) => {
+                    let number = delivery.properties.correlation_id().as_ref();
+                    // What has no number of ours is nobody's reply.
+                    if let Some(number) = number.and_then(|number| number.as_str().parse().ok()) {
+                        let _ = heard.send(Heard::Reply { number, body: delivery.data });
+                    }
+                    if let Err(error) =
+                        self.back.basic_ack(delivery.delivery_tag, BasicAckOptions::default()).await
+                    {
+                        return error;
+                    }
+                }
+                Some(Err(error)) => return error,
+                None => {
+                    return io::Error::new(io::ErrorKind::NotFound, "the queue of replies is gone").into();
+                }
+            }
+        }
+    }
+
+    /// Asks how many consumers there are, until there is no answer.
+    async fn ask(&self, queues: &Queues, limit: Duration, heard: &Sender<Heard>) -> lapin::Error {
+        let mut known = None;
+        loop {
+            let options = QueueDeclareOptions { passive: true, ..Default::default() };
+            let asking = self.questions.queue_declare(short(&queues.tasks), options, FieldTable::default());
+            match timeout(limit, asking).await {
+                Ok(Ok(queue)) => {
+                    let workers = queue.consumer_count();
+                    if known.replace(workers) != Some(workers) {
+                        let _ = heard.send(Heard::Workers(workers));
+                    }
+                }
+                Ok(Err(error)) => return error,
+                // The broker is short of memory, and reads nothing that comes from a connection that publishes.
+                Err(_) => {}
+            }
+            sleep(ASK).await;
+        }
+    }
+
+    async fn close(self, queues: &Queues, limit: Duration) {
+        let Session { publishing, consuming, out: _out, questions: _questions, replies, back } = self;
+        let _ = timeout(limit, async {
+            // Not after the queue is gone: RabbitMQ 3.10 closes the connection for that.
+            let _ = back.basic_cancel(replies.tag(), Default::default()).await;
+            let _ = back.queue_delete(short(&queues.replies), QueueDeleteOptions::default()).await;
+            let _ = publishing.close(200, short("done")).await;
+            let _ = consuming.close(200, short("done")).await;
+        })
+        .await;
+    }
+}
+
+/// A message on its way.
+struct Letter {
+    number: u64,
+    body: Arc<Vec<u8>>,
+    priority: u8,
+}
+
+impl Queues {
+    pub(super) fn for_tasks(&self) -> (QueueDeclareOptions, FieldTable) {
+        let mut arguments = FieldTable::default();
+        if self.quorum {
+            arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        }
+        (QueueDeclareOptions { durable: self.persistent, ..Default::default() }, arguments)
+    }
+
+    fn for_replies(&self) -> (QueueDeclareOptions, FieldTable) {
+        let mut arguments = FieldTable::default();
+        let expires = i64::try_from(self.expires.as_millis().max(1)).unwrap_or(i64::MAX);
+        arguments.insert("x-expires".into(), AMQPValue::LongLongInt(expires));
+        (QueueDeclareOptions { durable: self.persistent, ..Default::default() }, arguments)
+    }
+}
+
+/// A channel on a connection, and a queue: was it there?
+pub(super) async fn declared(
+    connection: &Connection,
+    name: &str,
+    (options, arguments): &(QueueDeclareOptions, FieldTable),
+) -> Result<(bool, Channel), lapin::Error> {
+    let channel = connection.create_channel().await?;
+    let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+    match channel.queue_declare(short(name), passive, FieldTable::default()).await {
+        Ok(_) => return Ok((true, channel)),
+        Err(error) if is_absent(&error) => {}
+        Err(error) => return Err(error),
+    }
+    // The question has closed the channel.
+    let channel = connection.create_channel().await?;
+    channel.queue_declare(short(name), *options, arguments.clone()).await?;
+    Ok((false, channel))
+}
+
+/// Is it the answer to a question for a queue that is not there?
+fn is_absent(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == 404)
+}
+
+pub(super) fn short(name: &str) -> ShortString {
+    ShortString::from(name)
+}
+
+/// Between a half and the whole of it, so that those who lost a broker together do not come back together.
+pub(super) fn jittered(pause: Duration) -> Duration {
+    use std::hash::{BuildHasher, RandomState};
+    let random = RandomState::new().hash_one(pause) as u32;
+    pause.mul_f64(0.5 + f64::from(random) / f64::from(u32::MAX) / 2.0)
+}

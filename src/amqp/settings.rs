@@ -1,0 +1,140 @@
+//! What an executor and its workers must agree on, and what each of them may say of its connection.
+//!
+//! Not here: what only one of them has (`executor.rs`, `worker.rs`). The rule: whatever can be refused before anybody
+//! connects is refused then, with an error that names it.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use super::link::{Address, Tls};
+use crate::error::Error;
+
+/// The queue, where none is named.
+pub(super) const QUEUE: &str = "concurrent-futures";
+
+/// The longest message, in bytes, where nothing else is said: what RabbitMQ takes by default since 4.0.
+pub(super) const LONGEST: usize = 16 << 20;
+
+/// A name has so many bytes at the most; AMQP has room for 255, and we put something behind it.
+const LONGEST_NAME: usize = 200;
+
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) queue: String,
+    pub(super) persistent: bool,
+    pub(super) quorum: bool,
+    pub(super) tls: Tls,
+    pub(super) connect_timeout: Duration,
+    pub(super) heartbeat: Duration,
+    pub(super) max_message_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            queue: QUEUE.into(),
+            persistent: true,
+            quorum: true,
+            tls: Tls::default(),
+            connect_timeout: Duration::from_secs(10),
+            heartbeat: Duration::from_secs(10),
+            max_message_bytes: LONGEST,
+        }
+    }
+}
+
+impl Settings {
+    /// `name`: of the connection.
+    pub(super) fn address(&self, url: &str, name: String) -> Result<Address, Error> {
+        if self.queue.is_empty() || self.queue.len() > LONGEST_NAME || self.queue.starts_with("amq.") {
+            return Err(Error::invalid(
+                format!("`{}` cannot be the name of a queue", self.queue),
+                format!("give 1 to {LONGEST_NAME} bytes that do not begin with `amq.`"),
+            ));
+        }
+        if self.quorum && !self.persistent {
+            return Err(Error::invalid(
+                "a quorum queue is always persistent",
+                "say `quorum(false)` beside `persistent(false)`",
+            ));
+        }
+        for (name, time) in [("connect_timeout", self.connect_timeout), ("heartbeat", self.heartbeat)] {
+            if time.is_zero() {
+                return Err(Error::invalid(format!("{name} is 0"), "give some time, or leave it out"));
+            }
+        }
+        Address::new(url, &self.tls, name, self.connect_timeout, self.heartbeat)
+    }
+
+    /// Why a message of that length is not sent.
+    pub(super) fn too_long(&self, length: usize) -> Option<String> {
+        (length > self.max_message_bytes).then(|| {
+            format!(
+                "with what is said about it, it has {length} bytes, the limit is {} (`max_message_bytes`; and the broker's \
+                 own, `max_message_size`); put it where both sides can reach it, and send its name",
+                self.max_message_bytes
+            )
+        })
+    }
+}
+
+/// A name that nobody else has: 128 bits that the system drew.
+pub(super) fn unique() -> String {
+    let draw = || RandomState::new().hash_one(std::process::id());
+    format!("{:016x}{:016x}", draw(), draw())
+}
+
+/// The settings that both builders have.
+macro_rules! common_settings {
+    () => {
+        /// The queue of calls. Executors and workers of one queue belong together. Default: `concurrent-futures`.
+        ///
+        /// It is made where it is not there; executor and workers must agree on how ([`persistent`](Self::persistent),
+        /// [`quorum`](Self::quorum)).
+        pub fn queue(mut self, name: impl Into<String>) -> Self {
+            self.settings.queue = name.into();
+            self
+        }
+
+        /// Are calls and results to outlive a restart of the broker? Default: yes. Without, they cost the broker no disk,
+        /// and after a restart the executor sends what it has not heard of again.
+        pub fn persistent(mut self, yes: bool) -> Self {
+            self.settings.persistent = yes;
+            self
+        }
+
+        /// Is the queue to be a [quorum queue](https://www.rabbitmq.com/docs/quorum-queues), on several nodes of a cluster of
+        /// brokers? Default: yes. Brokers other than RabbitMQ have none.
+        pub fn quorum(mut self, yes: bool) -> Self {
+            self.settings.quorum = yes;
+            self
+        }
+
+        /// Whom to trust, where the URL begins with `amqps`. Default: whom the system trusts.
+        pub fn tls(mut self, tls: Tls) -> Self {
+            self.settings.tls = tls;
+            self
+        }
+
+        /// How long one attempt to connect may take, and any answer of the broker. Default: 10 s.
+        pub fn connect_timeout(mut self, limit: Duration) -> Self {
+            self.settings.connect_timeout = limit;
+            self
+        }
+
+        /// How often either side shows that it is there, if the URL does not say (`?heartbeat=`). Twice as long without a
+        /// sign, and the connection counts as lost. In whole seconds. Default: 10 s.
+        pub fn heartbeat(mut self, every: Duration) -> Self {
+            self.settings.heartbeat = every;
+            self
+        }
+
+        /// The longest message, in bytes. Default: 16 MiB, which is what RabbitMQ takes by default since 4.0.
+        pub fn max_message_bytes(mut self, bytes: usize) -> Self {
+            self.settings.max_message_bytes = bytes;
+            self
+        }
+    };
+}
+
+pub(super) use common_settings;
