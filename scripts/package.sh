@@ -42,16 +42,17 @@ archive=$(ls -t "$target"/package/*.crate | head -1)
 printf '%s: %s files, %s bytes\n' "${archive##*/}" "$(tar -tzf "$archive" | wc -l)" "$(wc -c <"$archive")"
 
 say 'how many crates it is made of'
-crates() { cargo tree --locked -e normal,build --prefix none --target "$1" | awk 'NF { print $1 }' | sort -u; }
+# crates <platform> [argument…]: of the default build, or what the arguments say.
+crates() { cargo tree --locked -e normal,build --prefix none --target "$@" | awk 'NF { print $1 }' | sort -u; }
 host=$(rustc -vV | sed -n 's/^host: //p')
 count=$(crates "$host" | wc -l)
-printf '%s crates, this one included (at most %s)\n' "$count" "$CRATES"
+printf '%s crates, this one included (at most %s); %s with all features\n' "$count" "$CRATES" "$(crates "$host" --all-features | wc -l)"
 ((count <= CRATES)) || fail "the default build is made of $count crates, more than $CRATES: $(crates "$host" | xargs)"
 
 say 'no dependency needs a newer Rust than we do'
 # (That our own code does not is what the lint `incompatible_msrv` sees to.)
 ours=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-wanted=$(for on in x86_64-unknown-linux-gnu aarch64-apple-darwin x86_64-pc-windows-msvc; do crates "$on"; done | sort -u)
+wanted=$(for on in x86_64-unknown-linux-gnu aarch64-apple-darwin x86_64-pc-windows-msvc; do crates "$on" --all-features; done | sort -u)
 newer=$(
     cargo metadata --locked --format-version 1 |
         sed 's/{"name":"\([^"]*\)","version":"\([^"]*\)","id":/\n&/g' |

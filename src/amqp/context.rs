@@ -23,6 +23,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -49,6 +50,13 @@ const SILENT: Duration = Duration::from_secs(60);
 
 /// So many of each call that a worker makes at a time are in hand: what it makes, and what waits there for it.
 const EACH: usize = 2;
+
+/// Of messages of the usual priority. What is above it is "high" for the quorum queues of RabbitMQ since 4.0, which know
+/// only that.
+pub(super) const USUAL: u8 = 4;
+
+/// The highest: queues that are made for priorities know so many.
+pub(super) const HIGHEST: u8 = 9;
 
 pub(crate) struct AmqpContext {
     desk: Arc<Desk>,
@@ -99,7 +107,7 @@ impl Crew {
     fn width(&self) -> usize {
         let awake = || self.known.values().filter(|hand| hand.heard.elapsed() < SILENT);
         let (known, width) = (awake().count(), awake().map(|hand| hand.width).sum::<usize>());
-        if known == 0 { 0 } else { width.saturating_mul(self.count.max(known)) / known }
+        width.saturating_mul(self.count.max(known)).checked_div(known).unwrap_or(0)
     }
 }
 
@@ -137,8 +145,9 @@ impl AmqpContext {
     /// Without a session it is sent when there is one.
     fn send(&self, number: u64, in_hand: &InHand) {
         let Some(session) = self.session else { return };
-        // From 0 to 9, and 5 is the usual one: what a queue that knows priorities is made for.
-        let priority = u8::try_from((i32::from(in_hand.priority) + 5).clamp(0, 9)).unwrap_or(5);
+        let level = i32::from(in_hand.priority) + i32::from(USUAL);
+        let priority = u8::try_from(level.clamp(0, HIGHEST.into())).unwrap_or(USUAL);
+        self.desk.sent.fetch_add(in_hand.letter.body.len() as u64, Ordering::Relaxed);
         self.post.order(Order::Send { session, number, body: Arc::clone(&in_hand.letter.body), priority });
     }
 
@@ -197,7 +206,10 @@ impl AmqpContext {
                 }
             }
             Heard::Reply { number, body } => self.answered(number, body, seat),
-            Heard::Workers(count) => self.crew.count = count as usize,
+            Heard::Workers(count) => {
+                self.crew.count = count as usize;
+                self.desk.workers.store(self.crew.count, Ordering::Relaxed);
+            }
             Heard::Away(error) => {
                 self.session = None;
                 let since = self.away.take().map_or_else(Instant::now, |(since, _)| since);
@@ -208,6 +220,7 @@ impl AmqpContext {
     }
 
     fn answered(&mut self, number: u64, mut body: Vec<u8>, seat: &Seat<'_, Call>) {
+        self.desk.received.fetch_add(body.len() as u64, Ordering::Relaxed);
         // One that comes twice, or is of one that was given up, is nobody's.
         let taken = {
             let mut table = self.desk.table.lock();

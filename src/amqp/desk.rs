@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::Sender;
@@ -101,11 +101,23 @@ pub(super) struct Desk {
     is_asked: AtomicBool,
     /// Threads that run callbacks.
     callbacks: Mutex<Vec<JoinHandle<()>>>,
+    /// For `stats()`: workers at the queue, and the bytes of messages.
+    pub(super) workers: AtomicUsize,
+    pub(super) sent: AtomicU64,
+    pub(super) received: AtomicU64,
 }
 
 impl Desk {
     pub(super) fn new(heard: Sender<Heard>) -> Self {
-        Desk { table: Mutex::default(), heard, is_asked: AtomicBool::new(false), callbacks: Mutex::default() }
+        Desk {
+            table: Mutex::default(),
+            heard,
+            is_asked: AtomicBool::new(false),
+            callbacks: Mutex::default(),
+            workers: AtomicUsize::new(0),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+        }
     }
 
     /// There is something in the queue. The worker may be waiting for replies.

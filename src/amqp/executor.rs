@@ -16,6 +16,7 @@ use super::settings::{Settings, common_settings, unique};
 use crate::error::Error;
 use crate::executor::{Executor, Shutdown};
 use crate::future::away::{self, Engine};
+use crate::future::own_pool::is_employed_at;
 use crate::observer::{Observer, Observers};
 use crate::outcome::discard;
 use crate::pool::{Hiring, Place, Pool};
@@ -26,6 +27,40 @@ use crate::wire::frame::HEADER;
 
 /// Runs calls on other machines: a message broker (AMQP 0-9-1, as RabbitMQ speaks it) hands them to whichever
 /// [`AmqpWorker`](crate::AmqpWorker) is free.
+///
+/// It is used as the pools of this machine are. What differs:
+///
+/// - A worker calls the functions on its list, and no others: what is not there ends with [`Error::Unknown`]. A function
+///   goes by the path that it has in its crate, so caller and worker share a crate that has it. Arguments and values must be
+///   of the same types there: that is checked, by their shapes, before anything is read.
+/// - A call is made **at least once**: one whose worker is lost is made again by another, up to
+///   [`delivery_limit`](crate::AmqpWorkerBuilder::delivery_limit) times. Its future ends once, all the same.
+/// - Calls are sent as far as a [`window`](AmqpBuilder::window) goes. What is not sent can be cancelled, exactly as on one
+///   machine; what is sent is out of our hands ([`cancel`](crate::Future::cancel) returns false).
+/// - A lost connection is made again, and what the broker may not have is sent again. If the broker is away for too long
+///   ([`broker_timeout`](AmqpBuilder::broker_timeout)), calls end with [`Error::Broker`].
+/// - A [time limit](crate::TaskOptions::timeout) is kept by workers that make calls in processes; others refuse such calls.
+/// - What shares memory or speaks with this process ([`sync`](crate::sync), a long [`Blob`](crate::Blob) or
+///   [`Shared`](crate::Shared)) cannot go along: [`Error::NotPortable`].
+///
+/// One thread talks with the broker, over two connections; another sends calls and ends them. Results come to a queue of its
+/// own, which is gone ten minutes after the executor is. A call costs some tenths of a millisecond, most of it the broker's:
+/// tiny ones belong into chunks ([`MapOptions::chunksize`](crate::MapOptions::chunksize)). Dropping it waits for all that was
+/// submitted.
+///
+/// ```no_run
+/// use concurrent_futures::{AmqpExecutor, Error, Executor};
+///
+/// fn is_prime(n: u64) -> bool {
+///     n > 1 && !(2..).take_while(|d| d * d <= n).any(|d| n.is_multiple_of(d))
+/// }
+///
+/// let pool = AmqpExecutor::connect("amqp://user:password@broker.example:5672/vhost")?;
+/// for (n, prime) in (1..100).zip(pool.map(is_prime, 1..100)) {
+///     println!("{n} {}", prime?);
+/// }
+/// # Ok::<(), Error>(())
+/// ```
 pub struct AmqpExecutor {
     pool: Arc<Pool<AmqpContext>>,
     desk: Arc<Desk>,
@@ -33,25 +68,64 @@ pub struct AmqpExecutor {
 }
 
 impl AmqpExecutor {
-    /// Connects to the broker at `url`, `amqp://user:password@host:5672/vhost`, or `amqps://…` for TLS.
+    /// Connects to the broker at `url`: `amqp://user:password@host:5672/vhost`, or `amqps://…` for TLS. Parts that are left out
+    /// are `guest`, `guest`, 5672 (5671 for TLS) and `/`; a `/` inside a name is written `%2f`.
+    ///
+    /// ```no_run
+    /// use concurrent_futures::{AmqpExecutor, Executor};
+    ///
+    /// fn double(n: u32) -> u32 {
+    ///     2 * n
+    /// }
+    ///
+    /// let pool = AmqpExecutor::connect("amqp://localhost")?;
+    /// assert_eq!(pool.submit(double, 21).result()?, 42);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`Error::Broker`] if it cannot be reached or refuses us; [`Error::InvalidArgument`].
+    /// [`Error::Broker`] if nobody answers within [`connect_timeout`](AmqpBuilder::connect_timeout), or if the broker refuses
+    /// us: wrong password, no such virtual host, no right to a queue, a certificate that is not trusted.
+    /// [`Error::InvalidArgument`] for a URL that cannot be read. Whether there are workers is not asked: calls wait for them.
     pub fn connect(url: &str) -> Result<Self, Error> {
         Self::builder().connect(url)
     }
 
-    /// One that is set up otherwise.
+    /// One that is set up step by step.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use concurrent_futures::{AmqpExecutor, Tls};
+    ///
+    /// let pool = AmqpExecutor::builder()
+    ///     .queue("thumbnails")
+    ///     .tls(Tls::new().roots("/etc/rabbitmq/ca.pem"))
+    ///     .broker_timeout(Duration::from_secs(300))
+    ///     .connect("amqps://user:password@broker.example")?;
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn builder() -> AmqpBuilder {
         AmqpBuilder::default()
     }
 
-    /// What it has done and is doing, as of pools on this machine.
+    /// How it is doing, as of the pools of this machine. `running` are the calls that are sent and have not ended, `workers` the
+    /// [`AmqpWorker`](crate::AmqpWorker)s at the queue as the broker told at most a second ago; bytes are those of messages. Cheap: see [`Stats`].
+    ///
+    /// ```no_run
+    /// use concurrent_futures::AmqpExecutor;
+    ///
+    /// let pool = AmqpExecutor::connect("amqp://localhost")?;
+    /// println!("{} workers; {}", pool.stats().workers, pool.stats());
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
         let mut stats = self.pool.stats();
+        stats.workers = self.desk.workers.load(Ordering::Relaxed);
         stats.running = self.desk.table.lock().len();
+        stats.bytes_sent = self.desk.sent.load(Ordering::Relaxed);
+        stats.bytes_received = self.desk.received.load(Ordering::Relaxed);
         stats
     }
 
@@ -103,7 +177,8 @@ impl AmqpExecutor {
 
     fn end(&self, how: Shutdown) {
         self.pool.shutdown(how);
-        if how.wait {
+        // Who waits for the end of the pool waits for its callbacks, but for one of them.
+        if how.wait && !is_employed_at(self.pool.home()) {
             self.desk.join_callbacks();
         }
     }
@@ -141,7 +216,7 @@ impl fmt::Debug for AmqpExecutor {
     }
 }
 
-/// Sets up an [`AmqpExecutor`].
+/// Sets up an [`AmqpExecutor`]: [`AmqpExecutor::builder`].
 #[derive(Default)]
 #[must_use]
 pub struct AmqpBuilder {
@@ -162,20 +237,42 @@ const EXPIRES: Duration = Duration::from_secs(600);
 impl AmqpBuilder {
     common_settings!();
 
-    /// What it is called in the broker's lists, and what observers are told. Default: `AmqpExecutor-<n>`.
+    /// What it is called in the broker's list of connections, and what observers are told. Default: `AmqpExecutor-<n>`.
+    ///
+    /// ```no_run
+    /// # use concurrent_futures::AmqpExecutor;
+    /// let pool = AmqpExecutor::builder().name("nightly").connect("amqp://localhost")?;
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// How many calls are out of hand at a time: sent, and not ended. What is not sent can be cancelled, and goes out by its
-    /// priority. Default: twice as many as the workers make at a time, as far as is known, and at least 16.
+    /// How many calls are sent and not ended, at the most. What is not sent can be cancelled, and goes out by its
+    /// priority. At least 1. Default: twice as many as the workers make at a time, so that each has the next at hand; as far
+    /// as is known (they tell with each result), and at least 16.
+    ///
+    /// Less is fairer to others who use the same workers; more bridges a long way to the broker.
+    ///
+    /// ```no_run
+    /// # use concurrent_futures::AmqpExecutor;
+    /// let pool = AmqpExecutor::builder().window(1000).connect("amqp://localhost")?;
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn window(mut self, calls: usize) -> Self {
         self.window = Some(calls);
         self
     }
 
-    /// The most calls that wait to be sent; then `submit` waits. Default: no bound.
+    /// The most calls that wait to be sent, with their arguments' bytes; then `submit` waits, as in
+    /// [pools](crate::ProcessPoolBuilder::max_pending). At least 1. Default: no bound.
+    ///
+    /// ```no_run
+    /// # use concurrent_futures::AmqpExecutor;
+    /// let pool = AmqpExecutor::builder().max_pending(10_000).connect("amqp://localhost")?;
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn max_pending(mut self, calls: usize) -> Self {
         self.max_pending = Some(calls);
         self
@@ -183,23 +280,55 @@ impl AmqpBuilder {
 
     /// How long the broker may be away before calls end with [`Error::Broker`]; `None`: for ever. Default: one minute.
     ///
-    /// The executor lives on, and tries to come back; until it has, what is submitted ends so at once.
+    /// The executor lives on, and tries to come back, after pauses from 50 ms to 5 s; until it has, what is submitted ends so
+    /// at once. Calls that ended so may still be made, if the broker has them when it is back.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use concurrent_futures::AmqpExecutor;
+    /// let patient = AmqpExecutor::builder().broker_timeout(None).connect("amqp://localhost")?;
+    /// let hasty = AmqpExecutor::builder().broker_timeout(Duration::from_secs(5)).connect("amqp://localhost")?;
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn broker_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.broker_timeout = Some(limit.into());
         self
     }
 
-    /// Who is to hear of every call and every worker; once for each.
+    /// Has `observer` hear of what happens; more than one may. What it is told, and what that costs, is said at [`Observer`].
+    /// The worker of a call is the [`AmqpWorker`](crate::AmqpWorker) that made it; that a call has begun is told when its
+    /// result is here.
+    ///
+    /// ```no_run
+    /// use concurrent_futures::{AmqpExecutor, Error, Event, Observer};
+    ///
+    /// struct Log;
+    ///
+    /// impl Observer for Log {
+    ///     fn notice(&self, event: &Event<'_>) {
+    ///         eprintln!("{event:?}");
+    ///     }
+    /// }
+    ///
+    /// let pool = AmqpExecutor::builder().observer(Log).connect("amqp://localhost")?;
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observers.add(observer);
         self
     }
 
-    /// Connects.
+    /// Connects, as [`AmqpExecutor::connect`] does.
+    ///
+    /// ```no_run
+    /// # use concurrent_futures::AmqpExecutor;
+    /// let pool = AmqpExecutor::builder().persistent(false).quorum(false).connect("amqp://localhost")?;
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// As of [`AmqpExecutor::connect`].
+    /// As of [`AmqpExecutor::connect`]; and [`Error::InvalidArgument`] for options that are 0 or do not go together.
     pub fn connect(self, url: &str) -> Result<AmqpExecutor, Error> {
         static EXECUTORS: AtomicUsize = AtomicUsize::new(0);
         if self.window == Some(0) {
@@ -215,6 +344,7 @@ impl AmqpBuilder {
             replies: format!("{}.replies.{}", settings.queue, unique()),
             persistent: settings.persistent,
             quorum: settings.quorum,
+            priorities: settings.priorities,
             expires: EXPIRES,
         };
         let (tell, heard) = crossbeam_channel::unbounded();

@@ -1,5 +1,28 @@
-//! Calls on other machines, through a message broker (AMQP 0-9-1; RabbitMQ).
-#![allow(dead_code)]
+//! Calls on other machines, through a message broker (AMQP 0-9-1, as RabbitMQ speaks it).
+//!
+//! ```text
+//!   executor ── context ── post ══▶ queue of calls ══▶ shift ── pool of threads or processes
+//!                           ▲                            │
+//!                           ╚═══ queue of replies ◀══════╝
+//!     a program that calls        the broker        a program with a worker in it; there may be many
+//! ```
+//!
+//! A call's message is at the broker until its result is there too: so whoever dies, the call is with somebody who does
+//! not, and is made again. Its future ends with the first result, and with no other.
+//!
+//! | file            | is                                                                                |
+//! |-----------------|-----------------------------------------------------------------------------------|
+//! | `settings.rs`   | what both sides may set, and must agree on                                        |
+//! | `link.rs`       | one connection, its limits of time, TLS, and what it means when there is none     |
+//! | `kit.rs`        | the sockets of the AMQP library, as we want them                                  |
+//! | `message.rs`    | what stands in a message                                                          |
+//! | `executor.rs`   | the executor: a pool with one worker                                              |
+//! | `context.rs`    | that worker: sends what the window has room for, ends what comes back             |
+//! | `desk.rs`       | the calls that are sent                                                           |
+//! | `post.rs`       | its thread that talks with the broker                                             |
+//! | `worker.rs`     | the worker of other machines: its list of functions                               |
+//! | `shift.rs`      | its work: deliveries, answers, giving back                                        |
+//! | `forwarded.rs`  | a call out of a message, as a task of a pool there                                |
 
 mod context;
 mod desk;

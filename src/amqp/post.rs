@@ -42,6 +42,7 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection, Consumer, ErrorK
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+use super::context::HIGHEST;
 use super::link::{Address, Trouble};
 use crate::error::Error;
 
@@ -67,6 +68,8 @@ pub(super) struct Queues {
     pub(super) persistent: bool,
     /// Of tasks: a quorum queue.
     pub(super) quorum: bool,
+    /// Of tasks: it hands out by priority.
+    pub(super) priorities: bool,
     /// How long the replies of a client that does not come back are kept.
     pub(super) expires: Duration,
 }
@@ -412,6 +415,9 @@ impl Queues {
         let mut arguments = FieldTable::default();
         if self.quorum {
             arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        }
+        if self.priorities {
+            arguments.insert("x-max-priority".into(), AMQPValue::ShortShortUInt(HIGHEST));
         }
         (QueueDeclareOptions { durable: self.persistent, ..Default::default() }, arguments)
     }

@@ -23,6 +23,7 @@ pub(super) struct Settings {
     pub(super) queue: String,
     pub(super) persistent: bool,
     pub(super) quorum: bool,
+    pub(super) priorities: bool,
     pub(super) tls: Tls,
     pub(super) connect_timeout: Duration,
     pub(super) heartbeat: Duration,
@@ -35,6 +36,7 @@ impl Default for Settings {
             queue: QUEUE.into(),
             persistent: true,
             quorum: true,
+            priorities: false,
             tls: Tls::default(),
             connect_timeout: Duration::from_secs(10),
             heartbeat: Duration::from_secs(10),
@@ -56,6 +58,12 @@ impl Settings {
             return Err(Error::invalid(
                 "a quorum queue is always persistent",
                 "say `quorum(false)` beside `persistent(false)`",
+            ));
+        }
+        if self.quorum && self.priorities {
+            return Err(Error::invalid(
+                "a quorum queue cannot be made for priorities",
+                "say `quorum(false)` beside `priorities(true)`",
             ));
         }
         for (name, time) in [("connect_timeout", self.connect_timeout), ("heartbeat", self.heartbeat)] {
@@ -89,8 +97,8 @@ macro_rules! common_settings {
     () => {
         /// The queue of calls. Executors and workers of one queue belong together. Default: `concurrent-futures`.
         ///
-        /// It is made where it is not there; executor and workers must agree on how ([`persistent`](Self::persistent),
-        /// [`quorum`](Self::quorum)).
+        /// Whoever comes first makes it, as its options say ([`persistent`](Self::persistent), [`quorum`](Self::quorum),
+        /// [`priorities`](Self::priorities)). One that is there is used as it is.
         pub fn queue(mut self, name: impl Into<String>) -> Self {
             self.settings.queue = name.into();
             self
@@ -107,6 +115,17 @@ macro_rules! common_settings {
         /// brokers? Default: yes. Brokers other than RabbitMQ have none.
         pub fn quorum(mut self, yes: bool) -> Self {
             self.settings.quorum = yes;
+            self
+        }
+
+        /// Is the queue to hand out calls by their [priority](crate::TaskOptions::priority)? Default: no. Priorities from -4 to
+        /// 5 are told apart; those beyond count as these.
+        ///
+        /// Without it they hold among the calls of one executor that are not sent yet, which is all but a
+        /// [`window`](crate::AmqpBuilder::window) of them. Only queues that are not [quorum queues](Self::quorum) have it; the
+        /// quorum queues of RabbitMQ since 4.0 prefer what is above 0 in any case.
+        pub fn priorities(mut self, yes: bool) -> Self {
+            self.settings.priorities = yes;
             self
         }
 

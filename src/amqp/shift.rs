@@ -178,6 +178,7 @@ impl Session {
             replies: String::new(),
             persistent: shift.settings.persistent,
             quorum: shift.settings.quorum,
+            priorities: shift.settings.priorities,
             expires: Duration::ZERO,
         };
         let opening = async {

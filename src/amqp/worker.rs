@@ -78,7 +78,12 @@ impl AmqpWorker {
         let pool: Box<dyn Executor> = if self.processes {
             Box::new(ProcessPoolBuilder::default().max_workers(self.width).name(&self.name).build()?)
         } else {
-            Box::new(ThreadPoolBuilder::default().max_workers(self.width).thread_name_prefix(&self.name).build()?)
+            Box::new(
+                ThreadPoolBuilder::default()
+                    .max_workers(self.width)
+                    .thread_name_prefix(&self.name)
+                    .build()?,
+            )
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
