@@ -11,26 +11,26 @@
 //! A call is in hand from when it is sent until its reply is here. So much is in hand as keeps the workers busy, and no
 //! more: what is queued here can still be cancelled, and goes out by its priority.
 //!
-//! | what happens                    | what becomes of calls in hand                                            |
-//! |---------------------------------|--------------------------------------------------------------------------|
-//! | a reply                         | it ends, or is put back for another attempt                              |
-//! | a second reply to the same call | nothing: it is dropped                                                   |
-//! | the session ends                | nothing; its replies come in the next                                    |
-//! | there is none for too long      | all end with `Broker`, and what is queued, and what comes until there is |
+//! | what happens                       | what becomes of calls in hand                                            |
+//! |------------------------------------|--------------------------------------------------------------------------|
+//! | a reply                            | it ends, or is put back for another attempt                              |
+//! | a second reply to the same attempt | nothing: it is dropped                                                   |
+//! | the session ends                   | nothing; its replies come in the next                                    |
+//! | there is none for too long         | all end with `Broker`, and what is queued, and what comes until there is |
 //!
 //! Not here: what is said to the broker (`post.rs`). The rule: every call that is taken out of the queue leaves the table of
 //! those in hand exactly once, and runs no code of the user under its lock.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::desk::{Call, Desk, InHand};
 use super::message::{self, Ended, ReplyHead};
-use super::post::{Heard, Order, Post};
+use super::post::{Heard, Id, Order, Post};
 use crate::account::{self, Account};
 use crate::enclosed::Received;
 use crate::error::Error;
@@ -75,12 +75,11 @@ pub(crate) struct AmqpContext {
 }
 
 /// Who has answered.
-#[derive(Default)]
 struct Crew {
     /// By their names: their numbers in the order in which they came, how wide they are, and when that was heard.
     known: BTreeMap<String, Hand>,
     /// How many there are, as the broker says.
-    count: usize,
+    count: Arc<AtomicUsize>,
 }
 
 struct Hand {
@@ -107,7 +106,8 @@ impl Crew {
     fn width(&self) -> usize {
         let awake = || self.known.values().filter(|hand| hand.heard.elapsed() < SILENT);
         let (known, width) = (awake().count(), awake().map(|hand| hand.width).sum::<usize>());
-        width.saturating_mul(self.count.max(known)).checked_div(known).unwrap_or(0)
+        let count = self.count.load(Ordering::Relaxed).max(known);
+        width.saturating_mul(count).checked_div(known).unwrap_or(0)
     }
 }
 
@@ -120,7 +120,8 @@ impl AmqpContext {
         window: Option<usize>,
         patience: Option<Duration>,
     ) -> Self {
-        let (session, away, crew) = (None, None, Crew::default());
+        let crew = Crew { known: BTreeMap::new(), count: Arc::clone(&desk.workers) };
+        let (session, away) = (None, None);
         AmqpContext { desk, post, heard, account, window, patience, session, away, crew }
     }
 
@@ -148,7 +149,8 @@ impl AmqpContext {
         let level = i32::from(in_hand.priority) + i32::from(USUAL);
         let priority = u8::try_from(level.clamp(0, HIGHEST.into())).unwrap_or(USUAL);
         self.desk.sent.fetch_add(in_hand.letter.body.len() as u64, Ordering::Relaxed);
-        self.post.order(Order::Send { session, number, body: Arc::clone(&in_hand.letter.body), priority });
+        let id = Id { call: number, attempt: in_hand.letter.attempt() };
+        self.post.order(Order::Send { session, id, body: Arc::clone(&in_hand.letter.body), priority });
     }
 
     /// Why nothing can be done any more, for now.
@@ -200,16 +202,12 @@ impl AmqpContext {
                     }
                 }
             }
-            Heard::Confirmed { number } => {
-                if let Some(in_hand) = self.desk.table.lock().get_mut(&number) {
-                    in_hand.is_confirmed = true;
+            Heard::Confirmed(id) => {
+                if let Some(in_hand) = self.desk.table.lock().get_mut(&id.call) {
+                    in_hand.is_confirmed |= in_hand.letter.attempt() == id.attempt;
                 }
             }
-            Heard::Reply { number, body } => self.answered(number, body, seat),
-            Heard::Workers(count) => {
-                self.crew.count = count as usize;
-                self.desk.workers.store(self.crew.count, Ordering::Relaxed);
-            }
+            Heard::Reply { id, body } => self.answered(id, body, seat),
             Heard::Away(error) => {
                 self.session = None;
                 let since = self.away.take().map_or_else(Instant::now, |(since, _)| since);
@@ -219,12 +217,13 @@ impl AmqpContext {
         }
     }
 
-    fn answered(&mut self, number: u64, mut body: Vec<u8>, seat: &Seat<'_, Call>) {
+    fn answered(&mut self, id: Id, mut body: Vec<u8>, seat: &Seat<'_, Call>) {
         self.desk.received.fetch_add(body.len() as u64, Ordering::Relaxed);
-        // One that comes twice, or is of one that was given up, is nobody's.
+        // One that comes twice, or is of one that was given up, or of an attempt before, is nobody's.
         let taken = {
             let mut table = self.desk.table.lock();
-            let Some(in_hand) = table.get_mut(&number) else { return };
+            let in_hand = table.get_mut(&id.call).filter(|in_hand| in_hand.letter.attempt() == id.attempt);
+            let Some(in_hand) = in_hand else { return };
             in_hand.call.take().map(|call| (call, in_hand.letter.attempts.take()))
         };
         let Some((mut call, attempts)) = taken else { return };
@@ -252,7 +251,7 @@ impl AmqpContext {
         match (outcome, attempts) {
             (Err(error), Some(attempts)) => self.fail_or_put_back(call, attempts, error, seat),
             (outcome, _) => {
-                self.desk.table.lock().remove(&number);
+                self.desk.table.lock().remove(&id.call);
                 self.complete(call, outcome, body);
             }
         }

@@ -102,7 +102,7 @@ pub(super) struct Desk {
     /// Threads that run callbacks.
     callbacks: Mutex<Vec<JoinHandle<()>>>,
     /// For `stats()`: workers at the queue, and the bytes of messages.
-    pub(super) workers: AtomicUsize,
+    pub(super) workers: Arc<AtomicUsize>,
     pub(super) sent: AtomicU64,
     pub(super) received: AtomicU64,
 }
@@ -114,7 +114,7 @@ impl Desk {
             heard,
             is_asked: AtomicBool::new(false),
             callbacks: Mutex::default(),
-            workers: AtomicUsize::new(0),
+            workers: Arc::default(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
         }

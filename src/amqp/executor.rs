@@ -110,7 +110,7 @@ impl AmqpExecutor {
     }
 
     /// How it is doing, as of the pools of this machine. `running` are the calls that are sent and have not ended, `workers` the
-    /// [`AmqpWorker`](crate::AmqpWorker)s at the queue as the broker told at most a second ago; bytes are those of messages. Cheap: see [`Stats`].
+    /// [`AmqpWorker`](crate::AmqpWorker)s at the queue, as the broker last told (it is asked each second); bytes are those of messages. Cheap: see [`Stats`].
     ///
     /// ```no_run
     /// use concurrent_futures::AmqpExecutor;
@@ -278,7 +278,8 @@ impl AmqpBuilder {
         self
     }
 
-    /// How long the broker may be away before calls end with [`Error::Broker`]; `None`: for ever. Default: one minute.
+    /// How long the broker may be away before calls end with [`Error::Broker`]; `None`: for ever, and so may whoever waits for
+    /// a call or for the executor's end. Default: one minute.
     ///
     /// The executor lives on, and tries to come back, after pauses from 50 ms to 5 s; until it has, what is submitted ends so
     /// at once. Calls that ended so may still be made, if the broker has them when it is back.
@@ -348,8 +349,8 @@ impl AmqpBuilder {
             expires: EXPIRES,
         };
         let (tell, heard) = crossbeam_channel::unbounded();
-        let post = Arc::new(Post::open(address, queues, tell.clone())?);
-        let desk = Arc::new(Desk::new(tell));
+        let desk = Arc::new(Desk::new(tell.clone()));
+        let post = Arc::new(Post::open(address, queues, tell, Arc::clone(&desk.workers))?);
         let patience = self.broker_timeout.unwrap_or(Some(PATIENCE));
         let (own, window) = (Arc::clone(&desk), self.window);
         let hiring = Hiring {

@@ -1,5 +1,5 @@
-//! The post of a client: the one thread that talks with the broker for it. It knows messages by number, and not what is
-//! in them.
+//! The post of a client: the one thread that talks with the broker for it. It knows messages by [`Id`], and not what is in
+//! them.
 //!
 //! ```text
 //!              orders                          ┌─ connection ── channel ──▶ the queue of tasks
@@ -15,8 +15,8 @@
 //! |-------------|------------------------------------------------------------------------------------|
 //! | `Up`        | there is a session. `fresh`: the queues of before are gone, and all that was in them |
 //! | `Confirmed` | the broker has that message, and answers for it                                    |
-//! | `Reply`     | a body, for the message of that number                                             |
-//! | `Workers`   | so many consumers are at the queue                                                 |
+//! | `Reply`     | a body, for that message                                                           |
+//! | `Look`      | the number of workers has changed (or somebody else wants the context to look)     |
 //! | `Away`      | the session has ended, or there was none to be had; another is tried after a pause |
 //!
 //! Orders are of a session: those of one that has ended mean nothing. Whoever gave them gives those that were not
@@ -25,8 +25,10 @@
 //! Not here: what is done with all that (`context.rs`). The rule: nothing that this thread waits for is without a limit
 //! but the next order and the next thing heard; no code of the user runs in it.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -74,11 +76,33 @@ pub(super) struct Queues {
     pub(super) expires: Duration,
 }
 
+/// An attempt of a call: what was meant for one of them means nothing for the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Id {
+    /// The number of its future.
+    pub(super) call: u64,
+    pub(super) attempt: u32,
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.call, self.attempt)
+    }
+}
+
+impl Id {
+    /// Of what is written so, or nobody's.
+    fn read(text: &str) -> Option<Id> {
+        let (call, attempt) = text.split_once('.')?;
+        Some(Id { call: call.parse().ok()?, attempt: attempt.parse().ok()? })
+    }
+}
+
 /// What the post is to do.
 pub(super) enum Order {
     Send {
         session: u64,
-        number: u64,
+        id: Id,
         body: Arc<Vec<u8>>,
         priority: u8,
     },
@@ -93,16 +117,13 @@ pub(super) enum Heard {
         session: u64,
         fresh: bool,
     },
-    Confirmed {
-        number: u64,
-    },
+    Confirmed(Id),
     Reply {
-        number: u64,
+        id: Id,
         body: Vec<u8>,
     },
-    Workers(u32),
     Away(Error),
-    /// Of nobody: somebody wants the one who listens to look around.
+    /// Somebody wants the one who listens to look around.
     Look,
 }
 
@@ -114,14 +135,21 @@ pub(super) struct Post {
 
 impl Post {
     /// Opens a first session, and goes on with others.
-    pub(super) fn open(address: Address, queues: Queues, heard: Sender<Heard>) -> Result<Post, Error> {
+    ///
+    /// `workers`: where it writes how many consumers are at the queue of tasks.
+    pub(super) fn open(
+        address: Address,
+        queues: Queues,
+        heard: Sender<Heard>,
+        workers: Arc<AtomicUsize>,
+    ) -> Result<Post, Error> {
         let (orders, taken) = mpsc::unbounded_channel();
         let (tell, opened) = crossbeam_channel::bounded(1);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| Error::spawn("the runtime that talks with the broker", error))?;
-        let office = Office { address, queues, heard, orders: taken, session: 0 };
+        let office = Office { address, queues, heard, workers, orders: taken, session: 0 };
         let thread = std::thread::Builder::new()
             .name("amqp".into())
             .spawn(move || runtime.block_on(office.work(&tell)))
@@ -155,6 +183,7 @@ struct Office {
     address: Address,
     queues: Queues,
     heard: Sender<Heard>,
+    workers: Arc<AtomicUsize>,
     orders: mpsc::UnboundedReceiver<Order>,
     session: u64,
 }
@@ -213,7 +242,7 @@ impl Office {
     }
 
     async fn serve(&mut self, session: &Session) -> End {
-        let Office { address, queues, heard, orders, session: number } = self;
+        let Office { address, queues, heard, workers, orders, session: number } = self;
         let lost =
             |error: lapin::Error| End::Lost(address.error(format!("the connection was lost: {error}")));
         tokio::select! {
@@ -222,7 +251,7 @@ impl Office {
                 Err(error) => lost(error),
             },
             error = session.receive_all(heard) => lost(error),
-            error = session.ask(queues, address.limit, heard) => lost(error),
+            error = session.ask(queues, address.limit, heard, workers) => lost(error),
         }
     }
 }
@@ -276,14 +305,14 @@ impl Session {
             tokio::select! {
                 biased;
                 Some(confirmed) = unconfirmed.next() => match confirmed {
-                    Ok(number) => drop(heard.send(Heard::Confirmed { number })),
+                    Ok(id) => drop(heard.send(Heard::Confirmed(id))),
                     Err(error) => return Err(error),
                 },
                 count = orders.recv_many(&mut batch, BATCH) => {
                     let is_last = count == 0 || batch.iter().any(|order| matches!(order, Order::Close));
                     let letters = batch.drain(..).filter_map(|order| match order {
-                        Order::Send { session: its, number, body, priority } if its == session => {
-                            Some(Letter { number, body, priority })
+                        Order::Send { session: its, id, body, priority } if its == session => {
+                            Some(Letter { id, body, priority })
                         }
                         _ => None,
                     });
@@ -306,10 +335,10 @@ impl Session {
         queues: &Queues,
         letter: Letter,
     ) -> Result<(Letter, lapin::PublisherConfirm), lapin::Error> {
-        let number = ShortString::from(letter.number.to_string());
+        let id = ShortString::from(letter.id.to_string());
         let properties = BasicProperties::default()
-            .with_message_id(number.clone())
-            .with_correlation_id(number)
+            .with_message_id(id.clone())
+            .with_correlation_id(id)
             .with_reply_to(short(&queues.replies))
             .with_priority(letter.priority)
             .with_delivery_mode(if queues.persistent { 2 } else { 1 });
@@ -327,7 +356,7 @@ impl Session {
         queues: &Queues,
         mut letter: Letter,
         mut confirm: lapin::PublisherConfirm,
-    ) -> Result<u64, lapin::Error> {
+    ) -> Result<Id, lapin::Error> {
         loop {
             match confirm.await? {
                 // Which of those on their way came back is not known (lapin hands it to the next that is confirmed), nor
@@ -339,7 +368,7 @@ impl Session {
                     sleep(FULL).await;
                     (letter, confirm) = self.send(queues, letter).await?;
                 }
-                Confirmation::Ack(None) | Confirmation::NotRequested => return Ok(letter.number),
+                Confirmation::Ack(None) | Confirmation::NotRequested => return Ok(letter.id),
             }
         }
     }
@@ -350,10 +379,10 @@ impl Session {
         loop {
             match replies.next().await {
                 Some(Ok(delivery)) => {
-                    let number = delivery.properties.correlation_id().as_ref();
+                    let id = delivery.properties.correlation_id().as_ref();
                     // What has no number of ours is nobody's reply.
-                    if let Some(number) = number.and_then(|number| number.as_str().parse().ok()) {
-                        let _ = heard.send(Heard::Reply { number, body: delivery.data });
+                    if let Some(id) = id.and_then(|id| Id::read(id.as_str())) {
+                        let _ = heard.send(Heard::Reply { id, body: delivery.data });
                     }
                     if let Err(error) =
                         self.back.basic_ack(delivery.delivery_tag, BasicAckOptions::default()).await
@@ -370,16 +399,21 @@ impl Session {
     }
 
     /// Asks how many consumers there are, until there is no answer.
-    async fn ask(&self, queues: &Queues, limit: Duration, heard: &Sender<Heard>) -> lapin::Error {
-        let mut known = None;
+    async fn ask(
+        &self,
+        queues: &Queues,
+        limit: Duration,
+        heard: &Sender<Heard>,
+        workers: &AtomicUsize,
+    ) -> lapin::Error {
         loop {
             let options = QueueDeclareOptions { passive: true, ..Default::default() };
             let asking = self.questions.queue_declare(short(&queues.tasks), options, FieldTable::default());
             match timeout(limit, asking).await {
                 Ok(Ok(queue)) => {
-                    let workers = queue.consumer_count();
-                    if known.replace(workers) != Some(workers) {
-                        let _ = heard.send(Heard::Workers(workers));
+                    let count = queue.consumer_count() as usize;
+                    if workers.swap(count, Ordering::Relaxed) != count {
+                        let _ = heard.send(Heard::Look);
                     }
                 }
                 Ok(Err(error)) => return error,
@@ -405,7 +439,7 @@ impl Session {
 
 /// A message on its way.
 struct Letter {
-    number: u64,
+    id: Id,
     body: Arc<Vec<u8>>,
     priority: u8,
 }
@@ -463,4 +497,34 @@ pub(super) fn jittered(pause: Duration) -> Duration {
     use std::hash::{BuildHasher, RandomState};
     let random = RandomState::new().hash_one(pause) as u32;
     pause.mul_f64(0.5 + f64::from(random) / f64::from(u32::MAX) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_id_is_read_as_it_was_written(call: u64, attempt: u32) {
+            let id = Id { call, attempt };
+            prop_assert_eq!(Id::read(&id.to_string()), Some(id));
+        }
+
+        #[test]
+        fn what_is_no_id_is_nobodys(text in ".{0,40}") {
+            // Digits may have zeros or a sign before them.
+            if let Some(id) = Id::read(&text) {
+                let (call, attempt) = text.split_once('.').unwrap();
+                prop_assert_eq!((call.parse(), attempt.parse()), (Ok(id.call), Ok(id.attempt)));
+            }
+        }
+
+        #[test]
+        fn a_pause_is_shortened_by_half_at_the_most(millis in 1_u64..100_000) {
+            let pause = Duration::from_millis(millis);
+            prop_assert!((pause / 2..=pause).contains(&jittered(pause)));
+        }
+    }
 }
