@@ -98,7 +98,7 @@
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 
 mod account;
-#[cfg(all(feature = "amqp", not(loom)))]
+#[cfg(all(feature = "amqp", unix, not(loom)))]
 mod amqp;
 mod enclosed;
 mod error;
@@ -143,7 +143,7 @@ mod watchdog;
 mod wire;
 mod worker;
 
-#[cfg(all(feature = "amqp", not(loom)))]
+#[cfg(all(feature = "amqp", unix, not(loom)))]
 pub use amqp::{AmqpBuilder, AmqpExecutor, AmqpStopper, AmqpWorker, AmqpWorkerBuilder, Tls};
 pub use error::{Error, Panic, RemoteError};
 pub use executor::{Executor, Returned, Shutdown};

@@ -88,13 +88,11 @@ pub(super) enum Ended {
 }
 
 /// The status of a process, from its number.
-#[cfg(unix)]
 pub(super) fn status(raw: i32) -> std::process::ExitStatus {
     std::os::unix::process::ExitStatusExt::from_raw(raw)
 }
 
 /// And its number.
-#[cfg(unix)]
 pub(super) fn raw(status: std::process::ExitStatus) -> i32 {
     std::os::unix::process::ExitStatusExt::into_raw(status)
 }

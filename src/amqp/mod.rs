@@ -10,6 +10,8 @@
 //! A call's message is at the broker until its result is there too: so whoever dies, the call is with somebody who does
 //! not, and is made again. Its future ends with the first result, and with no other.
 //!
+//! For Unix: a worker's processes, its signals, and how a process ended are told in its terms.
+//!
 //! | file            | is                                                                                |
 //! |-----------------|-----------------------------------------------------------------------------------|
 //! | `settings.rs`   | what both sides may set, and must agree on                                        |
