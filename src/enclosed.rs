@@ -321,6 +321,18 @@ pub(crate) fn is_unpacking() -> bool {
     RECEIVED.try_with(Cell::get).is_ok_and(|all| all.is_some())
 }
 
+/// Has memory come beside the message that is being decoded?
+#[cfg(feature = "amqp")]
+pub(crate) fn has_received() -> bool {
+    let has_any = |received: &Received| {
+        received
+            .0
+            .as_ref()
+            .is_some_and(|parcel| parcel.memory.as_ref().map_or(true, |memory| !memory.is_empty()))
+    };
+    with_received(has_any).unwrap_or(false)
+}
+
 /// The memory with that index.
 pub(crate) fn open(index: u32) -> Result<Arc<Sealed>, String> {
     with_received(|received| received.open(index))

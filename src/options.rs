@@ -252,6 +252,8 @@ impl fmt::Debug for TaskOptions {
 /// The account of a call that has options: how its attempts ended.
 pub(crate) struct Attempts {
     pub(crate) options: TaskOptions,
+    /// Those that were made somewhere else.
+    before: u32,
     failed: Vec<Error>,
 }
 
@@ -260,12 +262,19 @@ const FAR: Duration = Duration::from_secs(1 << 32);
 
 impl Attempts {
     pub(crate) fn new(options: TaskOptions) -> Self {
-        Attempts { options, failed: Vec::new() }
+        Attempts { options, before: 0, failed: Vec::new() }
+    }
+
+    /// The same, where the attempt of that number is the first to be made here.
+    #[cfg(feature = "amqp")]
+    pub(crate) fn from(number: u32, options: TaskOptions) -> Self {
+        Attempts { before: number.saturating_sub(1), ..Attempts::new(options) }
     }
 
     /// The number of the attempt that runs or is due, from 1.
     pub(crate) fn number(&self) -> u32 {
-        u32::try_from(self.failed.len()).map_or(u32::MAX, |failed| failed.saturating_add(1))
+        let failed = u32::try_from(self.failed.len()).unwrap_or(u32::MAX);
+        self.before.saturating_add(failed).saturating_add(1)
     }
 
     /// How the last one ended.
@@ -278,7 +287,7 @@ impl Attempts {
         if self.options.retries == 0 || !self.options.covers(&error) {
             return Err(error);
         }
-        let number = self.number();
+        let number = self.number() - self.before;
         self.failed.push(error);
         if number > self.options.retries {
             return Err(Error::GaveUp { task, attempts: std::mem::take(&mut self.failed).into() });
@@ -325,6 +334,17 @@ mod tests {
             .map(|error| matches!(error, Error::WorkerDied { attempt, .. } if *attempt > 0))
             .collect();
         assert_eq!(numbers, [true; 3]);
+    }
+
+    #[cfg(feature = "amqp")]
+    #[test]
+    fn attempts_that_were_made_elsewhere_count() {
+        let mut attempts = Attempts::from(3, TaskOptions::new().retries(1));
+        assert_eq!(attempts.number(), 3);
+        // It is no number of a retry from here, and takes none away.
+        assert!(attempts.failed(task(), death(3)).is_ok());
+        assert_eq!(attempts.number(), 4);
+        assert!(matches!(attempts.failed(task(), death(4)), Err(Error::GaveUp { .. })));
     }
 
     #[test]

@@ -13,19 +13,21 @@ use std::sync::{Arc, Once};
 
 use crate::error::{Error, Panic, RemoteError};
 use crate::id::{FutureId, TaskRef};
-use crate::primitives::statics::{AtomicBool, AtomicU32};
+use crate::primitives::statics::AtomicBool;
 use crate::primitives::{Ordering, thread_local};
 use crate::wire::message::{Failure, RemoteCause};
 
 /// In a worker process a panic is told in the reply, not on stderr.
 static QUIET: AtomicBool = AtomicBool::new(false);
 
-/// In a worker process, the number of the attempt that the host asks for.
-static HOSTS_ATTEMPT: AtomicU32 = AtomicU32::new(1);
-
 thread_local! {
     /// The calls that run on this thread, innermost last (a serial executor nests them).
     static RUNNING: RefCell<Vec<Call>> = const { RefCell::new(Vec::new()) };
+}
+
+thread_local! {
+    /// The number of the attempt that the other side asks for, whose call this thread makes.
+    static HOSTS_ATTEMPT: Cell<u32> = const { Cell::new(1) };
 }
 
 thread_local! {
@@ -59,14 +61,14 @@ pub(crate) fn catch_attempt<R>(task: TaskRef, attempt: u32, call: impl FnOnce() 
     catch_as(Some(task.id), task.name, attempt, call)
 }
 
-/// The same in a worker process: the future is the host's, whose numbers are not ours.
+/// The same for a call of another process: the future is one of that, whose numbers are not ours.
 pub(crate) fn catch_for_the_host<R>(name: &'static str, call: impl FnOnce() -> R) -> Result<R, Panic> {
-    catch_as(None, name, HOSTS_ATTEMPT.load(Ordering::Relaxed), call)
+    catch_as(None, name, HOSTS_ATTEMPT.try_with(Cell::get).unwrap_or(1), call)
 }
 
-/// Notes which attempt the host asks for, before the call is made.
+/// Notes which attempt the other side asks for, before this thread makes the call.
 pub(crate) fn set_hosts_attempt(number: u32) {
-    HOSTS_ATTEMPT.store(number, Ordering::Relaxed);
+    let _ = HOSTS_ATTEMPT.try_with(|attempt| attempt.set(number));
 }
 
 /// What is known of a call to the code that it runs.

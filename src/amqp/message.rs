@@ -97,6 +97,12 @@ pub(super) fn raw(status: std::process::ExitStatus) -> i32 {
     std::os::unix::process::ExitStatusExt::into_raw(status)
 }
 
+/// Did somebody ask it to end (SIGTERM)?
+pub(super) fn was_asked_to_end(status: std::process::ExitStatus) -> bool {
+    use rustix::process::Signal;
+    std::os::unix::process::ExitStatusExt::signal(&status) == Some(Signal::TERM.as_raw())
+}
+
 /// Why a body is none of ours.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(super) enum BodyError {

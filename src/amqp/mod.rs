@@ -26,6 +26,7 @@
 //! | `shift.rs`      | its work: deliveries, answers, giving back                                        |
 //! | `forwarded.rs`  | a call out of a message, as a task of a pool there                                |
 
+mod bench;
 mod context;
 mod desk;
 mod executor;
@@ -33,6 +34,7 @@ mod forwarded;
 mod kit;
 mod link;
 mod message;
+mod notes;
 mod post;
 mod settings;
 mod shift;

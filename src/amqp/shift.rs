@@ -1,167 +1,457 @@
-//! The work of an AMQP worker: calls are taken from the queue, made, answered, and only then acknowledged.
+//! The work of an AMQP worker: sessions with the broker, one after the other, in which what is in hand (`bench.rs`) is
+//! taken, made, answered and acknowledged.
 //!
 //! ```text
-//!   queue ── delivery ──▶ waiting ── a thread or process is free ──▶ running ──▶ reply ── confirmed ──▶ acknowledged
-//!     ▲                      │                                                     │
-//!     └── given back: published again at its end, confirmed, acknowledged          └── kept, and sent in the next session,
-//!                                                                                      if this one ends before
+//!                         ┌─ connection ── channel ◀── the queue of calls ── calls, acknowledgements
+//!   Shift ── Session ─────┤            └── channel ◀── a queue of our own, once a call takes long
+//!     │                   └─ connection ── channel ──▶ replies, and what is given back
+//!     └─ pool: the calls               └── channel ──▶ copies of calls that take long
 //! ```
 //!
-//! What is not acknowledged when the connection or the process ends goes to another worker. So a call may be made twice,
-//! and is never lost.
+//! Two connections, because a broker that is short of memory reads nothing more of one that publishes, not even that a
+//! call was acknowledged.
 //!
-//! | a delivery                               | what is done with it                                                          |
-//! |------------------------------------------|-------------------------------------------------------------------------------|
-//! | of a call that runs here                 | it is the same one: the answer acknowledges this delivery                     |
-//! | that another worker had before           | it goes back, as one that a worker has not come back from, once more          |
-//! | that too many had                        | is answered, and not made                                                     |
-//! | that some had: a suspect                 | is made when nothing else is: it may be what they died of                     |
-//! | of an unknown function, or of other types | is answered                                                                  |
-//! | any other                                | waits for its turn                                                            |
+//! A call that takes long: RabbitMQ closes the channel of a delivery that is not acknowledged for 30 minutes
+//! (`consumer_timeout`). So at times a copy of the message is put into a queue of this worker's own, and takes the place of
+//! the delivery. It is delivered to this worker at once. If that ends, the copy is over its time by then, or soon, and goes
+//! back to the queue of calls by itself.
 //!
-//! Not here: the list of functions (`worker.rs`). The rule: a delivery is acknowledged when the broker answers for what
-//! takes its place, its reply or its copy, and not before.
+//! Not here: what becomes of a delivery (`bench.rs`), the list of functions (`worker.rs`). The rule: whatever is waited for
+//! here ends by itself, by a limit, by the heartbeat or by being told to stop at once; but for the calls.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
-    ConfirmSelectOptions,
+    ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
-use lapin::types::{FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, Consumer};
-use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, Consumer, ErrorKind};
+use tokio::sync::{Mutex, watch};
+use tokio::time::{sleep, sleep_until, timeout};
 
+use super::bench::{Arrival, Begin, Bench, Finish, From, Key, Letter, Receipt, Terms, To, USUAL};
 use super::forwarded::{Forwarded, Served};
 use super::link::{Address, Trouble};
-use super::message::{self, Ended, ReplyHead, TaskHead};
+use super::message::{self, Ended};
+use super::notes::Notes;
 use super::post::{LONGEST_PAUSE, PAUSE, Queues, declared, jittered, short};
 use super::settings::Settings;
 use super::worker::List;
 use crate::error::{Error, RemoteError};
 use crate::executor::Executor;
 use crate::future::Future;
-use crate::options::TaskOptions;
 use crate::task::Task;
-use crate::wire::message::{Failure, FunctionRef, RemoteCause};
+use crate::wire::message::{Failure, RemoteCause};
 
 /// What was not taken is offered again after that.
 const FULL: Duration = Duration::from_millis(100);
 
+/// How long a copy lies in our queue, before it goes back to the queue of calls: a tenth of the time for which a delivery is
+/// held, in these bounds.
+const HELD: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+
+/// How long a queue of our own is there when nobody uses it. Longer than anything lies in it: what is in it then is gone.
+const HELD_EXPIRES: Duration = Duration::from_secs(3600);
+
 /// Tells a worker to stop.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Stop(Arc<(AtomicBool, Notify)>);
+#[derive(Clone, Debug)]
+pub(super) struct Stop(Arc<watch::Sender<Asked>>);
+
+/// What a worker was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Asked {
+    Nothing,
+    /// To finish what runs.
+    Stop,
+    /// To leave it.
+    Leave,
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Stop(Arc::new(watch::Sender::new(Asked::Nothing)))
+    }
+}
 
 impl Stop {
+    /// It is to finish what runs, and stop.
     pub(super) fn stop(&self) {
-        self.0.0.store(true, Ordering::SeqCst);
-        self.0.1.notify_waiters();
+        self.raise(Asked::Stop);
     }
 
-    fn is_asked(&self) -> bool {
-        self.0.0.load(Ordering::SeqCst)
+    /// The same, or at once, if it was told before.
+    pub(super) fn stop_or_leave(&self) {
+        let next = if self.is_asked() { Asked::Leave } else { Asked::Stop };
+        self.raise(next);
+    }
+
+    fn raise(&self, to: Asked) {
+        self.0.send_if_modified(|asked| {
+            let is_more = to > *asked;
+            *asked = to.max(*asked);
+            is_more
+        });
+    }
+
+    pub(super) fn is_asked(&self) -> bool {
+        *self.0.borrow() >= Asked::Stop
     }
 
     async fn asked(&self) {
-        loop {
-            let notified = self.0.1.notified();
-            if self.is_asked() {
-                return;
-            }
-            notified.await;
-        }
+        self.reached(Asked::Stop).await;
+    }
+
+    /// It is to leave what runs.
+    async fn at_once(&self) {
+        self.reached(Asked::Leave).await;
+    }
+
+    async fn reached(&self, what: Asked) {
+        // The sender is ours, so this ends by what is waited for only.
+        let _ = self.0.subscribe().wait_for(|asked| *asked >= what).await;
     }
 }
 
 /// What a worker is, while it works.
-pub(super) struct Shift {
-    pub(super) address: Address,
-    pub(super) settings: Settings,
-    pub(super) list: List,
-    pub(super) name: String,
-    pub(super) width: usize,
-    /// Can its calls have limits of time?
-    pub(super) has_limits: bool,
-    pub(super) delivery_limit: u32,
-    pub(super) stop: Stop,
-    pub(super) pool: Box<dyn Executor>,
+pub(super) struct Shift<'w> {
+    pub(super) address: &'w Address,
+    pub(super) settings: &'w Settings,
+    pub(super) terms: &'w Terms,
+    pub(super) list: &'w List,
+    /// The queue for copies of calls that take long.
+    pub(super) held: String,
+    /// How long the broker may be away.
+    pub(super) patience: Option<Duration>,
+    pub(super) stop: &'w Stop,
+    pub(super) pool: &'w dyn Executor,
+    pub(super) notes: &'w Notes,
 }
 
-/// Whose call it is, and its number there.
-type Key = (ShortString, ShortString);
+/// The calls that run, to be waited for.
+type Calls =
+    FuturesUnordered<Pin<Box<dyn std::future::Future<Output = (Key, Result<Served, Error>)> + Send>>>;
 
-/// A delivery that is to be acknowledged, in its session.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Receipt {
-    session: u64,
-    tag: u64,
+/// Why there is no session.
+pub(super) enum NoSession {
+    /// It may come back.
+    Away(Error),
+    /// The broker says no.
+    Refused(Error),
+    /// What it has is not what we need, and will not be.
+    Unfit(Error),
 }
 
-/// A call that was taken, and has not begun.
-struct Taken {
-    key: Key,
-    receipt: Receipt,
-    head: TaskHead,
-    argument: Vec<u8>,
-    function: FunctionRef,
-    priority: u8,
-}
-
-/// What is published, and acknowledged by.
-struct Outgoing {
-    to: ShortString,
-    id: ShortString,
-    /// Where the answer to a copy of a call goes.
-    reply_to: Option<ShortString>,
-    priority: u8,
-    body: Vec<u8>,
-    receipt: Option<Receipt>,
-}
-
-/// How a session ended.
-enum End {
-    Done,
-    Lost(Error),
-}
-
-impl Shift {
-    /// Works until it is told to stop.
-    pub(super) async fn work(self) -> Result<(), Error> {
-        let mut pause = PAUSE;
-        let mut bench = Bench::new(&self);
-        let mut number = 0;
-        loop {
-            match Session::open(&self, number + 1).await {
-                Ok(session) => {
-                    number += 1;
-                    pause = PAUSE;
-                    match bench.serve(&session).await {
-                        End::Done => {
-                            session.close(self.address.limit).await;
-                            return Ok(());
-                        }
-                        End::Lost(_) => bench.lose(),
-                    }
-                }
-                Err(trouble) if number == 0 => return Err(trouble.into_error()),
-                Err(_) if self.stop.is_asked() && bench.is_clear() => return Ok(()),
-                Err(_) => {}
-            }
-            let _ = timeout(jittered(pause), self.stop.asked()).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+impl NoSession {
+    pub(super) fn into_error(self) -> Error {
+        match self {
+            NoSession::Away(error) | NoSession::Refused(error) | NoSession::Unfit(error) => error,
         }
     }
 }
 
+impl std::convert::From<Trouble> for NoSession {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Away(error) => NoSession::Away(error),
+            Trouble::Refused(error) => NoSession::Refused(error),
+        }
+    }
+}
+
+impl<'w> Shift<'w> {
+    /// Works until it is told to stop, or cannot work any more.
+    pub(super) async fn work(&self) -> Result<(), Error> {
+        let mut work = Work {
+            shift: self,
+            bench: Bench::new(self.terms, self.settings, self.list),
+            calls: FuturesUnordered::new(),
+            needs_held: false,
+            was_stopping: false,
+            broken: None,
+        };
+        let outcome = tokio::select! {
+            biased;
+            () = self.stop.at_once() => None,
+            outcome = work.work() => Some(outcome),
+        };
+        outcome.unwrap_or_else(|| {
+            let (running, unanswered) = (work.bench.running(), work.bench.unanswered());
+            let reason = format!(
+                "the worker was told a second time to stop, and left {running} calls that ran and {unanswered} results that \
+                 were not sent; the broker gives those calls to another worker"
+            );
+            Err(Error::broken(reason, None))
+        })
+    }
+
+    /// What the broker answers within its time.
+    async fn within<T>(
+        &self,
+        asking: impl std::future::Future<Output = Result<T, lapin::Error>>,
+    ) -> Result<T, lapin::Error> {
+        let late = || io::Error::new(io::ErrorKind::TimedOut, "the broker does not answer");
+        timeout(self.address.limit, asking).await.unwrap_or_else(|_| Err(late().into()))
+    }
+
+    /// The queue of calls that take long, and who consumes it.
+    async fn open_held(&self, session: &Session) -> Result<Held, lapin::Error> {
+        self.within(Held::open(session, &self.held, self.settings, self.terms.renew_every)).await
+    }
+}
+
+/// A shift that is on.
+struct Work<'s> {
+    shift: &'s Shift<'s>,
+    bench: Bench<'s>,
+    calls: Calls,
+    /// Something was put by.
+    needs_held: bool,
+    was_stopping: bool,
+    /// Why the pool makes no calls any more.
+    broken: Option<Error>,
+}
+
+impl Work<'_> {
+    async fn work(&mut self) -> Result<(), Error> {
+        let &Shift { address, settings, terms, notes, patience, stop, .. } = self.shift;
+        let mut pause = PAUSE;
+        let mut has_been_here = false;
+        // Since when there is no session.
+        let mut away: Option<Instant> = None;
+        // Since when there is nothing left to do but to tell of it.
+        let mut finished: Option<Instant> = None;
+        loop {
+            let error = match Session::open(address, settings, terms.width).await {
+                Ok(session) => {
+                    notes.up(away.map(|since| since.elapsed()));
+                    (pause, has_been_here, away) = (PAUSE, true, None);
+                    self.bench.open();
+                    match self.serve(&session).await {
+                        Ok(()) => {
+                            session.close(address.limit).await;
+                            return self.broken.take().map_or(Ok(()), Err);
+                        }
+                        Err(error) => {
+                            if is_too_long(&error) {
+                                self.bench.shorten(&error.to_string());
+                            }
+                            address.error(format!("the connection was lost: {error}"))
+                        }
+                    }
+                }
+                Err(NoSession::Unfit(error)) => return Err(error),
+                Err(NoSession::Refused(error)) if !has_been_here => return Err(error),
+                Err(error) => error.into_error(),
+            };
+            self.bench.lose();
+            let since = *away.get_or_insert_with(Instant::now);
+            notes.away(&error);
+            self.heed_stop();
+            if patience.is_some_and(|patience| since.elapsed() >= patience) {
+                return Err(error);
+            }
+            self.wait_out(jittered(pause)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            if (stop.is_asked() || self.broken.is_some()) && self.bench.running() == 0 {
+                let unanswered = self.bench.unanswered();
+                if unanswered == 0 {
+                    return self.broken.take().map_or(Ok(()), Err);
+                }
+                if finished.get_or_insert_with(Instant::now).elapsed() >= address.limit {
+                    return Err(address.error(format!(
+                        "it was away when the worker stopped, and {unanswered} results could not be sent; it gives those calls \
+                         to another worker ({error})"
+                    )));
+                }
+            }
+        }
+    }
+
+    /// Has the bench stop, if somebody wants that.
+    fn heed_stop(&mut self) {
+        let is_over = self.shift.stop.is_asked() || self.broken.is_some();
+        if is_over && !std::mem::replace(&mut self.was_stopping, true) {
+            self.shift.notes.stopping(self.bench.running(), self.broken.as_ref());
+            self.bench.stop();
+        }
+    }
+
+    /// Hears of calls that end, for so long; no longer, if it is told to stop meanwhile.
+    async fn wait_out(&mut self, pause: Duration) {
+        let mut over = pin!(sleep(pause));
+        loop {
+            tokio::select! {
+                biased;
+                Some((key, outcome)) = self.calls.next() => self.end(&key, outcome),
+                () = &mut over => return,
+                () = self.shift.stop.asked(), if !self.was_stopping => return,
+            }
+        }
+    }
+
+    fn end(&mut self, key: &Key, outcome: Result<Served, Error>) {
+        let finish = finish(outcome).unwrap_or_else(|error| {
+            self.broken.get_or_insert(error);
+            Finish::NotMade { counts: false }
+        });
+        self.bench.end(key, finish, Instant::now());
+    }
+
+    /// Works in a session, until that is over or nothing is left to do.
+    async fn serve(&mut self, session: &Session) -> Result<(), lapin::Error> {
+        let shift = self.shift;
+        let mut on_their_way = FuturesUnordered::new();
+        let mut consumer: Option<Consumer> = None;
+        let mut held: Option<Held> = None;
+        // It need not be exact.
+        let tick = shift.terms.renew_every / 4;
+        let mut next_look = Instant::now() + tick;
+        loop {
+            self.heed_stop();
+            let now = Instant::now();
+            if now >= next_look {
+                self.bench.renew(now);
+                next_look = now + tick;
+            }
+            let wants_more = self.bench.wants_more();
+            if let Some(open) = consumer.take_if(|_| !wants_more) {
+                self.close(session, open).await?;
+            }
+            if consumer.is_none() && wants_more {
+                consumer = Some(shift.within(session.consume(&shift.settings.queue)).await?);
+                self.bench.set_open(true);
+            }
+            self.bench.tidy();
+            let letters = self.bench.to_publish();
+            self.needs_held |= letters.iter().any(|(_, letter)| letter.to == To::Held);
+            if self.needs_held && held.is_none() {
+                held = Some(shift.open_held(session).await?);
+            }
+            for (number, letter) in letters {
+                let copies = held.as_ref().map(|held| Arc::clone(&held.copies));
+                on_their_way.push(async move {
+                    let published = session.publish(&letter, shift, copies.as_deref()).await;
+                    published.map(|()| number)
+                });
+            }
+            for receipt in self.bench.to_acknowledge() {
+                session.acknowledge(receipt, held.as_ref()).await?;
+            }
+            for begin in self.bench.begin(now) {
+                if begin.is_alone {
+                    shift.within(session.settle(shift.terms.width, held.as_ref())).await?;
+                }
+                self.start(begin);
+            }
+            if self.was_stopping && self.bench.is_clear() {
+                if let Some(held) = held {
+                    // What is in it is of calls that are over.
+                    let _ = shift.within(held.delete(&shift.held)).await;
+                }
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                Some(confirmed) = on_their_way.next() => self.bench.confirmed(confirmed?),
+                Some((key, outcome)) = self.calls.next() => self.end(&key, outcome),
+                delivery = next(consumer.as_mut()) => self.take(From::Tasks, delivery)?,
+                delivery = next(held.as_mut().map(|held| &mut held.consumer)) => self.take(From::Held, delivery)?,
+                () = sleep_until(next_look.into()) => {}
+                () = shift.stop.asked(), if !self.was_stopping => {}
+            }
+        }
+    }
+
+    /// Takes nothing more from the queue of calls.
+    async fn close(&mut self, session: &Session, mut consumer: Consumer) -> Result<(), lapin::Error> {
+        let shift = self.shift;
+        let cancelling = session.tasks.basic_cancel(consumer.tag(), BasicCancelOptions::default());
+        shift.within(cancelling).await?;
+        // What was on its way when the broker heard of it.
+        let mut rest = Vec::new();
+        let all = async {
+            while let Some(delivery) = consumer.next().await {
+                rest.push(delivery?);
+            }
+            Ok(())
+        };
+        shift.within(all).await?;
+        for delivery in rest {
+            self.take(From::Tasks, Some(Ok(delivery)))?;
+        }
+        self.bench.set_open(false);
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        from: From,
+        delivery: Option<Result<Delivery, lapin::Error>>,
+    ) -> Result<(), lapin::Error> {
+        // What `None` means stands in the table of `post.rs`.
+        let gone = || io::Error::new(io::ErrorKind::NotFound, "the queue is gone");
+        let Delivery { delivery_tag: tag, redelivered, properties, data: body, .. } =
+            delivery.unwrap_or_else(|| Err(gone().into()))?;
+        let arrival = Arrival {
+            from,
+            tag,
+            redelivered,
+            is_left: is_left(&properties, &self.shift.settings.queue),
+            reply_to: properties.reply_to().clone(),
+            id: properties.message_id().clone(),
+            priority: properties.priority().unwrap_or(USUAL),
+            body,
+        };
+        self.bench.take(arrival, Instant::now());
+        Ok(())
+    }
+
+    /// Has a call made.
+    fn start(&mut self, begin: Begin) {
+        let Begin { key, function, argument, limit, .. } = begin;
+        let (task, future) = Task::new(Forwarded { function, argument, attempt: key.attempt, limit });
+        self.shift.pool.execute(task);
+        let future: Future<Served> = future;
+        self.calls.push(Box::pin(async move { (key, future.await) }));
+    }
+}
+
+/// The beginning of the name of all queues for copies of calls of that queue.
+pub(super) fn held_queues(queue: &str) -> String {
+    format!("{queue}.held.")
+}
+
+/// Has a worker put it by, and not come back for it?
+fn is_left(properties: &BasicProperties, queue: &str) -> bool {
+    let headers = properties.headers().as_ref();
+    match headers.and_then(|headers| headers.inner().get("x-first-death-queue")) {
+        Some(AMQPValue::LongString(name)) => name.as_bytes().starts_with(held_queues(queue).as_bytes()),
+        _ => false,
+    }
+}
+
+/// The next delivery, if any are taken.
+async fn next(consumer: Option<&mut Consumer>) -> Option<Result<Delivery, lapin::Error>> {
+    match consumer {
+        Some(consumer) => consumer.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Is it the answer to a message that is longer than the broker takes?
+fn is_too_long(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == 406
+        && refusal.get_message().as_str().contains("max size"))
+}
+
 /// What there is while the broker is there.
-struct Session {
-    number: u64,
+pub(super) struct Session {
     publishing: Connection,
     consuming: Connection,
     out: Channel,
@@ -169,77 +459,108 @@ struct Session {
 }
 
 impl Session {
-    async fn open(shift: &Shift, number: u64) -> Result<Session, Trouble> {
-        let address = &shift.address;
+    pub(super) async fn open(
+        address: &Address,
+        settings: &Settings,
+        width: usize,
+    ) -> Result<Session, NoSession> {
         let publishing = address.connect().await?;
         let consuming = address.connect().await?;
         let queues = Queues {
-            tasks: shift.settings.queue.clone(),
+            tasks: settings.queue.clone(),
             replies: String::new(),
-            persistent: shift.settings.persistent,
-            quorum: shift.settings.quorum,
-            priorities: shift.settings.priorities,
+            persistent: settings.persistent,
+            quorum: settings.quorum,
+            priorities: settings.priorities,
             expires: Duration::ZERO,
         };
         let opening = async {
             let out = publishing.create_channel().await?;
             out.confirm_select(ConfirmSelectOptions::default()).await?;
             let (_, tasks) = declared(&consuming, &queues.tasks, &queues.for_tasks()).await?;
-            // What runs, and one more each that waits for its turn here and not at the broker.
-            let most = u16::try_from(shift.width.saturating_mul(2)).unwrap_or(u16::MAX);
-            tasks.basic_qos(most, BasicQosOptions::default()).await?;
+            tasks.basic_qos(prefetch(width), BasicQosOptions::default()).await?;
             Ok((out, tasks))
         };
         match timeout(address.limit, opening).await {
-            Ok(Ok((out, tasks))) => Ok(Session { number, publishing, consuming, out, tasks }),
-            Ok(Err(error)) => Err(address.refusal(&error)),
-            Err(_) => Err(Trouble::Away(address.error(format!("no answer within {:?}", address.limit)))),
+            Ok(Ok((out, tasks))) => Ok(Session { publishing, consuming, out, tasks }),
+            Ok(Err(error)) if is_unfit(&error) => Err(NoSession::Unfit(address.refusal(&error).into_error())),
+            Ok(Err(error)) => Err(address.refusal(&error).into()),
+            Err(_) => Err(NoSession::Away(address.error(format!("no answer within {:?}", address.limit)))),
         }
     }
 
-    async fn consume(&self, shift: &Shift) -> Result<Consumer, lapin::Error> {
+    async fn consume(&self, queue: &str) -> Result<Consumer, lapin::Error> {
         let options = BasicConsumeOptions::default();
-        self.tasks
-            .basic_consume(short(&shift.settings.queue), short(""), options, FieldTable::default())
-            .await
+        self.tasks.basic_consume(short(queue), short(""), options, FieldTable::default()).await
     }
 
-    async fn acknowledge(&self, receipt: Option<Receipt>) -> Result<(), lapin::Error> {
-        match receipt {
-            // Those of sessions that are over were delivered again.
-            Some(receipt) if receipt.session == self.number => {
-                self.tasks.basic_ack(receipt.tag, BasicAckOptions::default()).await.map(drop)
-            }
-            _ => Ok(()),
+    /// Until the broker has heard all that was said to it about deliveries.
+    async fn settle(&self, width: usize, held: Option<&Held>) -> Result<(), lapin::Error> {
+        // It answers in order; this changes nothing.
+        self.tasks.basic_qos(prefetch(width), BasicQosOptions::default()).await?;
+        match held {
+            Some(held) => held.channel.basic_qos(0, BasicQosOptions::default()).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn acknowledge(&self, receipt: Receipt, held: Option<&Held>) -> Result<(), lapin::Error> {
+        let channel = match receipt.from {
+            From::Tasks => Some(&self.tasks),
+            From::Held => held.map(|held| &held.channel),
+        };
+        match channel {
+            Some(channel) => channel.basic_ack(receipt.tag, BasicAckOptions::default()).await,
+            None => Ok(()),
         }
     }
 
     /// Publishes it until the broker has it.
-    async fn publish(&self, outgoing: &Outgoing, is_persistent: bool) -> Result<(), lapin::Error> {
+    async fn publish(
+        &self,
+        letter: &Letter,
+        shift: &Shift<'_>,
+        copies: Option<&Mutex<Channel>>,
+    ) -> Result<(), lapin::Error> {
+        let id = letter.key.id.clone();
+        let mut properties = BasicProperties::default()
+            .with_message_id(id.clone())
+            .with_correlation_id(id)
+            .with_priority(letter.priority)
+            .with_delivery_mode(if shift.settings.persistent { 2 } else { 1 });
+        // An executor that is gone needs no reply, and one that finds its queue gone sends all again. But a copy for which
+        // there is no queue stands for nothing, and which of several messages comes back is not known: one at a time.
+        let (to, alone) = match letter.to {
+            To::Client => (letter.key.reply_to.clone(), None),
+            To::Tasks => (short(&shift.settings.queue), None),
+            To::Held => (short(&shift.held), copies),
+        };
+        if letter.to != To::Client {
+            properties = properties.with_reply_to(letter.key.reply_to.clone());
+        }
+        let options = BasicPublishOptions { mandatory: alone.is_some(), ..Default::default() };
+        let channel = match alone {
+            Some(alone) => Some(alone.lock().await),
+            None => None,
+        };
+        let channel = channel.as_deref().unwrap_or(&self.out);
         loop {
-            let mut properties = BasicProperties::default()
-                .with_message_id(outgoing.id.clone())
-                .with_correlation_id(outgoing.id.clone())
-                .with_priority(outgoing.priority)
-                .with_delivery_mode(if is_persistent { 2 } else { 1 });
-            if let Some(reply_to) = &outgoing.reply_to {
-                properties = properties.with_reply_to(reply_to.clone());
-            }
-            // Not `mandatory`: an executor that is gone needs no reply, and one that finds its queue gone sends all again.
-            let options = BasicPublishOptions::default();
-            let confirm = self
-                .out
-                .basic_publish(short(""), outgoing.to.clone(), options, &outgoing.body, properties)
-                .await?;
-            match confirm.await? {
+            let published =
+                channel.basic_publish(short(""), to.clone(), options, &letter.body, properties.clone());
+            match published.await?.await? {
+                Confirmation::Ack(Some(_)) => {
+                    return Err(
+                        io::Error::new(io::ErrorKind::NotFound, "the queue for copies is gone").into()
+                    );
+                }
                 Confirmation::Nack(_) => sleep(FULL).await,
-                Confirmation::Ack(_) | Confirmation::NotRequested => return Ok(()),
+                Confirmation::Ack(None) | Confirmation::NotRequested => return Ok(()),
             }
         }
     }
 
-    async fn close(self, limit: Duration) {
-        let Session { publishing, consuming, out: _out, tasks: _tasks, .. } = self;
+    pub(super) async fn close(self, limit: Duration) {
+        let Session { publishing, consuming, out: _out, tasks: _tasks } = self;
         let _ = timeout(limit, async {
             let _ = publishing.close(200, short("done")).await;
             let _ = consuming.close(200, short("done")).await;
@@ -248,259 +569,83 @@ impl Session {
     }
 }
 
-/// What a worker has in hand, from one session to the next.
-struct Bench<'s> {
-    shift: &'s Shift,
-    waiting: VecDeque<Taken>,
-    /// To be made alone.
-    suspect: Option<Taken>,
-    /// A suspect is being made.
-    is_alone: bool,
-    /// Which calls run, since when, and what acknowledges them.
-    running: HashMap<Key, (Instant, Receipt)>,
-    /// Those calls, to be waited for.
-    calls: FuturesUnordered<
-        std::pin::Pin<Box<dyn std::future::Future<Output = (Key, Result<Served, Error>)> + Send>>,
-    >,
-    /// What is to be published, and what was and is not confirmed, by a number of its own.
-    outgoing: BTreeMap<u64, Arc<Outgoing>>,
-    /// Those of it that this session has not been given yet.
-    unsent: Vec<u64>,
-    next: u64,
-    /// To be acknowledged, without anything in its place.
-    void: Vec<Receipt>,
+/// What runs, and one more each that waits for its turn here and not at the broker.
+fn prefetch(width: usize) -> u16 {
+    u16::try_from(width.saturating_mul(2)).unwrap_or(u16::MAX)
 }
 
-impl<'s> Bench<'s> {
-    fn new(shift: &'s Shift) -> Self {
-        Bench {
-            shift,
-            waiting: VecDeque::new(),
-            suspect: None,
-            is_alone: false,
-            running: HashMap::new(),
-            calls: FuturesUnordered::new(),
-            outgoing: BTreeMap::new(),
-            unsent: Vec::new(),
-            next: 0,
-            void: Vec::new(),
-        }
+/// Is the queue one that we can never use?
+fn is_unfit(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(refusal) if matches!(refusal.get_id(), 405 | 406))
+}
+
+/// The queue for copies of calls that take long, in a session.
+struct Held {
+    /// To consume and to acknowledge.
+    channel: Channel,
+    consumer: Consumer,
+    /// To publish to it, one at a time.
+    copies: Arc<Mutex<Channel>>,
+}
+
+impl Held {
+    async fn open(
+        session: &Session,
+        name: &str,
+        settings: &Settings,
+        renew_every: Duration,
+    ) -> Result<Held, lapin::Error> {
+        let copies = session.publishing.create_channel().await?;
+        copies.confirm_select(ConfirmSelectOptions::default()).await?;
+        let channel = session.consuming.create_channel().await?;
+        let options = QueueDeclareOptions { durable: settings.persistent, ..Default::default() };
+        channel.queue_declare(short(name), options, arguments(settings, renew_every)).await?;
+        let consume = BasicConsumeOptions::default();
+        let consumer = channel.basic_consume(short(name), short(""), consume, FieldTable::default()).await?;
+        Ok(Held { channel, consumer, copies: Arc::new(Mutex::new(copies)) })
     }
 
-    fn is_clear(&self) -> bool {
-        self.running.is_empty()
-            && self.outgoing.is_empty()
-            && self.waiting.is_empty()
-            && self.suspect.is_none()
-    }
-
-    /// The session is over: what was taken and has not begun goes to others, and so do the copies.
-    fn lose(&mut self) {
-        self.waiting.clear();
-        self.suspect = None;
-        self.void.clear();
-        self.outgoing.retain(|_, outgoing| outgoing.reply_to.is_none());
-    }
-
-    async fn serve(&mut self, session: &Session) -> End {
-        match self.work(session).await {
-            Ok(()) => End::Done,
-            Err(error) => End::Lost(self.shift.address.error(format!("the connection was lost: {error}"))),
-        }
-    }
-
-    async fn work(&mut self, session: &Session) -> Result<(), lapin::Error> {
-        let is_persistent = self.shift.settings.persistent;
-        let mut on_their_way = FuturesUnordered::new();
-        let send = async |number: u64, outgoing: Arc<Outgoing>| {
-            let published = session.publish(&outgoing, is_persistent).await;
-            (number, published.map(|()| outgoing.receipt))
-        };
-        let mut consumer = None;
-        // Replies of the sessions before are among them.
-        self.unsent = self.outgoing.keys().copied().collect();
-        loop {
-            for number in std::mem::take(&mut self.unsent) {
-                if let Some(outgoing) = self.outgoing.get(&number) {
-                    on_their_way.push(send(number, Arc::clone(outgoing)));
-                }
-            }
-            for receipt in std::mem::take(&mut self.void) {
-                session.acknowledge(Some(receipt)).await?;
-            }
-            self.begin_what_can();
-            let wants_more = !self.shift.stop.is_asked() && self.suspect.is_none() && !self.is_alone;
-            match (&mut consumer, wants_more) {
-                (None, true) => consumer = Some(session.consume(self.shift).await?),
-                (Some(_), false) => {
-                    if let Some(consumer) = consumer.take() {
-                        self.pause(session, consumer).await?;
-                    }
-                    continue;
-                }
-                _ => {}
-            }
-            if self.shift.stop.is_asked() && self.is_clear() && on_their_way.is_empty() {
-                return Ok(());
-            }
-            tokio::select! {
-                biased;
-                Some((number, published)) = on_their_way.next() => {
-                    let receipt = published?;
-                    self.outgoing.remove(&number);
-                    session.acknowledge(receipt).await?;
-                }
-                Some((key, outcome)) = self.calls.next() => self.end(key, outcome),
-                Some(delivery) = next(&mut consumer) => match delivery {
-                    Some(delivery) => self.take(session, delivery?),
-                    None => return Err(std::io::Error::new(std::io::ErrorKind::NotFound, "the queue is gone").into()),
-                },
-                () = self.shift.stop.asked(), if wants_more => {}
-            }
-        }
-    }
-
-    /// Takes nothing more, and gives back what has not begun.
-    async fn pause(&mut self, session: &Session, mut consumer: Consumer) -> Result<(), lapin::Error> {
-        session.tasks.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await?;
-        while let Some(delivery) = consumer.next().await {
-            self.take(session, delivery?);
-        }
-        for taken in std::mem::take(&mut self.waiting) {
-            self.give_back(taken);
-        }
-        Ok(())
-    }
-
-    fn put(&mut self, outgoing: Outgoing) {
-        self.next += 1;
-        self.outgoing.insert(self.next, Arc::new(outgoing));
-        self.unsent.push(self.next);
-    }
-
-    /// To the end of the queue, as it is.
-    fn give_back(&mut self, taken: Taken) {
-        let Taken { key: (reply_to, id), receipt, head, argument: mut body, priority, .. } = taken;
-        message::finish(&mut body, &head);
-        let to = short(&self.shift.settings.queue);
-        self.put(Outgoing { to, id, reply_to: Some(reply_to), priority, body, receipt: Some(receipt) });
-    }
-
-    fn answer(&mut self, key: Key, receipt: Option<Receipt>, took: Duration, ended: Ended, value: Vec<u8>) {
-        let (to, id) = key;
-        let head = |ended| ReplyHead {
-            worker: self.shift.name.clone(),
-            pid: std::process::id(),
-            width: u32::try_from(self.shift.width).unwrap_or(u32::MAX),
-            took,
-            ended,
-        };
-        let mut body = value;
-        message::finish(&mut body, &head(ended));
-        if let Some(reason) = self.shift.settings.too_long(body.len()) {
-            let failure = Failure::Unencodable { what: "return value".into(), reason };
-            body.clear();
-            message::finish(&mut body, &head(Ended::Failed(failure)));
-        }
-        self.put(Outgoing { to, id, reply_to: None, priority: 5, body, receipt });
-    }
-
-    fn take(&mut self, session: &Session, delivery: Delivery) {
-        let Delivery { delivery_tag: tag, redelivered, properties, data: mut body, .. } = delivery;
-        let receipt = Receipt { session: session.number, tag };
-        let address = (properties.reply_to().clone(), properties.message_id().clone());
-        let (Some(reply_to), Some(id)) = address else {
-            // It is no call of ours, and nobody waits for an answer.
-            return self.void.push(receipt);
-        };
-        let key = (reply_to, id);
-        if let Some((_, its)) = self.running.get_mut(&key) {
-            *its = receipt;
-            return;
-        }
-        let mut head = match message::open::<TaskHead>(&mut body) {
-            Ok(head) => head,
-            Err(error) => {
-                let refused = Ended::Refused { reason: error.to_string() };
-                return self.answer(key, Some(receipt), Duration::ZERO, refused, Vec::new());
-            }
-        };
-        let function = match self.shift.list.find(&head) {
-            Ok(function) => function,
-            Err(ended) => return self.answer(key, Some(receipt), Duration::ZERO, ended, Vec::new()),
-        };
-        let priority = (*properties.priority()).unwrap_or(5);
-        head.deaths += u32::from(redelivered);
-        if head.deaths >= self.shift.delivery_limit {
-            let poisonous = Ended::Poisonous { deaths: head.deaths };
-            return self.answer(key, Some(receipt), Duration::ZERO, poisonous, Vec::new());
-        }
-        if head.limit.is_some() && !self.shift.has_limits {
-            let reason = "it makes its calls in threads, which cannot be stopped: give it `processes`".into();
-            return self.answer(key, Some(receipt), Duration::ZERO, Ended::Refused { reason }, Vec::new());
-        }
-        let is_suspect = head.deaths > 0 && !redelivered;
-        let taken = Taken { key, receipt, head, argument: body, function, priority };
-        if redelivered || (is_suspect && self.suspect.is_some()) {
-            self.give_back(taken);
-        } else if is_suspect {
-            self.suspect = Some(taken);
-        } else {
-            self.waiting.push_back(taken);
-        }
-    }
-
-    fn begin_what_can(&mut self) {
-        self.is_alone &= !self.running.is_empty();
-        if self.suspect.is_some() {
-            if self.running.is_empty() && self.waiting.is_empty() {
-                self.is_alone = true;
-                if let Some(suspect) = self.suspect.take() {
-                    self.begin(suspect);
-                }
-            }
-            return;
-        }
-        while !self.is_alone && self.running.len() < self.shift.width {
-            let Some(taken) = self.waiting.pop_front() else { return };
-            self.begin(taken);
-        }
-    }
-
-    fn begin(&mut self, taken: Taken) {
-        let Taken { key, receipt, head, argument, function, .. } = taken;
-        let options = head.limit.map(|limit| TaskOptions::new().timeout(limit));
-        let (task, future) = Task::new(Forwarded { function, argument, options });
-        self.running.insert(key.clone(), (Instant::now(), receipt));
-        self.shift.pool.execute(task);
-        let future: Future<Served> = future;
-        self.calls.push(Box::pin(async move { (key, future.await) }));
-    }
-
-    fn end(&mut self, key: Key, outcome: Result<Served, Error>) {
-        let Some((begun, receipt)) = self.running.remove(&key) else { return };
-        let (ended, value) = match outcome {
-            Ok(Ok(value)) => (Ended::Value, value),
-            Ok(Err(failure)) => (Ended::Failed(failure), Vec::new()),
-            Err(error) => (told(error), Vec::new()),
-        };
-        self.answer(key, Some(receipt), begun.elapsed(), ended, value);
+    async fn delete(self, name: &str) -> Result<(), lapin::Error> {
+        // Not after the queue is gone: RabbitMQ 3.10 closes the connection for that.
+        self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default()).await?;
+        self.channel.queue_delete(short(name), QueueDeleteOptions::default()).await.map(drop)
     }
 }
 
-/// The next delivery, if any are taken; what `None` means stands in the table of `post.rs`.
-async fn next(consumer: &mut Option<Consumer>) -> Option<Option<Result<Delivery, lapin::Error>>> {
-    match consumer {
-        Some(consumer) => Some(consumer.next().await),
-        None => std::future::pending().await,
+/// How the queue for copies is made: what nobody takes for too long goes back to the queue of calls.
+fn arguments(settings: &Settings, renew_every: Duration) -> FieldTable {
+    let (least, most) = HELD;
+    let text = |text: &str| AMQPValue::LongString(text.into());
+    let millis = |time: Duration| AMQPValue::LongLongInt(i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-message-ttl".into(), millis((renew_every / 10).clamp(least, most)));
+    arguments.insert("x-expires".into(), millis(HELD_EXPIRES));
+    arguments.insert("x-dead-letter-exchange".into(), text(""));
+    arguments.insert("x-dead-letter-routing-key".into(), text(&settings.queue));
+    if settings.quorum {
+        arguments.insert("x-queue-type".into(), text("quorum"));
+        // Without, what goes back is lost if the other queue cannot take it just then.
+        arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+        arguments.insert("x-overflow".into(), text("reject-publish"));
     }
+    arguments
 }
 
-/// What an error of our own pool is to the other side.
-fn told(error: Error) -> Ended {
-    match error {
-        Error::Panicked { panic, .. } => Ended::Failed(crate::portable::panicked(&panic)),
-        Error::Raised { error, .. } => {
+/// How a call ended in our own pool. `Err`: the pool makes no calls any more.
+fn finish(outcome: Result<Served, Error>) -> Result<Finish, Error> {
+    let ended = match outcome {
+        Ok(Ok(value)) => return Ok(Finish::Value(value)),
+        Ok(Err(failure)) => Ended::Failed(failure),
+        Err(
+            error @ (Error::Broken { .. }
+            | Error::Spawn { .. }
+            | Error::ShutDown { .. }
+            | Error::Cancelled { .. }),
+        ) => {
+            return Err(error);
+        }
+        Err(Error::Panicked { panic, .. }) => Ended::Failed(crate::portable::panicked(&panic)),
+        Err(Error::Raised { error, .. }) => {
             let remote = error.downcast_ref::<RemoteError>();
             let sources = std::iter::successors(error.source(), |error| error.source());
             Ended::Failed(Failure::Raised(RemoteCause {
@@ -509,16 +654,21 @@ fn told(error: Error) -> Ended {
                 sources: sources.take(RemoteCause::MAX_SOURCES).map(ToString::to_string).collect(),
             }))
         }
-        Error::Decode { what, reason, .. } => {
+        Err(Error::Decode { what, reason, .. }) => {
             Ended::Failed(Failure::Undecodable { what: what.into(), reason })
         }
-        Error::Encode { what, reason, .. } => {
+        Err(Error::Encode { what, reason, .. }) => {
             Ended::Failed(Failure::Unencodable { what: what.into(), reason })
         }
-        Error::WorkerDied { pid, status, peak_memory, probable_cause, .. } => {
+        // Who ends a service often asks all processes of it. That is not the fault of the call.
+        Err(Error::WorkerDied { status, .. }) if status.is_some_and(message::was_asked_to_end) => {
+            return Ok(Finish::NotMade { counts: true });
+        }
+        Err(Error::WorkerDied { pid, status, peak_memory, probable_cause, .. }) => {
             Ended::Died { pid, status: status.map(message::raw), peak_memory, probable_cause }
         }
-        Error::TimedOut { limit, .. } => Ended::TimedOut { limit },
-        other => Ended::Refused { reason: other.to_string() },
-    }
+        Err(Error::TimedOut { limit, .. }) => Ended::TimedOut { limit },
+        Err(other) => Ended::Refused { reason: other.to_string() },
+    };
+    Ok(Finish::Without(ended))
 }

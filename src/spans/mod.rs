@@ -38,7 +38,7 @@ pub(crate) use record::LONGEST;
 pub(crate) use tasks::Spans;
 
 /// The target of the spans and events of pools themselves.
-const TARGET: &str = "concurrent_futures";
+pub(crate) const TARGET: &str = "concurrent_futures";
 
 /// The subscriber of the thread that built a pool: for what belongs to no call. It is not kept alive.
 pub(crate) struct Home(Option<WeakDispatch>);
@@ -50,7 +50,7 @@ impl Home {
     }
 
     /// Runs `tell` where events go there; if there was none, to what there is by now.
-    fn with<R>(&self, tell: impl FnOnce() -> R) -> R {
+    pub(crate) fn with<R>(&self, tell: impl FnOnce() -> R) -> R {
         match self.0.as_ref().and_then(WeakDispatch::upgrade) {
             Some(dispatch) => with_default(&dispatch, tell),
             None => tell(),

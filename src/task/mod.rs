@@ -40,7 +40,7 @@ use crate::portable::Named;
 use crate::portable::{enclosing, guarded};
 use crate::signals;
 use crate::wire::frame::{Kind, Parcel};
-use crate::wire::message::{Failure, FunctionRef, end_call};
+use crate::wire::message::{Failure, FunctionRef, end_call, set_attempt};
 use crate::worker::WorkerInfo;
 pub(crate) use course::{Copied, course};
 pub(crate) use jobs::{Batch, Closure, Mapped, OneCall, Optioned, Repeated};
@@ -297,6 +297,11 @@ impl<J: PortableJob> PortableWork for Cell<J> {
         let function = job.function().map_err(|reason| Error::NotPortable { task, reason })?;
         let mut encoded = self.write(job)?;
         end_call(&mut encoded.frame, function);
+        if let Some(attempts) = &encoded.attempts
+            && attempts.number() != 1
+        {
+            set_attempt(&mut encoded.frame, attempts.number());
+        }
         Ok(encoded)
     }
 
