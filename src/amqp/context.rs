@@ -42,11 +42,11 @@ use crate::signals;
 use crate::task::{Begun, PortableWork, Reply};
 use crate::worker::WorkerInfo;
 
-/// The least that is in hand, if there is so much: before anybody knows how many workers there are.
+/// The least that is in hand, if there is so much; and for each worker, before any has said how many it makes at a time.
 const LEAST: usize = 16;
 
-/// A worker that nothing was heard of for so long is not counted any more.
-const SILENT: Duration = Duration::from_secs(60);
+/// So many workers that are gone are remembered, beside as many as there are.
+const SPARE: usize = 16;
 
 /// So many of each call that a worker makes at a time are in hand: what it makes, and what waits there for it.
 const EACH: usize = 2;
@@ -76,38 +76,75 @@ pub(crate) struct AmqpContext {
 
 /// Who has answered.
 struct Crew {
-    /// By their names: their numbers in the order in which they came, how wide they are, and when that was heard.
+    /// By their names.
     known: BTreeMap<String, Hand>,
-    /// How many there are, as the broker says.
+    /// How many calls those that are known make at a time, all together.
+    width: usize,
+    /// How many consumers there are, as the broker says; 0: it has not said so, or there are none.
     count: Arc<AtomicUsize>,
+    /// How many were known at some time.
+    seen: usize,
+    /// How many replies have come.
+    replies: u64,
 }
 
 struct Hand {
     info: WorkerInfo,
     width: usize,
-    heard: Instant,
+    /// The number of its last reply.
+    heard: u64,
 }
 
 impl Crew {
+    fn new(count: Arc<AtomicUsize>) -> Self {
+        Crew { known: BTreeMap::new(), width: 0, count, seen: 0, replies: 0 }
+    }
+
     fn note(&mut self, head: &ReplyHead) -> &WorkerInfo {
-        let number = self.known.len();
-        let hand = self.known.entry(head.worker.clone()).or_insert_with(|| Hand {
-            info: WorkerInfo { name: head.worker.clone(), number, pid: Some(head.pid) },
-            width: 0,
-            heard: Instant::now(),
+        if !self.known.contains_key(&head.worker) {
+            self.forget();
+        }
+        self.replies += 1;
+        let seen = &mut self.seen;
+        let hand = self.known.entry(head.worker.clone()).or_insert_with(|| {
+            let number = *seen;
+            *seen += 1;
+            let info = WorkerInfo { name: head.worker.clone(), number, pid: Some(head.pid) };
+            Hand { info, width: 0, heard: 0 }
         });
-        hand.width = head.width as usize;
-        hand.heard = Instant::now();
-        hand.info.pid = Some(head.pid);
+        let width = head.width as usize;
+        self.width = self.width.saturating_sub(hand.width).saturating_add(width);
+        (hand.width, hand.heard, hand.info.pid) = (width, self.replies, Some(head.pid));
         &hand.info
     }
 
-    /// How many calls they make at a time, all together: those that are not known yet are as wide as the others.
-    fn width(&self) -> usize {
-        let awake = || self.known.values().filter(|hand| hand.heard.elapsed() < SILENT);
-        let (known, width) = (awake().count(), awake().map(|hand| hand.width).sum::<usize>());
-        let count = self.count.load(Ordering::Relaxed).max(known);
-        width.saturating_mul(count).checked_div(known).unwrap_or(0)
+    fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Half of those that are known, if they are far more than there can be: those that were silent for longest.
+    fn forget(&mut self) {
+        let count = self.count();
+        if self.known.len() < count.saturating_mul(2).saturating_add(SPARE) {
+            return;
+        }
+        let mut heard: Vec<u64> = self.known.values().map(|hand| hand.heard).collect();
+        let middle = heard.len() / 2;
+        let since = *heard.select_nth_unstable(middle).1;
+        self.known.retain(|_, hand| hand.heard >= since);
+        self.width = self.known.values().fold(0, |sum, hand| sum.saturating_add(hand.width));
+    }
+
+    /// How many calls are to be in hand. The broker knows how many workers there are before any of them has answered, and
+    /// that they are there while they answer nothing for an hour; what they have answered tells how wide they are.
+    fn window(&self) -> usize {
+        let known = self.known.len();
+        let count = self.count();
+        let calls = match known {
+            0 => count.saturating_mul(LEAST),
+            _ => self.width.saturating_mul(count).saturating_mul(EACH) / known,
+        };
+        calls.max(LEAST)
     }
 }
 
@@ -120,14 +157,14 @@ impl AmqpContext {
         window: Option<usize>,
         patience: Option<Duration>,
     ) -> Self {
-        let crew = Crew { known: BTreeMap::new(), count: Arc::clone(&desk.workers) };
+        let crew = Crew::new(Arc::clone(&desk.workers));
         let (session, away) = (None, None);
         AmqpContext { desk, post, heard, account, window, patience, session, away, crew }
     }
 
     /// How many are to be in hand.
     fn window(&self) -> usize {
-        self.window.unwrap_or_else(|| self.crew.width().saturating_mul(EACH).max(LEAST))
+        self.window.unwrap_or_else(|| self.crew.window())
     }
 
     /// Sends a call, or ends it if there is no hope.
@@ -376,4 +413,46 @@ impl Context for AmqpContext {
     }
 
     fn finalize(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(worker: impl Into<String>, width: u32) -> ReplyHead {
+        ReplyHead { worker: worker.into(), pid: 1, width, took: Duration::ZERO, ended: Ended::Value }
+    }
+
+    /// A thousand workers with calls of a minute: the first reply comes after a minute, and the next after another.
+    #[test]
+    fn the_window_follows_the_number_of_workers_and_not_how_often_they_answer() {
+        let count = Arc::new(AtomicUsize::new(0));
+        let set = |workers| count.store(workers, Ordering::Relaxed);
+        let mut crew = Crew::new(Arc::clone(&count));
+        assert_eq!(crew.window(), LEAST, "nobody has said anything");
+        set(1_000);
+        assert_eq!(crew.window(), 1_000 * LEAST, "none has answered");
+        crew.note(&reply("one", 8));
+        assert_eq!(crew.window(), 1_000 * 8 * EACH, "the others are taken to be as wide");
+        crew.note(&reply("two", 24));
+        assert_eq!(crew.window(), 1_000 * 16 * EACH, "as wide as the middle of those that answered");
+        crew.note(&reply("two", 8));
+        assert_eq!(crew.window(), 1_000 * 8 * EACH, "it was started again, with fewer threads");
+        set(3);
+        assert_eq!(crew.window(), 3 * 8 * EACH, "most have gone");
+        set(0);
+        assert_eq!(crew.window(), LEAST, "all have gone");
+    }
+
+    /// Each start of a worker is another name: a client that lives for months hears of many.
+    #[test]
+    fn those_that_are_gone_are_forgotten_and_numbers_are_not_given_twice() {
+        let mut crew = Crew::new(Arc::new(AtomicUsize::new(2)));
+        for number in 0..10_000 {
+            assert_eq!(crew.note(&reply(format!("worker-{number}"), 8)).number, number);
+            assert!(crew.known.len() <= 2 * 2 + SPARE + 1);
+            assert_eq!(crew.window(), 2 * 8 * EACH);
+        }
+        assert_eq!(crew.note(&reply("worker-9999", 8)).number, 9_999, "the last to answer is known");
+    }
 }
