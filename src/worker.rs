@@ -24,10 +24,11 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerInfo {
-    /// As its thread, or its process, is named: `<name of the pool>_<number>`.
+    /// As its thread, or its process, is named: `<name of the pool>_<number>`. On another machine: as it is called there.
     pub name: String,
-    /// Workers are numbered as they are hired, from 0. A process that takes the place of another has its number.
+    /// Workers are numbered as they are hired, from 0; those on other machines as they are heard of. A process that takes the
+    /// place of another has its number.
     pub number: usize,
-    /// The process, if it is one.
+    /// The process, if it is one; on another machine, it is one of that.
     pub pid: Option<u32>,
 }

@@ -67,6 +67,8 @@ struct Notes {
     /// The pools that were heard of on this tape, and the last one.
     pools: BTreeMap<u32, String>,
     last: Option<u32>,
+    /// Workers that are not called by their pool and number, as those on other machines: by pool and number.
+    names: BTreeMap<(u32, u32), String>,
 }
 
 const BLOCK: usize = 512;
@@ -98,14 +100,15 @@ impl Recorder {
     /// Copies all notes and sorts them: a few hundred milliseconds for a million. Pools go on meanwhile.
     #[must_use]
     pub fn timeline(&self) -> Timeline {
-        let (mut records, mut pools) = (Vec::new(), BTreeMap::new());
+        let (mut records, mut pools, mut names) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         for Tape(notes) in &self.0.tapes {
             let notes = notes.lock();
             notes.blocks.iter().for_each(|block| records.extend_from_slice(block));
             pools.extend(notes.pools.iter().map(|(&number, name)| (number, name.clone())));
+            names.extend(notes.names.iter().map(|(&number, name)| (number, name.clone())));
         }
         let left_out = self.0.offered.load(Ordering::Relaxed).saturating_sub(self.0.limit);
-        Timeline::of(records, &pools, left_out, self.0.time(Instant::now()))
+        Timeline::of(records, &pools, &names, left_out, self.0.time(Instant::now()))
     }
 }
 
@@ -116,7 +119,7 @@ impl Observer for Recorder {
         if *limit != usize::MAX && offered.fetch_add(1, Ordering::Relaxed) >= *limit {
             return;
         }
-        self.0.tape().lock().note(record, event.pool);
+        self.0.tape().lock().note(record, event);
     }
 }
 
@@ -144,10 +147,16 @@ impl Tapes {
 }
 
 impl Notes {
-    fn note(&mut self, record: Record, pool: &str) {
+    fn note(&mut self, record: Record, event: &Event<'_>) {
         if self.last != Some(record.pool) {
             self.last = Some(record.pool);
-            self.pools.entry(record.pool).or_insert_with(|| pool.to_owned());
+            self.pools.entry(record.pool).or_insert_with(|| event.pool.to_owned());
+        }
+        if let Some(worker) = event.what.worker()
+            && !worker.name.strip_prefix(event.pool).is_some_and(|number| number.starts_with('_'))
+        {
+            let key = (record.pool, Badge::of(worker).number);
+            self.names.entry(key).or_insert_with(|| worker.name.clone());
         }
         match self.blocks.last_mut() {
             Some(block) if block.len() < BLOCK => block.push(record),

@@ -86,7 +86,7 @@ pub struct Attempt {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerRecord {
-    /// Its name: that of its pool, and its number.
+    /// Its name: that of its pool, and its number; on another machine, the one that it has there.
     pub name: String,
     /// The number of its pool.
     pub pool: u32,
@@ -151,6 +151,7 @@ impl Timeline {
     pub(super) fn of(
         mut records: Vec<Record>,
         pools: &BTreeMap<u32, String>,
+        names: &BTreeMap<(u32, u32), String>,
         left_out: usize,
         now: i64,
     ) -> Timeline {
@@ -169,7 +170,7 @@ impl Timeline {
             step => (record.task, step, record.at),
         });
         let (of_workers, of_tasks) = records.split_at(records.partition_point(|record| record.task == 0));
-        let mut staff = Staff { pools, lives: BTreeMap::new() };
+        let mut staff = Staff { pools, names, lives: BTreeMap::new() };
         of_workers.iter().for_each(|record| staff.note(record, time(record.at)));
         let mut tasks: Vec<(TaskRecord, Vec<Option<Place>>)> = of_tasks
             .chunk_by(|one, other| one.task == other.task)
@@ -249,6 +250,8 @@ fn task(
 /// Who worked in which place, one after the other.
 struct Staff<'a> {
     pools: &'a BTreeMap<u32, String>,
+    /// Of those who have one of their own.
+    names: &'a BTreeMap<(u32, u32), String>,
     lives: BTreeMap<(u32, u32), Vec<WorkerRecord>>,
 }
 
@@ -295,8 +298,9 @@ impl Staff<'_> {
     fn hire(&mut self, pool: u32, badge: Badge) -> Place {
         let key = (pool, badge.number);
         let lives = self.lives.entry(key).or_default();
+        let usual = || format!("{}_{}", self.pools.get(&pool).map_or("", String::as_str), badge.number);
         lives.push(WorkerRecord {
-            name: format!("{}_{}", self.pools.get(&pool).map_or("", String::as_str), badge.number),
+            name: self.names.get(&key).cloned().unwrap_or_else(usual),
             pool,
             number: badge.number as usize,
             pid: badge.pid.map(|pid| pid.get()),

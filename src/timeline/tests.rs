@@ -191,6 +191,23 @@ fn a_pool_without_workers_is_seen() {
 }
 
 #[test]
+fn workers_elsewhere_have_their_own_names() {
+    let (recorder, start) = (Recorder::new(), Instant::now());
+    let cluster = Stage { recorder: &recorder, start, pool: (1, "cluster") };
+    // Nobody tells that they come or go. The second one comes back as another process.
+    let elsewhere = |name: &str, number, pid| crate::WorkerInfo { name: name.into(), number, pid: Some(pid) };
+    let workers = [elsewhere("anna", 0, 11), elsewhere("cluster-2", 1, 12), elsewhere("cluster-2", 1, 13)];
+    for (at, worker) in (0..).step_by(100).zip(&workers) {
+        let task = cluster.submit(at, "resize");
+        cluster.start(at + 10, task, 1, worker);
+        cluster.finish(at + 90, task);
+    }
+    let timeline = recorder.timeline();
+    let named: Vec<_> = timeline.workers().iter().map(|worker| (&*worker.name, worker.pid)).collect();
+    assert_eq!(named, [("anna", Some(11)), ("cluster-2", Some(12)), ("cluster-2", Some(13))]);
+}
+
+#[test]
 fn a_file_is_whole_or_not_there() {
     let timeline = invented::ten().timeline();
     let nowhere = place("no such directory").join("timeline.svg");
