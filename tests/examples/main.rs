@@ -3,6 +3,11 @@
 //! Not here: `thumbnails` (`tests/thumbnails.rs`) and `storm`, which judges itself. How fast they are is not tested:
 //! what they compare in numbers is for their reader.
 
+#[cfg(feature = "amqp")]
+#[path = "../common/broker.rs"]
+mod broker;
+#[cfg(feature = "amqp")]
+mod cluster;
 mod crash;
 mod custom_executor;
 mod download;

@@ -46,12 +46,15 @@ pub(crate) fn run_with(example: &str, arguments: &[&str], variables: &[(&str, &s
 
 /// Where the example is: beside the tests. `cargo test` builds it there, `cargo test --test
 /// examples` does not, so it is built here; if it is there already, that is done at once.
-fn built(example: &str) -> PathBuf {
+pub(crate) fn built(example: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.ancestors().nth(2).unwrap();
     let mut build = Command::new(env!("CARGO"));
     build.args(["build", "--quiet", "--example", example]).current_dir(env!("CARGO_MANIFEST_DIR"));
     build.arg("--target-dir").arg(profile.parent().unwrap());
+    if cfg!(feature = "amqp") {
+        build.args(["--features", "amqp"]);
+    }
     if profile.ends_with("release") {
         build.arg("--release");
     }
