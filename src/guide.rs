@@ -33,3 +33,7 @@ pub mod observing {}
 #[cfg(feature = "tracing")]
 #[doc = include_str!("guide/tracing.md")]
 pub mod tracing {}
+
+#[cfg(feature = "amqp")]
+#[doc = include_str!("guide/machines.md")]
+pub mod machines {}

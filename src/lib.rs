@@ -9,6 +9,7 @@
 //! ThreadPoolExecutor    the worker runs the call in this process
 //! ProcessPoolExecutor   the worker is a copy of this program at the other end of two pipes:
 //!                       a crash costs the one call that crashed
+//! AmqpExecutor          the worker is a program on another machine, behind a message broker (feature `amqp`)
 //! SerialExecutor        there is no worker: the caller runs the call at once
 //! ```
 //!
@@ -53,7 +54,8 @@
 //! | borrow what the caller owns | [`ThreadPoolExecutor::scope`] ([borrowed data](guide::borrowed)) |
 //! | belong to an async program | either; [await the future](guide::asynchronous) |
 //! | are being debugged | [`SerialExecutor`] |
-//! | go beyond one machine | none of these: an [`Executor`] of your own |
+//! | go beyond one machine | `AmqpExecutor`, feature `amqp`; the guide has a page `machines` |
+//! | run on something else yet | an [`Executor`] of your own |
 //!
 //! [`guide::choosing`] has the reasons, and what each costs. Further pages: [failures](guide::failures),
 //! [nesting](guide::nesting), [back-pressure](guide::back_pressure), [bulk data](guide::bulk),
@@ -69,8 +71,10 @@
 //!
 //! 1. Every future ends exactly once, whatever dies. Nothing leaves a waiter hanging.
 //! 2. The death of a worker fails at most the one call that it had started.
-//! 3. No call runs twice, unless its [`TaskOptions`] say so; then it knows which attempt it is.
-//! 4. A time limit and [`Future::kill`] stop the code of a worker process: when the future is over, it has stopped.
+//! 3. No call runs twice, unless its [`TaskOptions`] say so; then it knows which attempt it is. (On other machines a call is
+//!    made again when its worker does not come back; its future ends once all the same.)
+//! 4. A time limit and [`Future::kill`] stop the code of a worker process of this machine: when the future is over, it has
+//!    stopped.
 //! 5. No worker process outlives its pool or its host: busy, idle or stopped.
 //! 6. A worker that cannot start fails the pool with a clear error after three attempts; never a spin.
 //! 7. No user code runs under a lock, and no panic of it crosses the library's edge.
@@ -78,7 +82,8 @@
 //! # Platforms
 //!
 //! Linux is tested. Thread pools are portable. Process pools are written for the other Unixes too,
-//! but have not been run there; elsewhere their constructors return [`Error::Unsupported`].
+//! but have not been run there; elsewhere their constructors return [`Error::Unsupported`]. Other machines are tested
+//! with RabbitMQ 3.10 on Linux.
 //!
 //! # Reading the source
 //!
