@@ -396,15 +396,18 @@ impl<'l> Bench<'l> {
             call.is_under_way &= from != From::Held;
             return;
         }
-        // A client that sends a call again has lost what was said to it so far, and is to hear of it again.
-        if redelivered || is_left || from == From::Held {
-            let mut replies =
-                self.outgoing.values_mut().filter(|its| its.letter.key == key && its.letter.to != To::Held);
-            if let Some(outgoing) = replies.next() {
+        // A client that sends a call again has lost what was said to it so far, and is to hear of it again. What comes again
+        // may be what we have just given back; a copy that was put by is not.
+        let is_copy = is_left || from == From::Held;
+        if redelivered || is_copy {
+            let stands_for_it = |letter: &Letter| {
+                letter.key == key && (letter.to == To::Client || (letter.to == To::Tasks && is_copy))
+            };
+            if let Some(outgoing) = self.outgoing.values_mut().find(|its| stands_for_it(&its.letter)) {
                 outgoing.receipts.push(receipt);
                 return;
             }
-            if (is_left || from == From::Held) && self.strays.remove(&key) {
+            if is_copy && self.strays.remove(&key) {
                 return self.due.push(receipt);
             }
         }
@@ -563,3 +566,6 @@ impl<'l> Bench<'l> {
 
 /// The priority of what has none.
 pub(super) const USUAL: u8 = 4;
+
+#[cfg(test)]
+mod tests;

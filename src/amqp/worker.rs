@@ -566,7 +566,7 @@ impl AmqpWorkerBuilder {
     /// A broker does not know what a worker died of, nor whether it did or only lost its connection: it counts for all calls
     /// that the worker had taken. (A worker that comes back knows what it had not begun, and what still runs; for those it
     /// does not count.) A call that two workers have not come back from is made when nothing else is, so that it takes none
-    /// with it. So a call that does no harm has no more than two of these by others that do.
+    /// with it. So beside one that kills its worker each time, a call that does no harm has two of these at the most.
     ///
     /// ```no_run
     /// use concurrent_futures::AmqpWorker;
@@ -694,5 +694,72 @@ impl AmqpWorkerBuilder {
 impl fmt::Debug for AmqpWorkerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AmqpWorkerBuilder").field("queue", &self.settings.queue).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn double(n: u64) -> u64 {
+        n * 2
+    }
+
+    fn checked(n: u64) -> Result<u64, std::fmt::Error> {
+        n.checked_mul(2).ok_or(std::fmt::Error)
+    }
+
+    fn head(named: Named) -> TaskHead {
+        let Named { function, shape, each, fallible } = named;
+        let way = Way { each, fallible };
+        TaskHead { function: function.into(), shape, way, attempt: 1, limit: None, deaths: 0 }
+    }
+
+    fn of<Fun: Function<Argument: Portable, Return: Portable>>(_: &Fun) -> TaskHead {
+        head(Named::of::<Fun>(false))
+    }
+
+    #[test]
+    fn a_function_is_found_in_the_ways_in_which_it_is_registered() {
+        let mut list = List::default();
+        let fallible = Fallible::<_, u64, u64, std::fmt::Error>::new(checked);
+        list.add(Plain::<_, u64, u64>::new(double)).unwrap();
+        list.add(fallible).unwrap();
+        let once = list.find(&of(&fallible)).unwrap();
+        let mut each = of(&fallible);
+        each.way.each = true;
+        assert_ne!(list.find(&each).unwrap(), once);
+        let Err(Ended::Mismatched { reason }) = list.find(&of(&Plain::<_, u64, u64>::new(double)).fallibly())
+        else {
+            panic!()
+        };
+        assert!(reason.contains("use `try_register` there"), "{reason}");
+        let Err(Ended::Mismatched { reason }) =
+            list.find(&TaskHead { way: Way { each: false, fallible: false }, ..of(&fallible) })
+        else {
+            panic!()
+        };
+        assert!(reason.contains("use `register` there"), "{reason}");
+        // Once more is not too much.
+        list.add(fallible).unwrap();
+        let Err(Ended::Unknown { known }) = list.find(&TaskHead { function: "x::y".into(), ..of(&fallible) })
+        else {
+            panic!()
+        };
+        assert!(known.len() == 2 && known.iter().any(|name| name.ends_with("::double")), "{known:?}");
+    }
+
+    impl TaskHead {
+        fn fallibly(self) -> TaskHead {
+            TaskHead { way: Way { fallible: true, ..self.way }, ..self }
+        }
+    }
+
+    #[test]
+    fn what_has_no_name_of_its_own_is_refused() {
+        let mut list = List::default();
+        let refused = list.add(Plain::<_, u64, u64>::new(|n| n + 1)).unwrap_err();
+        assert!(refused.to_string().contains("all closures of one function have one name"), "{refused}");
+        assert!(list.names().is_empty());
     }
 }
