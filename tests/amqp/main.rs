@@ -13,12 +13,13 @@ mod broker;
 mod common;
 
 mod smoke;
+mod worker;
 
 use concurrent_futures::AmqpWorker;
 
 /// What the workers of these tests can do.
 fn list(worker: AmqpWorker) -> AmqpWorker {
-    smoke::list(worker)
+    worker::list(smoke::list(worker))
 }
 
 /// No test: where a copy of this program begins that is a worker.

@@ -217,6 +217,7 @@ pub(crate) struct Setup {
     pub(crate) quorum: bool,
     pub(crate) name: Option<String>,
     pub(crate) delivery_limit: Option<u32>,
+    pub(crate) renew_every: Option<Duration>,
 }
 
 impl Setup {
@@ -231,6 +232,7 @@ impl Setup {
             quorum: true,
             name: None,
             delivery_limit: None,
+            renew_every: None,
         }
     }
 
@@ -255,7 +257,11 @@ impl Setup {
         Setup { delivery_limit: Some(workers), ..self }
     }
 
-    /// The worker, connected, without a function.
+    pub(crate) fn renew_every(self, time: Duration) -> Self {
+        Setup { renew_every: Some(time), ..self }
+    }
+
+    /// The worker, connected, without a function. In a test's own process it leaves signals alone.
     pub(crate) fn connect(&self) -> Result<AmqpWorker, Error> {
         let builder =
             AmqpWorker::builder().queue(&self.queue).persistent(self.persistent).quorum(self.quorum);
@@ -269,7 +275,11 @@ impl Setup {
             Some(workers) => builder.delivery_limit(workers),
             None => builder,
         };
-        builder.connect(&self.url)
+        let builder = match self.renew_every {
+            Some(time) => builder.renew_every(time),
+            None => builder,
+        };
+        builder.signals(std::env::var_os(WORKER).is_some()).connect(&self.url)
     }
 }
 
