@@ -536,14 +536,17 @@ fn a_broker_that_goes_away_ends_a_worker_only_if_that_was_asked_for() {
         let Some(mut broker) = Broker::own() else { return };
         let queue = broker.queue("away");
         let turnstile = Turnstile::new();
-        let patient = WorkerThread::start(&Setup::new(&queue), list);
-        let executor = connect(&broker, &queue);
+        // RabbitMQ 3.10 at times finds no leader of a quorum queue of one node that was killed soon after it was made.
+        let setup = Setup { quorum: false, ..Setup::new(&queue) };
+        let patient = WorkerThread::start(&setup, list);
+        let executor = AmqpExecutor::builder().queue(&queue).quorum(false).connect(broker.url()).unwrap();
         let future = executor.submit(pass, turnstile.ticket(1));
         let held = turnstile.arrival();
         let impatient = list(
             AmqpWorker::builder()
                 .signals(false)
                 .queue(&queue)
+                .quorum(false)
                 .broker_timeout(Duration::from_millis(100))
                 .connect(broker.url())
                 .unwrap(),
@@ -559,7 +562,6 @@ fn a_broker_that_goes_away_ends_a_worker_only_if_that_was_asked_for() {
         // With nothing in hand, it needs no broker to stop.
         broker.kill();
         patient.stop().unwrap();
-        broker.start();
     });
 }
 
