@@ -27,6 +27,8 @@ contract!(
     ]
 );
 
+registered!([add, note_and_explode_on_threes], []);
+
 const NO_WAIT: Shutdown = Shutdown { wait: false, cancel_futures: false };
 
 fn add((a, b): (u32, u32)) -> u32 {

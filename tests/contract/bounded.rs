@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize, Serializer, ser};
 use crate::common::{Arrival, Drops, Journal, LIMIT, Turnstile, blocked, watchdog};
 use crate::engines::{OnRequest, Wishes, double, note, pass, pending, processes, until};
 
-on_request!(
+on_request_and_amqp!(
     t4_one_queue_first_in_first_out_and_bounded_if_asked_to,
     submit_waits_for_room,
     without_room_function_and_argument_come_back,

@@ -55,6 +55,12 @@ fn processes_work_through_every_pointer() {
     watchdog("processes through pointers", LIMIT, || through_pointers(processes(2)));
 }
 
+#[cfg(feature = "amqp")]
+#[test]
+fn amqp_works_through_every_pointer() {
+    crate::amqp::clause("amqp_works_through_every_pointer", || through_pointers(crate::amqp::amqp(2)));
+}
+
 #[test]
 fn the_serial_executor_works_through_every_pointer() {
     watchdog("serial through pointers", LIMIT, || through_pointers(serial(1)));

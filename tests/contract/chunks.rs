@@ -24,6 +24,8 @@ contract!(
     []
 );
 
+registered!([another_unless, attempt_unless, catch_or_resume, alive], [as_its_digit_says]);
+
 fn in_chunks_of(items: usize) -> MapOptions {
     MapOptions::new().chunksize(items)
 }

@@ -1,4 +1,6 @@
 //! The executors that the contract is run on, and the tasks that it gives them.
+//!
+//! Those on threads, in processes, and on the serial executor are here; the one over AMQP is in `amqp.rs` (feature `amqp`).
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -41,7 +43,27 @@ macro_rules! contract {
         on!(threads: $($every,)* $($pools),*);
         on!(processes: $($every,)* $($pools),*);
         on!(serial: $($every),*);
+        on_amqp!($($every,)* $($pools),*);
     };
+}
+
+/// Instantiates them as tests over AMQP, but those that are left out there, which `amqp.rs` names with the reasons.
+#[cfg(feature = "amqp")]
+macro_rules! on_amqp {
+    ($($test:ident),* $(,)?) => {
+        mod amqp {
+            $(
+                #[test]
+                fn $test() {
+                    $crate::amqp::clause(stringify!($test), || super::$test($crate::amqp::amqp));
+                }
+            )*
+        }
+    };
+}
+#[cfg(not(feature = "amqp"))]
+macro_rules! on_amqp {
+    ($($test:ident),* $(,)?) => {};
 }
 
 /// What both kinds of pools do if they are asked to.
@@ -122,6 +144,57 @@ macro_rules! on_request {
     };
 }
 
+/// The same, and over AMQP.
+macro_rules! on_request_and_amqp {
+    ($($test:ident),* $(,)?) => {
+        on_request!($($test),*);
+        on_request_of_amqp!($($test),*);
+    };
+}
+
+#[cfg(feature = "amqp")]
+macro_rules! on_request_of_amqp {
+    ($($test:ident),*) => {
+        mod amqp {
+            $(
+                #[test]
+                fn $test() {
+                    $crate::amqp::clause(stringify!($test), super::$test::<$crate::amqp::Amqp>);
+                }
+            )*
+        }
+    };
+}
+#[cfg(not(feature = "amqp"))]
+macro_rules! on_request_of_amqp {
+    ($($test:ident),*) => {};
+}
+
+/// The functions that the clauses of a file submit, those that return a value and those that may fail: over AMQP a worker
+/// calls nothing that is not on its list.
+#[cfg(feature = "amqp")]
+macro_rules! registered {
+    ([$($plain:expr),* $(,)?], [$($fallible:expr),* $(,)?]) => {
+        pub(crate) fn register(worker: concurrent_futures::AmqpWorker) -> concurrent_futures::AmqpWorker {
+            worker$(.register($plain))*$(.try_register($fallible))*
+        }
+    };
+}
+#[cfg(not(feature = "amqp"))]
+macro_rules! registered {
+    ([$($plain:expr),* $(,)?], [$($fallible:expr),* $(,)?]) => {};
+}
+
+registered!(
+    [double, pass, note, nothing, length, successor, who, explode, explode_on_threes],
+    [refuse_threes]
+);
+
+/// So many calls, or what takes a minute as well if each call is a message to another program and a message back.
+pub(crate) fn as_many<E>(calls: usize) -> usize {
+    if std::any::type_name::<E>().ends_with("amqp::Amqp") { calls / 50 } else { calls }
+}
+
 /// How many workers a pool has, as it prints itself.
 pub(crate) fn workers(pool: &impl Debug) -> usize {
     told_by(pool, " workers: ")
@@ -158,6 +231,16 @@ pub(crate) fn pass(ticket: Ticket) -> u32 {
 pub(crate) fn note((page, number): (Page, u32)) -> u32 {
     page.note(number);
     number
+}
+
+pub(crate) fn nothing((): ()) {}
+
+pub(crate) fn length(text: String) -> usize {
+    text.len()
+}
+
+pub(crate) fn successor(n: u64) -> u64 {
+    n + 1
 }
 
 pub(crate) fn who(_: ()) -> String {

@@ -26,6 +26,8 @@ contract!(
     [e3_the_worker_of_a_panic_lives_on]
 );
 
+registered!([panic_here, want_one], [borrowed_text, text, disk, boxed, without_words, raise_three_deep]);
+
 fn e3_a_panic_is_the_error_of_its_own_future<E: Executor>(make: impl Fn(usize) -> E) {
     let executor = make(2);
     let (before, panics, after) =
@@ -47,6 +49,10 @@ fn panic_here(_: ()) {
     panic!("here");
 }
 
+fn want_one(n: u32) {
+    assert_eq!(n, 1, "a {}", "wish");
+}
+
 fn e3_a_panic_tells_message_and_place<E: Executor + 'static>(make: impl Fn(usize) -> E) {
     let executor = make(1);
     let panic = panic_of(executor.submit(panic_here, ()).result());
@@ -56,9 +62,9 @@ fn e3_a_panic_tells_message_and_place<E: Executor + 'static>(make: impl Fn(usize
     assert!(file.ends_with("errors.rs"), "{location}");
     let here = include_str!("errors.rs").lines().position(|line| line.contains("panic!(\"here\")"));
     assert_eq!(line.split(':').next().and_then(|line| line.parse().ok()), here.map(|line| line + 1));
-    // A panic of a closure, and one with text that was made at run time.
-    let panic = panic_of(executor.submit(|n: u32| assert_eq!(n, 1, "a {}", "closure"), 2).result());
-    assert!(panic.message().ends_with("a closure\n  left: 2\n right: 1"), "{panic}");
+    // One with text that was made at run time.
+    let panic = panic_of(executor.submit(want_one, 2).result());
+    assert!(panic.message().ends_with("a wish\n  left: 2\n right: 1"), "{panic}");
 }
 
 fn e3_a_thousand_panics_keep_a_thousand_messages<E: Executor>(make: impl Fn(usize) -> E) {
@@ -101,20 +107,38 @@ fn e3_an_err_is_the_error_of_its_own_future<E: Executor>(make: impl Fn(usize) ->
     }
 }
 
+fn borrowed_text((): ()) -> Result<(), &'static str> {
+    Err("borrowed text")
+}
+
+fn text(text: String) -> Result<(), String> {
+    Err(text)
+}
+
+fn disk((): ()) -> Result<(), io::Error> {
+    Err(io::Error::other("disk"))
+}
+
+fn boxed((): ()) -> Result<(), Box<dyn StdError + Send + Sync>> {
+    Err("boxed".into())
+}
+
+fn without_words((): ()) -> Result<(), &'static str> {
+    Err("")
+}
+
 fn e3_any_kind_of_error_can_be_raised<E: Executor + 'static>(make: impl Fn(usize) -> E) {
     let executor = make(1);
     let source = |error: Error| error.source().map(ToString::to_string);
-    let error = executor.try_submit(|()| Err::<(), _>("borrowed text"), ()).result().unwrap_err();
+    let error = executor.try_submit(borrowed_text, ()).result().unwrap_err();
     assert_eq!(source(error).as_deref(), Some("borrowed text"));
-    let error =
-        executor.try_submit(|text: String| Err::<(), _>(text), "text".to_owned()).result().unwrap_err();
+    let error = executor.try_submit(text, "text".to_owned()).result().unwrap_err();
     assert_eq!(source(error).as_deref(), Some("text"));
-    let error = executor.try_submit(|()| Err::<(), _>(io::Error::other("disk")), ()).result().unwrap_err();
+    let error = executor.try_submit(disk, ()).result().unwrap_err();
     assert_eq!(source(error).as_deref(), Some("disk"));
-    let boxed = |()| Err::<(), Box<dyn StdError + Send + Sync>>("boxed".into());
     let error = executor.try_submit(boxed, ()).result().unwrap_err();
     assert_eq!(source(error).as_deref(), Some("boxed"));
-    let empty = executor.try_submit(|()| Err::<(), _>(""), ()).result().unwrap_err();
+    let empty = executor.try_submit(without_words, ()).result().unwrap_err();
     assert!(matches!(empty, Error::Raised { .. }), "an error without words is still one: {empty:?}");
 }
 

@@ -56,6 +56,21 @@ contract!(
     ]
 );
 
+registered!(
+    [
+        panic_with_a_bomb,
+        panic_with_a_number,
+        panic_with_empty_text,
+        panic_with_nothing,
+        invert,
+        nth,
+        parse,
+        pass_and_panic,
+        pass_and_tell_who
+    ],
+    [fail_without_words]
+);
+
 const ZERO: Duration = Duration::ZERO;
 const MOMENT: Duration = Duration::from_millis(1);
 
@@ -235,20 +250,36 @@ fn f7_every_payload_of_a_panic_is_caught<E: Executor>(make: impl Fn(usize) -> E)
     assert_eq!(executor.submit(double, 4).result().unwrap(), 8);
 }
 
+fn invert(n: u32) -> u32 {
+    1 / n
+}
+
+fn nth(n: usize) -> u32 {
+    [1, 2, 3][n]
+}
+
+fn parse(text: String) -> u32 {
+    text.parse().unwrap()
+}
+
+fn fail_without_words((): ()) -> Result<(), &'static str> {
+    Err("")
+}
+
 fn f7_the_panics_of_the_language_are_caught<E: Executor + 'static>(make: impl Fn(usize) -> E) {
     let executor = make(1);
     let message = |outcome| panic_of::<u32>(outcome).message().to_owned();
-    let divided = executor.submit(|n: u32| 1 / n, 0);
+    let divided = executor.submit(invert, 0);
     assert!(message(divided.result()).contains("divide by zero"));
-    let indexed = executor.submit(|n: usize| [1, 2, 3][n], 3);
+    let indexed = executor.submit(nth, 3);
     assert!(message(indexed.result()).contains("out of bounds"));
-    let unwrapped = executor.submit(|text: String| text.parse::<u32>().unwrap(), "x".to_owned());
+    let unwrapped = executor.submit(parse, "x".to_owned());
     assert!(message(unwrapped.result()).contains("InvalidDigit"));
 }
 
 fn f7_an_error_without_words_is_an_error<E: Executor + 'static>(make: impl Fn(usize) -> E) {
     let executor = make(1);
-    let future = executor.try_submit(|()| Err::<(), _>(""), ());
+    let future = executor.try_submit(fail_without_words, ());
     assert!(matches!(future.exception(), Some(Error::Raised { .. })));
     assert!(matches!(future.result(), Err(Error::Raised { .. })));
 }

@@ -23,6 +23,8 @@ contract!(
     [g1_what_is_cancelled_gives_its_argument_back_at_once]
 );
 
+registered!([give, take, take_and_panic, pid], []);
+
 fn until(is_so: impl Fn() -> bool) {
     // No event says that something has been dropped.
     while !is_so() {
@@ -65,8 +67,12 @@ fn give((page, name): (Page, String)) -> Noted {
     Noted { page, name }
 }
 
+fn pid((): ()) -> u32 {
+    process::id()
+}
+
 fn worker_of(executor: &impl Executor) -> u32 {
-    executor.submit(|()| process::id(), ()).result().unwrap()
+    executor.submit(pid, ()).result().unwrap()
 }
 
 fn g1_an_argument_goes_with_its_call<E: Executor>(make: impl Fn(usize) -> E) {

@@ -23,6 +23,8 @@ contract!(
     ]
 );
 
+registered!([run_until_unwanted], []);
+
 fn all_gives_every_outcome_in_order<E: Executor>(make: impl Fn(usize) -> E) {
     let executor = make(2);
     let mut group: Group<u32> = (0..9).map(|n| executor.try_submit(refuse_threes, n)).collect();
@@ -188,14 +190,15 @@ fn futures_of_different_executors_mix() {
     });
 }
 
-fn what_runs_and_is_not_wanted_is_told<E: Executor>(make: impl Fn(usize) -> E) {
-    fn run_until_unwanted(ticket: Ticket) -> u32 {
-        ticket.pass();
-        while !task::cancelled() {
-            std::thread::yield_now();
-        }
-        1
+fn run_until_unwanted(ticket: Ticket) -> u32 {
+    ticket.pass();
+    while !task::cancelled() {
+        std::thread::yield_now();
     }
+    1
+}
+
+fn what_runs_and_is_not_wanted_is_told<E: Executor>(make: impl Fn(usize) -> E) {
     let executor = make(2);
     let gate = Turnstile::new();
     let mut group = Group::new();

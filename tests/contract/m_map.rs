@@ -13,7 +13,7 @@ use concurrent_futures::{Error, Executor, Map, MapOptions, ProcessPoolExecutor, 
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::common::{Bomb, Journal, LIMIT, LONG, Page, Ticket, Turnstile, watchdog};
-use crate::engines::{double, explode_on_threes, note, panic_of, pass, refuse_threes};
+use crate::engines::{as_many, double, explode_on_threes, note, panic_of, pass, refuse_threes};
 
 contract!(
     [
@@ -48,6 +48,11 @@ contract!(
     ]
 );
 
+registered!(
+    [maybe_pass, note_and_maybe_pass, power, add, add_three, worker_of, <Counted as From<u32>>::from],
+    [late]
+);
+
 /// Counts what is taken from it.
 fn counted<I: Iterator>(items: I) -> (Arc<AtomicUsize>, impl Iterator<Item = I::Item>) {
     let taken = Arc::new(AtomicUsize::new(0));
@@ -71,6 +76,18 @@ fn note_and_maybe_pass((page, n, ticket): (Page, u32, Option<Ticket>)) -> u32 {
     maybe_pass((n, ticket))
 }
 
+fn power((base, exponent): (u64, u32)) -> u64 {
+    base.pow(exponent)
+}
+
+fn add((a, b): (u32, u32)) -> u32 {
+    a + b
+}
+
+fn add_three(((a, b), c): ((u32, u32), u32)) -> u32 {
+    a + b + c
+}
+
 fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|n| n.to_string()).collect()
 }
@@ -85,12 +102,11 @@ fn text_of(panic: Box<dyn std::any::Any + Send>) -> String {
 
 fn m1_map_zips_its_inputs_and_stops_at_the_shortest<E: Executor>(make: impl Fn(usize) -> E) {
     let executor = make(2);
-    let power = |(base, exponent): (u64, u32)| base.pow(exponent);
     let powers = executor.map(power, (0..10).zip(0..));
     assert_eq!(powers.len(), 10);
     let expected: Vec<_> = (0..10).zip(0..).map(power).collect();
     assert_eq!(powers.collect::<Result<Vec<_>, _>>().unwrap(), expected);
-    let sums = executor.map(|((a, b), c): ((u32, u32), u32)| a + b + c, (0..4).zip(10..12).zip(100..));
+    let sums = executor.map(add_three, (0..4).zip(10..12).zip(100..));
     assert_eq!(sums.collect::<Result<Vec<_>, _>>().unwrap(), [110, 113]);
     assert!(executor.map(power, iter::empty().zip(0..)).next().is_none());
 }
@@ -106,10 +122,11 @@ fn m2_map_takes_all_items_at_the_call<E: Executor>(make: impl Fn(usize) -> E) {
 fn m2_map_submits_all_while_the_worker_is_busy<E: Executor>(make: impl Fn(usize) -> E) {
     let executor = make(1);
     let gate = Turnstile::new();
-    let items = (0..10_000).map(|n| (n, (n == 0).then(|| gate.ticket(0))));
+    let count = as_many::<E>(10_000) as u32;
+    let items = (0..count).map(|n| (n, (n == 0).then(|| gate.ticket(0))));
     // Would hang here if it waited for the worker, which is held.
     let map = executor.map(maybe_pass, items);
-    assert_eq!(map.len(), 10_000);
+    assert_eq!(map.len(), count as usize);
     gate.arrival().release();
     assert!(map.zip(0..).all(|(outcome, n)| outcome.is_ok_and(|value| value == n)));
 }
@@ -482,7 +499,6 @@ fn m12_inputs_without_end_are_pulled_as_needed<E: Executor>(make: impl Fn(usize)
     let doubled = executor.map_with(double, 0.., MapOptions::new().buffersize(10).chunksize(2));
     assert_eq!(doubled.take(25).collect::<Result<Vec<_>, _>>().unwrap().len(), 25);
     // Several of them.
-    let add = |(a, b): (u32, u32)| a + b;
     let sums = executor.map_with(add, (0..).zip(10..), MapOptions::new().buffersize(3));
     assert_eq!(sums.take(4).collect::<Result<Vec<_>, _>>().unwrap(), [10, 12, 14, 16]);
     let sums = executor.map_with(add, (0..).zip(10..12), MapOptions::new().buffersize(3));

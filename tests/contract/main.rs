@@ -14,10 +14,16 @@ concurrent_futures::init_tests!();
 #[path = "../common/mod.rs"]
 mod common;
 
+#[cfg(feature = "amqp")]
+#[path = "../common/broker.rs"]
+mod broker;
+
 #[macro_use]
 mod engines;
 
 mod a_as_completed;
+#[cfg(feature = "amqp")]
+mod amqp;
 mod b_pool;
 mod bounded;
 mod cancel;

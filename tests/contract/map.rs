@@ -6,12 +6,14 @@ use std::sync::{Arc, Condvar, Mutex};
 use concurrent_futures::{Executor, MapOptions};
 
 use crate::common::{LIMIT, LONG, watchdog};
-use crate::engines::{double, threads};
+use crate::engines::{double, length, threads};
 
 contract!(
     [e6_map_yields_one_result_an_item_in_order, e6_map_of_nothing_is_empty, e6_the_length_is_exact,],
     []
 );
+
+registered!([], [triple]);
 
 /// Whoever reads quick results waits for several at a time, but for none that waits for the reader.
 #[test]
@@ -35,14 +37,18 @@ fn an_item_can_wait_for_the_reader_of_the_one_before() {
     });
 }
 
+fn triple(n: u32) -> Result<u32, String> {
+    Ok(n * 3)
+}
+
 fn e6_map_yields_one_result_an_item_in_order<E: Executor>(make: impl Fn(usize) -> E) {
     let executor = make(3);
     let doubled: Result<Vec<_>, _> = executor.map(double, 0..500).collect();
     assert_eq!(doubled.unwrap(), (0..500).map(double).collect::<Vec<_>>());
     // Any iterable, of any type.
-    let lengths = executor.map(|text: String| text.len(), ["a", "", "ccc"].map(str::to_owned));
+    let lengths = executor.map(length, ["a", "", "ccc"].map(str::to_owned));
     assert_eq!(lengths.collect::<Result<Vec<_>, _>>().unwrap(), [1, 0, 3]);
-    let tripled = executor.try_map(|n: u32| Ok::<_, String>(n * 3), vec![1, 2]);
+    let tripled = executor.try_map(triple, vec![1, 2]);
     assert_eq!(tripled.collect::<Result<Vec<_>, _>>().unwrap(), [3, 6]);
 }
 

@@ -38,6 +38,8 @@ contract!(
     ]
 );
 
+registered!([pass_the_first], [fail_the_second]);
+
 /// Number 0 is held until it is let go.
 fn pass_the_first((n, ticket): (u32, Ticket)) -> u32 {
     if n == 0 { ticket.pass() } else { n * 2 }

@@ -20,6 +20,12 @@ contract!(
     [n2_errors_can_be_told_apart]
 );
 
+registered!([add], []);
+
+fn add((a, b): (u32, u32)) -> u32 {
+    a + b
+}
+
 #[test]
 fn n1_every_name_has_its_counterpart() {
     watchdog("N1", LIMIT, || {
@@ -178,7 +184,7 @@ fn n6_an_executor_has_submit_map_and_shutdown<E: Executor + 'static>(make: impl 
     let results: Map<'_, u32> = executor.map_with(double, 0..3, options);
     assert_eq!(results.collect::<Result<Vec<_>, _>>().unwrap(), [0, 2, 4]);
     // Several iterables are zipped.
-    let sums = executor.map(|(a, b): (u32, u32)| a + b, (0..3).zip([10, 20, 30]));
+    let sums = executor.map(add, (0..3).zip([10, 20, 30]));
     assert_eq!(sums.collect::<Result<Vec<_>, _>>().unwrap(), [10, 21, 32]);
     executor.shutdown_with(Shutdown { wait: false, cancel_futures: true });
     executor.shutdown();

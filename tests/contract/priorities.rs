@@ -12,7 +12,7 @@ use concurrent_futures::{
 use crate::common::{Arrival, Journal, LIMIT, Turnstile, watchdog};
 use crate::engines::{OnRequest, Wishes, double, note, pass};
 
-on_request!(
+on_request_and_amqp!(
     e4_the_highest_priority_starts_first,
     any_priorities_start_as_the_model_says,
     an_urgent_call_goes_before_quick_ones_that_wait,
@@ -21,6 +21,8 @@ on_request!(
     a_call_with_a_priority_has_a_result_an_error_and_further_attempts,
     what_is_urgent_counts_for_the_bound,
 );
+
+registered!([], [second_time_lucky]);
 
 fn at(priority: i16) -> TaskOptions {
     TaskOptions::new().priority(priority)
@@ -116,10 +118,11 @@ fn a_map_has_one_priority<E: OnRequest>() {
     assert_eq!(numbers(&journal), [3, 4, 5, 6, 0, 1, 2, 7, 8]);
 }
 
+fn second_time_lucky(n: u32) -> Result<u32, String> {
+    if task::attempt() == 1 { Err("not yet".into()) } else { Ok(n) }
+}
+
 fn a_call_with_a_priority_has_a_result_an_error_and_further_attempts<E: OnRequest>() {
-    fn second_time_lucky(n: u32) -> Result<u32, String> {
-        if task::attempt() == 1 { Err("not yet".into()) } else { Ok(n) }
-    }
     let pool = E::made(Wishes { max_workers: 1, ..Wishes::default() }).unwrap();
     assert_eq!(pool.submit_with(double, 4, at(3)).result().unwrap(), 8);
     let again = at(3).retries(1).retry_if(|_| true).backoff(Default::default(), Default::default());

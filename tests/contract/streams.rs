@@ -10,7 +10,7 @@ use concurrent_futures::{Executor, MapOptions, ThreadPoolExecutor};
 use serde::{Deserialize, Serialize};
 
 use crate::common::{Drops, LIMIT, Turnstile, alone, watchdog};
-use crate::engines::{OnRequest, Wishes, pass, threads};
+use crate::engines::{OnRequest, Wishes, as_many, pass, successor, threads};
 
 contract!(
     [],
@@ -49,8 +49,8 @@ fn an_input_is_pulled_no_further_than_its_buffer<E: Executor>(make: impl Fn(usiz
     for (chunksize, buffersize) in SHAPES {
         let (items, pulled) = counted();
         let options = MapOptions::new().chunksize(chunksize).buffersize(buffersize);
-        let map = executor.map_with(|n: u64| n + 1, items, options);
-        for (taken, value) in map.take(TAKEN).enumerate() {
+        let map = executor.map_with(successor, items, options);
+        for (taken, value) in map.take(as_many::<E>(TAKEN)).enumerate() {
             assert_eq!(value.unwrap(), taken as u64 + 1);
             let pulled = pulled.load(Ordering::SeqCst);
             assert!(pulled - taken <= buffersize, "{pulled} pulled, {taken} taken, buffer {buffersize}");
@@ -65,8 +65,8 @@ fn an_input_of_a_map_without_order_is_pulled_no_further_than_its_buffer<E: Execu
     for (chunksize, buffersize) in SHAPES {
         let (items, pulled) = counted();
         let options = MapOptions::new().chunksize(chunksize).buffersize(buffersize);
-        let map = executor.map_with(|n: u64| n + 1, items, options).unordered();
-        for (taken, (index, value)) in map.take(TAKEN).enumerate() {
+        let map = executor.map_with(successor, items, options).unordered();
+        for (taken, (index, value)) in map.take(as_many::<E>(TAKEN)).enumerate() {
             assert_eq!(value.unwrap(), index as u64 + 1);
             let pulled = pulled.load(Ordering::SeqCst);
             assert!(pulled - taken <= buffersize, "{pulled} pulled, {taken} taken, buffer {buffersize}");
@@ -78,7 +78,7 @@ fn an_input_of_a_map_without_order_is_pulled_no_further_than_its_buffer<E: Execu
 fn results_that_nobody_takes_count<E: Executor>(make: impl Fn(usize) -> E) {
     let executor = make(2);
     let (items, pulled) = counted();
-    let mut map = executor.map_with(|n: u64| n + 1, items, MapOptions::new().buffersize(10));
+    let mut map = executor.map_with(successor, items, MapOptions::new().buffersize(10));
     // Behind all that the map has submitted.
     let gate = Turnstile::new();
     for _ in 0..3 {

@@ -9,11 +9,12 @@ use std::thread;
 use concurrent_futures::{Error, Executor, Future, Promise, ReturnWhen, Shutdown, wait};
 
 use crate::common::{Journal, Page, Ticket, Turnstile, this_thread, until_asleep};
-use crate::engines::{double, explode, note, panic_of, pass, who};
+use crate::engines::{as_many, double, explode, length, note, nothing, panic_of, pass, who};
 
 contract!(
     [
         e1_submit_gives_the_value,
+        e1_a_closure_is_as_good_as_a_function,
         e1_several_arguments_travel_as_a_tuple,
         e1_a_result_that_is_a_value_stays_a_value,
         e1_try_submit_gives_the_value,
@@ -37,6 +38,20 @@ contract!(
     ]
 );
 
+registered!(
+    [
+        add,
+        identity::<Vec<Option<u8>>>,
+        identity::<char>,
+        power,
+        exclaim,
+        explode_in_silence,
+        wait_for_a_namesake,
+        Err::<u32, String>
+    ],
+    [parse, refuse, refuse_in_silence]
+);
+
 fn add((a, b): (i64, i64)) -> i64 {
     a + b
 }
@@ -45,11 +60,31 @@ fn identity<T>(value: T) -> T {
     value
 }
 
+fn power((base, power): (u64, u32)) -> u64 {
+    base.pow(power)
+}
+
+fn parse(text: String) -> Result<i32, std::num::ParseIntError> {
+    text.parse()
+}
+
+fn refuse(n: u32) -> Result<u32, String> {
+    Err(format!("no {n}"))
+}
+
+fn exclaim(text: String) -> String {
+    text + "!"
+}
+
+fn refuse_in_silence(_: u32) -> Result<u32, String> {
+    Err(String::new())
+}
+
 fn e1_submit_gives_the_value<E: Executor + 'static>(make: impl Fn(usize) -> E) {
     let executor = make(2);
     assert_eq!(executor.submit(double, 21).result().unwrap(), 42);
-    assert_eq!(executor.submit(|()| (), ()).result().unwrap(), ());
-    assert_eq!(executor.submit(|text: String| text.len(), "four".to_owned()).result().unwrap(), 4);
+    assert_eq!(executor.submit(nothing, ()).result().unwrap(), ());
+    assert_eq!(executor.submit(length, "four".to_owned()).result().unwrap(), 4);
     // A generic function, by its instance.
     assert_eq!(
         executor.submit(identity::<Vec<Option<u8>>>, vec![None, Some(1)]).result().unwrap(),
@@ -58,10 +93,21 @@ fn e1_submit_gives_the_value<E: Executor + 'static>(make: impl Fn(usize) -> E) {
     assert_eq!(executor.submit(identity::<char>, 'ß').result().unwrap(), 'ß');
 }
 
+fn e1_a_closure_is_as_good_as_a_function<E: Executor + 'static>(make: impl Fn(usize) -> E) {
+    let executor = make(2);
+    assert_eq!(executor.submit(|()| (), ()).result().unwrap(), ());
+    assert_eq!(executor.submit(|text: String| text.len(), "four".to_owned()).result().unwrap(), 4);
+    assert_eq!(executor.submit(|(base, power): (u64, u32)| base.pow(power), (2, 10)).result().unwrap(), 1024);
+    let future = executor.try_submit(|text: String| text.parse::<i32>(), "-7".to_owned());
+    assert_eq!(future.result().unwrap(), -7);
+    let sums = executor.map(|(a, b): (u32, u32)| a + b, (0..3).zip([10, 20, 30]));
+    assert_eq!(sums.collect::<Result<Vec<_>, _>>().unwrap(), [10, 21, 32]);
+}
+
 fn e1_several_arguments_travel_as_a_tuple<E: Executor + 'static>(make: impl Fn(usize) -> E) {
     let executor = make(1);
     assert_eq!(executor.submit(add, (2, 40)).result().unwrap(), 42);
-    let future = executor.submit(|(base, power): (u64, u32)| base.pow(power), (2, 10));
+    let future = executor.submit(power, (2, 10));
     assert_eq!(future.result().unwrap(), 1024);
 }
 
@@ -74,7 +120,7 @@ fn e1_a_result_that_is_a_value_stays_a_value<E: Executor + 'static>(make: impl F
 
 fn e1_try_submit_gives_the_value<E: Executor + 'static>(make: impl Fn(usize) -> E) {
     let executor = make(1);
-    let future = executor.try_submit(|text: String| text.parse::<i32>(), "-7".to_owned());
+    let future = executor.try_submit(parse, "-7".to_owned());
     assert_eq!(future.result().unwrap(), -7);
 }
 
@@ -124,7 +170,7 @@ fn e2_every_future_ends_once<E: Executor>(make: impl Fn(usize) -> E) {
         .map(|n| match n % 3 {
             0 => executor.submit(double, n),
             1 => executor.submit(explode, n),
-            _ => executor.try_submit(|n: u32| Err::<u32, _>(format!("no {n}")), n),
+            _ => executor.try_submit(refuse, n),
         })
         .collect();
     let ends: Arc<Vec<AtomicUsize>> = Arc::new((0..futures.len()).map(|_| AtomicUsize::new(0)).collect());
@@ -162,7 +208,7 @@ fn submitters_race_with<E: Executor + 'static>(executor: E, how: Shutdown) {
             thread::spawn(move || {
                 let mut futures = Vec::new();
                 // Bounded: what is refused is kept too.
-                while !over.load(Ordering::SeqCst) && futures.len() < 20_000 {
+                while !over.load(Ordering::SeqCst) && futures.len() < as_many::<E>(20_000) {
                     for n in 0..10 {
                         futures.push(executor.submit(double, n));
                     }
@@ -263,7 +309,7 @@ fn e2_big_values_arrive_whole<E: Executor + 'static>(make: impl Fn(usize) -> E) 
     // Many times what a pipe holds, in both directions, and nothing at all.
     for length in [0, 1, 65_535, 65_536, 65_537, 3_000_001] {
         let text = "x".repeat(length);
-        let future = executor.submit(|text: String| text + "!", text);
+        let future = executor.submit(exclaim, text);
         let text = future.result().unwrap();
         assert_eq!(text.len(), length + 1);
         assert!(text.ends_with('!') && text.bytes().filter(|byte| *byte == b'x').count() == length);
@@ -276,7 +322,7 @@ fn explode_in_silence(_: u32) -> u32 {
 
 fn e2_an_error_without_text_is_an_error_all_the_same<E: Executor>(make: impl Fn(usize) -> E) {
     let executor = make(1);
-    let raised = executor.try_submit(|_: u32| Err::<u32, _>(String::new()), 1);
+    let raised = executor.try_submit(refuse_in_silence, 1);
     assert!(matches!(raised.exception(), Some(Error::Raised { .. })));
     let error = raised.result().unwrap_err();
     assert!(matches!(&error, Error::Raised { error, .. } if error.to_string().is_empty()), "{error:?}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use concurrent_futures::{Error, Executor, ProcessPoolExecutor, Shutdown, TaskOptions, task};
 
 use crate::common::{LIMIT, LONG, Ticket, Turnstile, watchdog};
-use crate::engines::{processes, threads};
+use crate::engines::{nothing, processes, successor, threads};
 
 contract!(
     [a_call_knows_its_name, progress_without_anybody_who_listens_is_nothing],
@@ -24,6 +24,8 @@ contract!(
         outside_of_calls_there_is_nothing_to_know,
     ]
 );
+
+registered!([whoami, run_until_unwanted, is_cancelled, count, count_alone], [fail_when_unwanted]);
 
 fn whoami(_: u32) -> (Option<String>, Option<String>) {
     (task::name().map(ToString::to_string), task::worker())
@@ -67,7 +69,7 @@ fn a_call_knows_its_worker<E: Executor>(make: impl Fn(usize) -> E) {
 fn outside_of_calls_there_is_nothing_to_know<E: Executor>(make: impl Fn(usize) -> E) {
     let executor = make(1);
     let (tell, told) = mpsc::channel();
-    executor.submit(|()| (), ()).add_done_callback(move |_| {
+    executor.submit(nothing, ()).add_done_callback(move |_| {
         task::progress(1, 2);
         tell.send((task::cancelled(), task::name(), task::attempt())).unwrap();
     });
@@ -157,15 +159,14 @@ fn progress_reaches_those_who_listen_in_order_and_ends_with_the_last<E: Executor
     }
 }
 
+fn count_alone(to: u64) -> u64 {
+    (1..=to).for_each(|n| task::progress(n, 0));
+    to
+}
+
 fn progress_without_anybody_who_listens_is_nothing<E: Executor>(make: impl Fn(usize) -> E) {
     let executor = make(1);
-    let counted = executor.submit(
-        |to: u64| {
-            (1..=to).for_each(|n| task::progress(n, 0));
-            to
-        },
-        10_000,
-    );
+    let counted = executor.submit(count_alone, 10_000);
     assert_eq!(counted.result().unwrap(), 10_000);
 }
 
@@ -176,7 +177,7 @@ fn who_listens_may_panic_and_may_wait_for_another_call<E: Executor + 'static>(ma
     let (tell, told) = mpsc::channel();
     let its = executor.clone();
     future.on_progress(|_, _| panic!("a listener that panics"));
-    future.on_progress(move |_, _| tell.send((*its).submit(|n: u32| n + 1, 41).result()).unwrap());
+    future.on_progress(move |_, _| tell.send((*its).submit(successor, 41).result()).unwrap());
     gate.arrival().release();
     assert_eq!(future.result().unwrap(), 1);
     assert_eq!(told.recv().unwrap().unwrap(), 42);

@@ -9,6 +9,7 @@ use std::task::{Context, Waker};
 use concurrent_futures::{Executor, Future, MapOptions, Promise, ReturnWhen, set_unread_error_hook, wait};
 
 use crate::common::{Ticket, Turnstile};
+use crate::engines::{nothing, pass};
 
 contract!(
     [],
@@ -20,6 +21,8 @@ contract!(
         g4_a_refusal_that_nobody_reads_is_reported,
     ]
 );
+
+registered!([], [fail, fail_later]);
 
 static REPORTS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 static NEWS: Condvar = Condvar::new();
@@ -136,7 +139,7 @@ fn g4_a_future_that_is_dropped_and_has_no_error_is_not_reported<E: Executor>(mak
     let (executor, on) = (make(1), std::any::type_name::<E>());
     let name = format!("waits on {on}; g4");
     let gate = Turnstile::new();
-    drop(executor.submit(|ticket: Ticket| ticket.pass(), gate.ticket(0)));
+    drop(executor.submit(pass, gate.ticket(0)));
     let arrival = gate.arrival();
     let cancelled = executor.try_submit(fail, name.clone());
     assert!(cancelled.cancel());
@@ -158,12 +161,12 @@ fn g4_a_map_that_nobody_iterated_is_reported<E: Executor>(make: impl Fn(usize) -
     assert_eq!(told.iter().take(4).count(), 4);
     // The hook for items was told, and that is to have read them.
     drop(map);
-    executor.submit(|()| (), ()).result().unwrap();
+    executor.submit(nothing, ()).result().unwrap();
     assert_eq!(reported(&word), 0);
 
     let map = executor.try_map_with(fail, vec![word.clone(); 4], MapOptions::new().chunksize(2));
     // First in, first out: by then the map is over.
-    executor.submit(|()| (), ()).result().unwrap();
+    executor.submit(nothing, ()).result().unwrap();
     drop(map);
     assert_eq!(reported(&word), 2, "one a task");
 }
@@ -172,7 +175,7 @@ fn g4_a_refusal_that_nobody_reads_is_reported<E: Executor>(make: impl Fn(usize) 
     listen();
     let executor = make(1);
     executor.shutdown();
-    let future = executor.submit(|()| (), ());
+    let future = executor.submit(nothing, ());
     let id = future.id();
     drop(future);
     assert_eq!(reported(&format!("(task {id}) was submitted after")), 1);

@@ -34,6 +34,8 @@ contract!(
     ]
 );
 
+registered!([pass_and_explode], []);
+
 const ZERO: Duration = Duration::ZERO;
 const EVERY: [ReturnWhen; 3] =
     [ReturnWhen::FirstCompleted, ReturnWhen::FirstException, ReturnWhen::AllCompleted];

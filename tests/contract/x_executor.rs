@@ -11,12 +11,22 @@ use crate::engines::{double, note, pass, refuse_threes};
 
 contract!([x1_arguments_may_have_any_name], [x3_leaving_a_block_waits_and_hands_on_the_error]);
 
+registered!([by_name, by_position], []);
+
 /// What Python passes by name. There is nothing that a name could collide with.
 #[derive(Debug, Serialize, Deserialize)]
 struct Keywords {
     function: u32,
     executor: Option<String>,
     argument: BTreeMap<String, u32>,
+}
+
+fn by_name(Keywords { function, executor, argument }: Keywords) -> String {
+    format!("{function} {} {}", executor.unwrap_or_default(), argument["fn"])
+}
+
+fn by_position((a, b, c): (u32, char, [u8; 2])) -> String {
+    format!("{a}{b}{c:?}")
 }
 
 fn x1_arguments_may_have_any_name<E: Executor + 'static>(make: impl Fn(usize) -> E) {
@@ -26,15 +36,10 @@ fn x1_arguments_may_have_any_name<E: Executor + 'static>(make: impl Fn(usize) ->
         executor: Some("self".to_owned()),
         argument: BTreeMap::from([("fn".to_owned(), 2)]),
     };
-    let future = executor.submit(
-        |Keywords { function, executor, argument }: Keywords| {
-            format!("{function} {} {}", executor.unwrap_or_default(), argument["fn"])
-        },
-        keywords,
-    );
+    let future = executor.submit(by_name, keywords);
     assert_eq!(future.result().unwrap(), "1 self 2");
     // By position, as many as there are.
-    let future = executor.submit(|(a, b, c): (u32, char, [u8; 2])| format!("{a}{b}{c:?}"), (1, 'x', [2, 3]));
+    let future = executor.submit(by_position, (1, 'x', [2, 3]));
     assert_eq!(future.result().unwrap(), "1x[2, 3]");
 }
 
