@@ -375,27 +375,30 @@ impl Session {
 
     /// Until there is nothing more to receive.
     async fn receive_all(&self, heard: &Sender<Heard>) -> lapin::Error {
-        let mut replies = self.replies.clone();
-        loop {
-            match replies.next().await {
-                Some(Ok(delivery)) => {
-                    let id = delivery.properties.correlation_id().as_ref();
-                    // What has no number of ours is nobody's reply.
-                    if let Some(id) = id.and_then(|id| Id::read(id.as_str())) {
-                        let _ = heard.send(Heard::Reply { id, body: delivery.data });
-                    }
-                    if let Err(error) =
-                        self.back.basic_ack(delivery.delivery_tag, BasicAckOptions::default()).await
-                    {
-                        return error;
-                    }
-                }
-                Some(Err(error)) => return error,
-                None => {
-                    return io::Error::new(io::ErrorKind::NotFound, "the queue of replies is gone").into();
+        let mut replies = self.replies.clone().ready_chunks(BATCH);
+        while let Some(ready) = replies.next().await {
+            let mut last = None;
+            for delivery in ready {
+                let delivery = match delivery {
+                    Ok(delivery) => delivery,
+                    Err(error) => return error,
+                };
+                last = Some(delivery.delivery_tag);
+                let id = delivery.properties.correlation_id().as_ref();
+                // What has no number of ours is nobody's reply.
+                if let Some(id) = id.and_then(|id| Id::read(id.as_str())) {
+                    let _ = heard.send(Heard::Reply { id, body: delivery.data });
                 }
             }
+            // All that came together are acknowledged together.
+            let all = BasicAckOptions { multiple: true };
+            if let Some(last) = last
+                && let Err(error) = self.back.basic_ack(last, all).await
+            {
+                return error;
+            }
         }
+        io::Error::new(io::ErrorKind::NotFound, "the queue of replies is gone").into()
     }
 
     /// Asks how many consumers there are, until there is no answer.
