@@ -401,7 +401,7 @@ struct Listed {
 }
 
 impl List {
-    fn add<Fun: Function<Argument: Portable, Return: Portable>>(
+    pub(super) fn add<Fun: Function<Argument: Portable, Return: Portable>>(
         &mut self,
         function: Fun,
     ) -> Result<(), Error> {
