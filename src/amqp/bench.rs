@@ -289,13 +289,13 @@ impl<'l> Bench<'l> {
     }
 
     /// What is to be published in this session, each once.
-    pub(super) fn to_publish(&mut self) -> Vec<(u64, Arc<Letter>)> {
+    pub(super) fn take_unsent(&mut self) -> Vec<(u64, Arc<Letter>)> {
         let letter = |number| Some((number, Arc::clone(&self.outgoing.get(&number)?.letter)));
         std::mem::take(&mut self.unsent).into_iter().filter_map(letter).collect()
     }
 
     /// What is to be acknowledged in this session, each once.
-    pub(super) fn to_acknowledge(&mut self) -> Vec<Receipt> {
+    pub(super) fn take_due(&mut self) -> Vec<Receipt> {
         std::mem::take(&mut self.due)
     }
 

@@ -99,3 +99,77 @@ mod told {
         }
     }
 }
+
+#[cfg(all(test, feature = "tracing"))]
+mod tests {
+    use std::fmt;
+    use std::sync::{Arc, Mutex};
+
+    use tracing::dispatcher::with_default;
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Dispatch, Event, Metadata, Subscriber};
+
+    use super::*;
+
+    /// Keeps the level and the words of each event.
+    #[derive(Clone, Default)]
+    struct Heard(Arc<Mutex<Vec<String>>>);
+
+    struct Words(String);
+
+    impl Visit for Words {
+        fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+            self.0 += &format!(" {field}={value:?}");
+        }
+    }
+
+    impl Subscriber for Heard {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, event: &Event<'_>) {
+            let mut words = Words(event.metadata().level().to_string());
+            event.record(&mut words);
+            self.0.lock().unwrap().push(words.0);
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[test]
+    fn a_change_is_told_once() {
+        let heard = Heard::default();
+        let dispatch = Dispatch::new(heard.clone());
+        let notes = with_default(&dispatch, || Notes::new("a worker", "a queue"));
+        let gone = Error::Broker { broker: "amqp://nobody".into(), reason: "it is gone".into() };
+        // From the thread that talks with the broker.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                notes.up(None);
+                notes.away(&gone);
+                notes.away(&gone);
+                notes.up(Some(Duration::from_secs(7)));
+                notes.away(&gone);
+                notes.stopping(2, None);
+                notes.stopping(0, Some(&gone));
+            });
+        });
+        let heard = heard.0.lock().unwrap().clone();
+        let levels: Vec<_> = heard.iter().map(|words| words.split(' ').next().unwrap()).collect();
+        assert_eq!(levels, ["INFO", "WARN", "DEBUG", "INFO", "WARN", "INFO", "ERROR"], "{heard:?}");
+        assert!(heard.iter().all(|words| words.contains("worker=\"a worker\"")), "{heard:?}");
+        assert!(heard[1].contains("it is gone") && heard[3].contains("7s"), "{heard:?}");
+    }
+}

@@ -227,7 +227,12 @@ impl Work<'_> {
         // Since when there is nothing left to do but to tell of it.
         let mut finished: Option<Instant> = None;
         loop {
-            let error = match Session::open(address, settings, terms.width).await {
+            let opened = tokio::select! {
+                biased;
+                () = stop.asked(), if self.bench.is_clear() => return Ok(()),
+                opened = Session::open(address, settings, terms.width) => opened,
+            };
+            let error = match opened {
                 Ok(session) => {
                     notes.up(away.map(|since| since.elapsed()));
                     (pause, has_been_here, away) = (PAUSE, true, None);
@@ -328,7 +333,7 @@ impl Work<'_> {
                 self.bench.set_open(true);
             }
             self.bench.tidy();
-            let letters = self.bench.to_publish();
+            let letters = self.bench.take_unsent();
             self.needs_held |= letters.iter().any(|(_, letter)| letter.to == To::Held);
             if self.needs_held && held.is_none() {
                 held = Some(shift.open_held(session).await?);
@@ -340,7 +345,7 @@ impl Work<'_> {
                     published.map(|()| number)
                 });
             }
-            for receipt in self.bench.to_acknowledge() {
+            for receipt in self.bench.take_due() {
                 session.acknowledge(receipt, held.as_ref()).await?;
             }
             for begin in self.bench.begin(now) {

@@ -63,16 +63,16 @@ fn reply(letter: &Letter) -> Ended {
 
 /// What a worker published next, and that the broker has it.
 fn published(bench: &mut Bench<'_>) -> Arc<Letter> {
-    let mut letters = bench.to_publish();
+    let mut letters = bench.take_unsent();
     assert_eq!(letters.len(), 1);
     let (number, letter) = letters.remove(0);
-    assert_eq!(bench.to_acknowledge(), [], "nothing stands for it so far");
+    assert_eq!(bench.take_due(), [], "nothing stands for it so far");
     bench.confirmed(number);
     letter
 }
 
 fn tags(bench: &mut Bench<'_>) -> Vec<u64> {
-    bench.to_acknowledge().into_iter().map(|receipt| receipt.tag).collect()
+    bench.take_due().into_iter().map(|receipt| receipt.tag).collect()
 }
 
 /// A bench that is open, and time that passes as it is told to.
@@ -141,7 +141,7 @@ fn what_cannot_be_called_is_answered() {
 fn what_nobody_waits_for_is_acknowledged_and_not_made() {
     with_bench(1, 5, |bench, now| {
         bench.take(Arrival { reply_to: None, ..arrival(1, 10, &head(0)) }, now);
-        assert!(bench.begin(now).is_empty() && bench.to_publish().is_empty());
+        assert!(bench.begin(now).is_empty() && bench.take_unsent().is_empty());
         assert_eq!(tags(bench), [10]);
     });
 }
@@ -174,7 +174,7 @@ fn a_reply_that_the_broker_does_not_take_becomes_one_that_says_so() {
         bench.shorten("message size 10000 is larger than configured max size 5000");
         bench.lose();
         bench.open();
-        let replies: Vec<_> = bench.to_publish().iter().map(|(_, letter)| reply(letter)).collect();
+        let replies: Vec<_> = bench.take_unsent().iter().map(|(_, letter)| reply(letter)).collect();
         let [Ended::Value, Ended::Failed(Failure::Unencodable { reason, .. })] = &replies[..] else {
             panic!("{replies:?}")
         };
@@ -232,7 +232,7 @@ fn what_another_worker_had_goes_back_one_death_richer() {
 fn what_was_given_back_and_comes_again_is_not_what_was_given_back() {
     with_bench(1, 5, |bench, now| {
         bench.take(Arrival { redelivered: true, ..arrival(1, 10, &head(0)) }, now);
-        let (first, _) = bench.to_publish().remove(0);
+        let (first, _) = bench.take_unsent().remove(0);
         // The broker has that copy. Another worker died of it, and we do not know of its being there.
         bench.take(Arrival { redelivered: true, ..arrival(1, 11, &head(1)) }, now);
         bench.confirmed(first);
@@ -262,7 +262,7 @@ fn a_suspect_is_made_when_all_else_is_acknowledged() {
         assert!(!bench.wants_more() && bench.begin(now).is_empty());
         bench.set_open(false);
         bench.tidy();
-        let back = bench.to_publish();
+        let back = bench.take_unsent();
         assert_eq!(back.len(), 3);
         for (number, _) in &back {
             assert!(bench.begin(now).is_empty(), "not all is confirmed");
@@ -291,7 +291,7 @@ fn a_stop_gives_back_what_has_not_begun_a_suspect_too() {
         assert!(bench.begin(now).is_empty());
         bench.set_open(false);
         bench.tidy();
-        for (number, letter) in bench.to_publish() {
+        for (number, letter) in bench.take_unsent() {
             assert_eq!(letter.to, To::Tasks);
             bench.confirmed(number);
         }
@@ -316,7 +316,7 @@ fn what_was_in_hand_when_the_connection_was_lost_has_no_death_more() {
         let again = |id, tag, deaths| Arrival { redelivered: true, ..arrival(id, tag, &head(deaths)) };
         bench.take(again(1, 1, 0), now);
         bench.take(again(2, 2, 1), now);
-        assert!(bench.to_publish().is_empty());
+        assert!(bench.take_unsent().is_empty());
         // It has been to somebody else meanwhile, who is not known to have it.
         bench.take(again(3, 3, 0), now);
         let letter = published(bench);
@@ -335,7 +335,7 @@ fn a_reply_that_was_not_confirmed_is_sent_in_the_next_session() {
         bench.take(arrival(1, 10, &head(0)), now);
         let begun = bench.begin(now).remove(0);
         bench.end(&begun.key, Finish::Value(Vec::new()), now);
-        assert_eq!(bench.to_publish().len(), 1);
+        assert_eq!(bench.take_unsent().len(), 1);
         bench.lose();
         assert_eq!((bench.unanswered(), bench.is_clear()), (1, false));
         bench.open();
@@ -352,11 +352,11 @@ fn a_copy_takes_the_place_of_a_delivery_of_a_call_that_takes_long() {
         bench.take(arrival(2, 11, &head(0)), now);
         let begun = bench.begin(now).remove(0);
         bench.renew(now + Duration::from_secs(599));
-        assert!(bench.to_publish().is_empty());
+        assert!(bench.take_unsent().is_empty());
         let now = now + Duration::from_secs(600);
         bench.renew(now);
         bench.renew(now);
-        let letters = bench.to_publish();
+        let letters = bench.take_unsent();
         let to: Vec<_> = letters.iter().map(|(_, letter)| letter.to).collect();
         assert_eq!(to, [To::Tasks, To::Held], "what waits goes back, of what runs there is a copy");
         assert_eq!(message::open(&mut letters[1].1.body.clone()), Ok(head(1)));
@@ -366,18 +366,18 @@ fn a_copy_takes_the_place_of_a_delivery_of_a_call_that_takes_long() {
         assert_eq!(tags(bench), [11, 10]);
         let copy = |tag| Arrival { from: From::Held, ..arrival(1, tag, &head(1)) };
         bench.take(copy(1), now);
-        assert!(bench.to_publish().is_empty());
+        assert!(bench.take_unsent().is_empty());
         // And once more, of the copy.
         let now = now + Duration::from_secs(600);
         bench.renew(now);
         assert_eq!(published(bench).to, To::Held);
-        assert_eq!(bench.to_acknowledge(), [Receipt { session: 1, from: From::Held, tag: 1 }]);
+        assert_eq!(bench.take_due(), [Receipt { session: 1, from: From::Held, tag: 1 }]);
         bench.end(&begun.key, Finish::Value(Vec::new()), now);
         assert_eq!(reply(&published(bench)), Ended::Value);
         assert!(tags(bench).is_empty() && bench.begin(now).is_empty());
         // That copy comes when the call is over.
         bench.take(copy(2), now);
-        assert_eq!(bench.to_acknowledge(), [Receipt { session: 1, from: From::Held, tag: 2 }]);
+        assert_eq!(bench.take_due(), [Receipt { session: 1, from: From::Held, tag: 2 }]);
         assert!(bench.begin(now).is_empty() && bench.is_clear());
     });
 }
@@ -506,8 +506,8 @@ impl<'l> Model<'l> {
         hand.consumes = hand.bench.wants_more();
         hand.bench.set_open(hand.consumes);
         hand.bench.tidy();
-        hand.on_their_way.extend(hand.bench.to_publish());
-        for Receipt { from, tag, .. } in hand.bench.to_acknowledge() {
+        hand.on_their_way.extend(hand.bench.take_unsent());
+        for Receipt { from, tag, .. } in hand.bench.take_due() {
             assert!(
                 hand.unacknowledged.remove(&(from, tag)).is_some(),
                 "there is no delivery {from:?} {tag}"
