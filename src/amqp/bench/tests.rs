@@ -403,6 +403,86 @@ fn a_call_that_was_cut_off_goes_to_another_worker() {
     });
 }
 
+#[test]
+fn a_call_that_was_cut_off_after_its_connection_is_somebody_elses() {
+    with_bench(1, 5, |bench, now| {
+        bench.take(arrival(1, 10, &head(0)), now);
+        let begun = bench.begin(now).remove(0);
+        bench.lose();
+        bench.end(&begun.key, Finish::NotMade { counts: true }, now);
+        bench.open();
+        assert!(bench.take_unsent().is_empty() && bench.is_clear());
+    });
+}
+
+/// A call that runs, whose copy stands for it and is still to come.
+fn with_copy_under_way(test: impl FnOnce(&mut Bench<'_>, Instant, Key)) {
+    with_bench(1, 5, |bench, now| {
+        bench.take(arrival(1, 10, &head(0)), now);
+        let begun = bench.begin(now).remove(0);
+        let now = now + Duration::from_secs(600);
+        bench.renew(now);
+        assert_eq!(published(bench).to, To::Held);
+        assert_eq!(tags(bench), [10]);
+        test(bench, now, begun.key);
+    });
+}
+
+#[test]
+fn a_copy_of_what_was_given_back_is_acknowledged() {
+    with_copy_under_way(|bench, now, key| {
+        bench.end(&key, Finish::NotMade { counts: false }, now);
+        let (number, letter) = bench.take_unsent().remove(0);
+        assert_eq!(letter.to, To::Tasks);
+        // It comes before that is known to be there, and is as good as that; or after.
+        bench.take(Arrival { from: From::Held, ..arrival(1, 1, &head(0)) }, now);
+        assert!(tags(bench).is_empty());
+        bench.confirmed(number);
+        assert_eq!(tags(bench), [1]);
+    });
+    with_copy_under_way(|bench, now, key| {
+        bench.end(&key, Finish::NotMade { counts: false }, now);
+        published(bench);
+        bench.take(Arrival { from: From::Held, ..arrival(1, 1, &head(0)) }, now);
+        assert_eq!(tags(bench), [1]);
+        assert!(bench.is_clear());
+    });
+}
+
+#[test]
+fn a_copy_of_what_could_not_be_given_back_is_all_that_there_is_of_it() {
+    with_copy_under_way(|bench, now, key| {
+        bench.end(&key, Finish::NotMade { counts: true }, now);
+        bench.lose();
+        bench.open();
+        assert!(bench.take_unsent().is_empty());
+        bench.take(Arrival { from: From::Held, redelivered: true, ..arrival(1, 1, &head(0)) }, now);
+        // With the death that the other would have had.
+        assert_eq!(message::open(&mut published(bench).body.clone()), Ok(head(1)));
+        assert_eq!(bench.take_due().len(), 1);
+    });
+}
+
+#[test]
+fn what_could_not_be_copied_is_copied_later() {
+    with_bench(1, 5, |bench, now| {
+        bench.take(arrival(1, 10, &head(0)), now);
+        assert_eq!(bench.begin(now).len(), 1);
+        let now = now + Duration::from_secs(600);
+        bench.renew(now);
+        assert_eq!(bench.take_unsent().len(), 1);
+        bench.lose();
+        bench.open();
+        assert!(bench.take_unsent().is_empty());
+        bench.take(Arrival { redelivered: true, ..arrival(1, 1, &head(0)) }, now);
+        bench.renew(now + Duration::from_secs(599));
+        assert!(bench.take_unsent().is_empty());
+        bench.renew(now + Duration::from_secs(600));
+        assert_eq!(published(bench).to, To::Held);
+        assert_eq!(tags(bench), [1]);
+    });
+}
+
 /// A message at the model of a broker.
 #[derive(Clone, Debug)]
 struct Message {
