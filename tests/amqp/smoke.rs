@@ -5,7 +5,7 @@
 
 use concurrent_futures::{AmqpExecutor, AmqpWorker, Error, Executor, as_completed};
 
-use crate::broker::{Broker, Queue, Setup, WorkerProcess, WorkerThread, shared};
+use crate::broker::{Broker, Queue, Setup, WorkerProcess, WorkerThread, on_a_channel, shared};
 use crate::common::{LIMIT, watchdog};
 
 fn double(n: u64) -> u64 {
@@ -65,6 +65,36 @@ fn a_worker_in_a_process_makes_calls_in_processes() {
         let pid = calls(&connect(broker, &queue));
         assert!(pid != worker.pid() && pid != std::process::id(), "{pid}");
         worker.kill();
+    });
+}
+
+/// A broker that somebody has given is left as it was.
+#[test]
+fn a_queue_is_gone_with_its_owner() {
+    watchdog("a_queue_is_gone_with_its_owner", LIMIT, || {
+        let Some(broker) = shared() else { return };
+        let queue = broker.queue("smoke");
+        let name = queue.name().to_owned();
+        let is_there = || {
+            let options = lapin::options::QueueDeclareOptions { passive: true, ..Default::default() };
+            let look = async |channel: &lapin::Channel| {
+                channel.queue_declare(name.as_str().into(), options, Default::default()).await
+            };
+            let outcome = on_a_channel(broker.url(), look);
+            assert!(
+                outcome.is_ok()
+                    || outcome.as_ref().is_err_and(|error| error.to_string().contains("NOT_FOUND")),
+                "{outcome:?}"
+            );
+            outcome.is_ok()
+        };
+        assert!(!is_there());
+        let worker = WorkerThread::start(&Setup::new(&queue), list);
+        assert!(is_there());
+        drop(worker);
+        assert!(is_there(), "a queue outlives its workers");
+        drop(queue);
+        assert!(!is_there());
     });
 }
 
