@@ -139,6 +139,8 @@ unpack() {
     local package
     for package in "$new"/files/*.deb; do dpkg -x "$package" "$new"; done
     rm -rf -- "$new"/{lists,archives,files,*.bin}
+    # Erlang's launcher has its place built in.
+    sed -i "s|ROOTDIR=/usr/lib/erlang|ROOTDIR='$root/usr/lib/erlang'|" "$new"/usr/lib/erlang/{bin,erts-*/bin}/erl
     rm -rf -- "$root"
     mv -- "$new" "$root"
     ROOT=$root
@@ -297,8 +299,8 @@ start() {
     local child=$!
     until grep -qs 'Server startup complete' "$log" && pid >/dev/null && (exec 3<>"/dev/tcp/$host/$PORT") 2>/dev/null; do
         if ! kill -0 "$child" 2>/dev/null || ((SECONDS - began > PATIENCE)); then
-            say "it has not started after $((SECONDS - began)) s. The end of what it said:"
-            tail -qn 20 "$console" "$log" >&2 2>/dev/null || true
+            say "it has not started after $((SECONDS - began)) s. What it said:"
+            { head -n 20 "$console"; tail -n 20 "$log"; } >&2 2>/dev/null || true
             kill -KILL -- "-$child" "$child" "$(pid)" 2>/dev/null || true
             exit 1
         fi
