@@ -52,6 +52,12 @@ pub(crate) fn built(example: &str) -> PathBuf {
     let mut build = Command::new(env!("CARGO"));
     build.args(["build", "--quiet", "--example", example]).current_dir(env!("CARGO_MANIFEST_DIR"));
     build.arg("--target-dir").arg(profile.parent().unwrap());
+    // What cargo says of this package to its tests: a build script of a dependency (`ring`) asks for these too, and would be
+    // run again here, and once more afterwards.
+    let ours = |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.starts_with(prefix));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(ours)) {
+        build.env_remove(name);
+    }
     if cfg!(feature = "amqp") {
         build.args(["--features", "amqp"]);
     }
