@@ -9,6 +9,7 @@ use std::env;
 use std::error::Error as StdError;
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -103,7 +104,8 @@ impl Crew {
         let mut belongings = self.belongings();
         let mut command = Command::new(env::current_exe()?);
         command.args(["worker", "--leash", "--name", name]).args(arguments).env(broker::URL, url);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        // A group of its own: Ctrl-C in a terminal is for us, and we stop it.
+        let mut child = command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let said = child.stdout.take().map(BufReader::new);
         let (own, name_of_it) = (self.clone(), name.to_owned());
         thread::spawn(move || {
@@ -158,7 +160,7 @@ impl Crew {
     pub(crate) fn stop(&self) {
         let mut belongings = self.belongings();
         for own in &mut belongings.workers {
-            // They finish what they are doing. Not SIGTERM: after Ctrl-C it would be their second signal, at which they leave it.
+            // They finish what they are doing, and end.
             drop(own.child.stdin.take());
         }
         let until = Instant::now() + GRACE;
