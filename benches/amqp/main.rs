@@ -10,15 +10,21 @@
 //! which is this program, started again. Broker, client and workers share the machine.
 //!
 //! `amqp --only WORKLOAD` measures one of them, `--width N` with so many threads. `a5` is CPU time and not the clock: what a call costs the client, the
-//! worker and, where `AMQP_BROKER_PID` names it, the broker; it is what `benches/machines` reckons with. Without `AMQP_URL` it says so, and measures nothing.
+//! worker and, where `AMQP_BROKER_PID` names it, the broker; it is what `benches/machines` reckons with. `a6` holds that against real workers, at a queue of
+//! `--kind quorum`, `classic` or `transient`. Without `AMQP_URL` it says so, and measures nothing.
 //!
 //! Not here: what the broker's limit means for many machines (`benches/machines.md`). The rule: contenders are compared
 //! within a round.
 
+#[path = "../machines/model.rs"]
+mod model;
 #[path = "../rivals/mod.rs"]
 mod rivals;
+#[path = "../machines/simulation.rs"]
+mod simulation;
 
 mod bare;
+mod proxy;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,6 +36,8 @@ use bare::Setting;
 use concurrent_futures::{
     AmqpExecutor, AmqpWorker, Executor, Future, MapOptions, ProcessPoolExecutor, ThreadPoolExecutor, init,
 };
+use model::{Costs, SHARED, Site};
+use simulation::{Lengths, Simulation};
 
 /// Calls that a worker makes at a time, where nothing else is said.
 const WIDTH: usize = 2;
@@ -71,7 +79,8 @@ fn main() -> ExitCode {
                 at.and_then(|at| arguments.get(at + 1)).map(String::as_str)
             };
             let width = option("--width").map_or(WIDTH, |width| width.parse().expect("a number"));
-            measure(&url, option("--only"), width);
+            let kind = option("--kind").map_or(Kind::Quorum, Kind::of);
+            measure(&url, option("--only"), width, kind);
         }
     }
     ExitCode::SUCCESS
@@ -98,6 +107,15 @@ impl Kind {
 
     fn of(name: &str) -> Kind {
         Kind::ALL.into_iter().find(|kind| kind.name() == name).expect("a kind of queue")
+    }
+
+    fn executor(self, queue: &str, url: &str) -> AmqpExecutor {
+        AmqpExecutor::builder()
+            .queue(queue)
+            .persistent(self.is_persistent())
+            .quorum(self == Kind::Quorum)
+            .connect(url)
+            .expect("an executor")
     }
 
     fn is_persistent(self) -> bool {
@@ -130,9 +148,9 @@ fn work(url: &str, queue: &str, kind: Kind, width: usize) {
 struct Helper(Child);
 
 impl Helper {
-    fn start(arguments: &[&str]) -> Helper {
+    fn start(url: &str, arguments: &[&str]) -> Helper {
         let program = std::env::current_exe().expect("the name of this program");
-        let child = Command::new(program).args(arguments).stdin(Stdio::piped()).spawn();
+        let child = Command::new(program).args(arguments).env("AMQP_URL", url).stdin(Stdio::piped()).spawn();
         Helper(child.expect("a process"))
     }
 }
@@ -240,25 +258,21 @@ fn contenders(url: &str, width: usize, queues: &mut Vec<String>, helpers: &mut V
     ];
     for kind in Kind::ALL {
         let queue = queue(kind.name());
-        let executor = AmqpExecutor::builder()
-            .queue(&queue)
-            .persistent(kind.is_persistent())
-            .quorum(kind == Kind::Quorum)
-            .connect(url)
-            .expect("an executor");
-        helpers.push(Helper::start(&["--worker", &queue, kind.name(), &width.to_string()]));
+        let executor = kind.executor(&queue, url);
+        helpers.push(Helper::start(url, &["--worker", &queue, kind.name(), &width.to_string()]));
         all.push((format!("ours-amqp-{}", kind.name()), true, Box::new(Ours(executor))));
     }
     for setting in Setting::ALL {
         let queue = queue(setting.name);
         let client = bare::Client::new(url, &queue, setting);
-        helpers.push(Helper::start(&[
+        let arguments = [
             "--bare",
             &queue,
             if setting.name == Setting::QUORUM.name { "true" } else { "false" },
             if setting.name == Setting::DEFAULT.name { "false" } else { "true" },
             &width.to_string(),
-        ]));
+        ];
+        helpers.push(Helper::start(url, &arguments));
         all.push((setting.name.into(), true, Box::new(client)));
     }
     // All workers are there, and the executors have heard of them.
@@ -266,10 +280,19 @@ fn contenders(url: &str, width: usize, queues: &mut Vec<String>, helpers: &mut V
     all
 }
 
-fn measure(url: &str, only: Option<&str>, width: usize) {
+fn measure(url: &str, only: Option<&str>, width: usize, kind: Kind) {
+    let wanted = |workload: &str| only.is_none_or(|only| only == workload);
+    if wanted("a6") {
+        points(url, kind);
+    }
+    if wanted("a7-by-window") {
+        windows(url);
+    }
+    if matches!(only, Some("a6" | "a7-by-window")) {
+        return;
+    }
     let (mut queues, mut helpers) = (Vec::new(), Vec::new());
     let all = contenders(url, width, &mut queues, &mut helpers);
-    let wanted = |workload: &str| only.is_none_or(|only| only == workload);
     if wanted("a1") {
         table(&all, "a1", "ns a call, one at a time", 300, |contender, calls| {
             contender.there_and_back(calls);
@@ -305,6 +328,102 @@ fn measure(url: &str, only: Option<&str>, width: usize) {
     }
     drop((all, helpers));
     bare::delete(url, &queues);
+}
+
+/// Real workers whose calls sleep, a real broker, a network with a delay: beside what is reckoned and simulated for them.
+fn points(url: &str, kind: Kind) {
+    println!(
+        "# a6: calls a second, two workers of eight threads, all on this machine: measured, reckoned, simulated"
+    );
+    let (workers, threads) = (2, 8);
+    for delay in [0, 5] {
+        let delay = Duration::from_millis(delay);
+        let place = if delay.is_zero() { url.to_owned() } else { proxy::behind(url, delay) };
+        let queue = format!("cf.bench.{}.points.{}", std::process::id(), delay.as_millis());
+        let executor = kind.executor(&queue, &place);
+        let crew: Vec<Helper> = (0..workers)
+            .map(|_| Helper::start(&place, &["--worker", &queue, kind.name(), &threads.to_string()]))
+            .collect();
+        for (length, calls) in [(1, 6_000), (10, 3_000), (100, 480)] {
+            let (length, calls) = (Duration::from_millis(length), rivals::size(calls));
+            let run = |calls: u64| {
+                let naps: Vec<Future<()>> = (0..calls).map(|_| executor.submit(nap, length)).collect();
+                naps.into_iter().for_each(|nap| nap.result().unwrap());
+            };
+            run(64);
+            let start = Instant::now();
+            run(calls);
+            let measured = calls as f64 / start.elapsed().as_secs_f64();
+            let costs = Costs { delay: delay.as_secs_f64(), ..SHARED };
+            let site = Site {
+                workers,
+                threads,
+                length: length.as_secs_f64(),
+                argument: 16.0,
+                value: 1.0,
+                chunk: 1,
+                window: None,
+                costs,
+            };
+            let (reckoned, limit) = site.rate();
+            let simulated = Simulation::new(site, Lengths::Alike, 8).run(4);
+            println!(
+                "a6 {length:?}/delay-{delay:?} measured={measured:.0} reckoned={reckoned:.0} simulated={:.0} busy={:.2} limit={}",
+                simulated.rate,
+                measured * site.length / site.slots() as f64,
+                limit.name()
+            );
+        }
+        drop((executor, crew));
+        bare::delete(url, &[queue]);
+    }
+    println!();
+}
+
+/// What a call costs where far more of them are in hand than anybody works on: as with a thousand workers.
+fn windows(url: &str) {
+    let (rounds, sizes) = (if rivals::quick() { 1 } else { 3 }, [16, 128, 1_600, 16_000]);
+    let calls = rivals::size(32_000);
+    let queue = format!("cf.bench.{}.windows", std::process::id());
+    let worker = Helper::start(url, &["--worker", &queue, "transient", "64"]);
+    let mut samples = sizes.map(|_| Vec::new());
+    let cpu = || threads_of(std::process::id()).values().sum::<u64>();
+    for round in 0..rounds {
+        for at in 0..sizes.len() {
+            let at = (at + round) % sizes.len();
+            let executor = AmqpExecutor::builder()
+                .queue(&queue)
+                .persistent(false)
+                .quorum(false)
+                .window(sizes[at])
+                .connect(url)
+                .expect("an executor");
+            executor.submit(increment, 1).result().unwrap();
+            // All are encoded and queued before: what is measured is how they go round.
+            let futures: Vec<Future<u64>> = (0..calls).map(|n| executor.submit(increment, n)).collect();
+            let (start, before) = (Instant::now(), cpu());
+            let sum: u64 = futures.into_iter().map(|future| future.result().unwrap()).sum();
+            assert_eq!(sum, calls * (calls + 1) / 2);
+            let each = |nanoseconds: u128| nanoseconds as f64 / calls as f64;
+            samples[at].push((each(start.elapsed().as_nanos()), each(u128::from(cpu() - before))));
+        }
+    }
+    drop(worker);
+    bare::delete(url, &[queue]);
+    println!("# a7-by-window: ns a call, a queue that is not persistent, by calls in hand");
+    let mut first = None;
+    for (size, samples) in sizes.iter().zip(&mut samples) {
+        samples.sort_by(|one, two| one.0.total_cmp(&two.0));
+        let (median, cpu) = samples[samples.len() / 2];
+        let (first_median, first_cpu) = *first.get_or_insert((median, cpu));
+        println!(
+            "a7-by-window {size} {median:.1} {:.1} {:.3} n={rounds} cpu_ns={cpu:.1} cpu_ratio={:.3}",
+            samples[0].0,
+            median / first_median,
+            cpu / first_cpu
+        );
+    }
+    println!();
 }
 
 /// CPU time of a call through each kind of queue: of all threads of a process, and of the one that had most.

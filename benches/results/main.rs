@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! PEERS=../shared/peers cargo bench --bench results                 run the stand and growth, then write
+//! AMQP_URL=amqp://… PEERS=… cargo bench --bench results             and calls by broker
 //! PEERS=… cargo bench --bench results -- --reps 9 --quiet 0         options for the stand
 //! cargo bench --bench results -- --from STAND.txt GROWTH.txt        write from lines of earlier runs
 //! ```
@@ -56,11 +57,11 @@ fn fail(why: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Runs the stand over every workload that has a target, with this crate, and then growth. Both files stay.
+/// Runs the stand over every workload that has a target, with this crate, and then growth, and calls by broker if there is
+/// one. The files stay.
 fn measure(peers: &Path, options: &[String]) -> io::Result<Vec<PathBuf>> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let [stand, growth] =
-        ["stand.txt", "growth.txt"].map(|name| Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
+    let stand = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stand.txt");
     let mut workloads: Vec<&str> = Vec::new();
     for target in targets::TARGETS {
         if !workloads.contains(&target.workload) {
@@ -74,16 +75,27 @@ fn measure(peers: &Path, options: &[String]) -> io::Result<Vec<PathBuf>> {
     if !status.success() {
         return Err(io::Error::other(format!("the stand: {status}")));
     }
+    let mut files = vec![stand];
+    files.push(bench(here, "growth", &[])?);
+    if env::var_os("AMQP_URL").is_some() {
+        files.push(bench(here, "amqp", &["--features", "amqp"])?);
+    }
+    Ok(files)
+}
+
+/// Runs another bench of this crate, and keeps its lines.
+fn bench(here: &Path, name: &str, options: &[&str]) -> io::Result<PathBuf> {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name).with_extension("txt");
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut run = Command::new(cargo);
-    run.current_dir(here).args(["bench", "--bench", "growth"]).stderr(Stdio::inherit());
+    run.current_dir(here).args(["bench", "--bench", name]).args(options).stderr(Stdio::inherit());
     let output = run.output()?;
-    fs::write(&growth, &output.stdout)?;
+    fs::write(&file, &output.stdout)?;
     io::stdout().write_all(&output.stdout)?;
     if !output.status.success() {
-        return Err(io::Error::other(format!("growth: {}", output.status)));
+        return Err(io::Error::other(format!("{name}: {}", output.status)));
     }
-    Ok(vec![stand, growth])
+    Ok(file)
 }
 
 fn write(from: &[PathBuf]) -> io::Result<()> {
