@@ -245,9 +245,8 @@ impl AmqpContext {
                 }
             }
             Heard::Reply { id, body } => self.answered(id, body, seat),
-            Heard::Away(error) => {
+            Heard::Away { since, error } => {
                 self.session = None;
-                let since = self.away.take().map_or_else(Instant::now, |(since, _)| since);
                 self.away = Some((since, error));
             }
             Heard::Look => {}

@@ -17,7 +17,7 @@
 //! | `Confirmed` | the broker has that message, and answers for it                                    |
 //! | `Reply`     | a body, for that message                                                           |
 //! | `Look`      | the number of workers has changed (or somebody else wants the context to look)     |
-//! | `Away`      | the session has ended, or there was none to be had; another is tried after a pause |
+//! | `Away`      | the session has ended, or there was none to be had, and since when there is none; another is tried after a pause |
 //!
 //! Orders are of a session: those of one that has ended mean nothing. Whoever gave them gives those that were not
 //! confirmed again when the next is up.
@@ -30,7 +30,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use futures_util::future::join_all;
@@ -122,7 +122,10 @@ pub(super) enum Heard {
         id: Id,
         body: Vec<u8>,
     },
-    Away(Error),
+    Away {
+        since: Instant,
+        error: Error,
+    },
     /// Somebody wants the one who listens to look around.
     Look,
 }
@@ -197,14 +200,24 @@ enum End {
 impl Office {
     async fn work(mut self, opened: &Sender<Option<Error>>) {
         let mut pause = PAUSE;
+        let mut since = Instant::now();
         loop {
-            let away = match Session::open(&self.address, &self.queues).await {
+            let opening = Session::open(&self.address, &self.queues);
+            let opening = tokio::select! {
+                biased;
+                opening = opening => opening,
+                // It may take its time, and nobody waits for it any more.
+                () = closed(&mut self.orders) => return,
+            };
+            let error = match opening {
                 Ok((session, fresh)) => {
                     self.session += 1;
                     pause = PAUSE;
                     let _ = opened.try_send(None);
                     self.tell(Heard::Up { session: self.session, fresh });
-                    match self.serve(&session).await {
+                    let end = self.serve(&session).await;
+                    since = Instant::now();
+                    match end {
                         End::Closed => return session.close(&self.queues, self.address.limit).await,
                         End::Lost(error) => error,
                     }
@@ -215,8 +228,8 @@ impl Office {
                 }
                 Err(trouble) => trouble.into_error(),
             };
-            self.tell(Heard::Away(away));
-            if self.is_closed_within(jittered(pause)).await {
+            self.tell(Heard::Away { since, error });
+            if timeout(jittered(pause), closed(&mut self.orders)).await.is_ok() {
                 return;
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -226,19 +239,6 @@ impl Office {
     fn tell(&self, heard: Heard) {
         // Nobody listens any more: then `Close` is on its way.
         let _ = self.heard.send(heard);
-    }
-
-    /// Passes over what cannot be sent.
-    async fn is_closed_within(&mut self, pause: Duration) -> bool {
-        let close = async {
-            loop {
-                match self.orders.recv().await {
-                    Some(Order::Close) | None => return,
-                    Some(Order::Send { .. }) => {}
-                }
-            }
-        };
-        timeout(pause, close).await.is_ok()
     }
 
     async fn serve(&mut self, session: &Session) -> End {
@@ -254,6 +254,11 @@ impl Office {
             error = session.ask(queues, address.limit, heard, workers) => lost(error),
         }
     }
+}
+
+/// Until nothing is to be done any more. Passes over what cannot be sent.
+async fn closed(orders: &mut mpsc::UnboundedReceiver<Order>) {
+    while let Some(Order::Send { .. }) = orders.recv().await {}
 }
 
 /// What there is while the broker is there.
@@ -273,7 +278,7 @@ impl Session {
         let publishing = address.connect().await?;
         let consuming = address.connect().await?;
         let opening = async {
-            let (has_tasks, out) = declared(&publishing, &queues.tasks, &queues.for_tasks()).await?;
+            let (has_tasks, out) = declared_alike(&publishing, &queues.tasks, &queues.for_tasks()).await?;
             out.confirm_select(ConfirmSelectOptions::default()).await?;
             let (has_replies, back) = declared(&consuming, &queues.replies, &queues.for_replies()).await?;
             let consume = BasicConsumeOptions::default();
@@ -477,7 +482,7 @@ pub(super) async fn declared(
     let passive = QueueDeclareOptions { passive: true, ..Default::default() };
     match channel.queue_declare(short(name), passive, FieldTable::default()).await {
         Ok(_) => return Ok((true, channel)),
-        Err(error) if is_absent(&error) => {}
+        Err(error) if is_answer(&error, 404) => {}
         Err(error) => return Err(error),
     }
     // The question has closed the channel.
@@ -486,9 +491,25 @@ pub(super) async fn declared(
     Ok((false, channel))
 }
 
-/// Is it the answer to a question for a queue that is not there?
-fn is_absent(error: &lapin::Error) -> bool {
-    matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == 404)
+/// The same, and if it was there, it was made in that way. Who may use queues and not make them takes what there is.
+pub(super) async fn declared_alike(
+    connection: &Connection,
+    name: &str,
+    how: &(QueueDeclareOptions, FieldTable),
+) -> Result<(bool, Channel), lapin::Error> {
+    let (was_there, channel) = declared(connection, name, how).await?;
+    if was_there {
+        match channel.queue_declare(short(name), how.0, how.1.clone()).await {
+            Ok(_) => {}
+            Err(error) if is_answer(&error, 403) => return Ok((true, connection.create_channel().await?)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((was_there, channel))
+}
+
+fn is_answer(error: &lapin::Error, number: u16) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == number)
 }
 
 pub(super) fn short(name: &str) -> ShortString {

@@ -98,7 +98,8 @@ macro_rules! common_settings {
         /// The queue of calls. Executors and workers of one queue belong together. Default: `concurrent-futures`.
         ///
         /// Whoever comes first makes it, as its options say ([`persistent`](Self::persistent), [`quorum`](Self::quorum),
-        /// [`priorities`](Self::priorities)). One that is there is used as it is.
+        /// [`priorities`](Self::priorities)); whoever comes later must say the same, or is refused. But a user that the broker
+        /// does not let make queues takes the one that there is, as it is.
         pub fn queue(mut self, name: impl Into<String>) -> Self {
             self.settings.queue = name.into();
             self

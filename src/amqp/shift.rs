@@ -40,7 +40,7 @@ use super::forwarded::{Forwarded, Served};
 use super::link::{Address, Trouble};
 use super::message::{self, Ended};
 use super::notes::Notes;
-use super::post::{LONGEST_PAUSE, PAUSE, Queues, declared, jittered, short};
+use super::post::{LONGEST_PAUSE, PAUSE, Queues, declared_alike, jittered, short};
 use super::settings::Settings;
 use super::worker::List;
 use crate::error::{Error, RemoteError};
@@ -482,7 +482,7 @@ impl Session {
         let opening = async {
             let out = publishing.create_channel().await?;
             out.confirm_select(ConfirmSelectOptions::default()).await?;
-            let (_, tasks) = declared(&consuming, &queues.tasks, &queues.for_tasks()).await?;
+            let (_, tasks) = declared_alike(&consuming, &queues.tasks, &queues.for_tasks()).await?;
             tasks.basic_qos(prefetch(width), BasicQosOptions::default()).await?;
             Ok((out, tasks))
         };

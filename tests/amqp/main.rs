@@ -12,14 +12,19 @@ mod broker;
 #[path = "../common/mod.rs"]
 mod common;
 
+mod faults;
+mod proxy;
+mod refusals;
 mod smoke;
+mod tally;
 mod worker;
 
 use concurrent_futures::AmqpWorker;
 
 /// What the workers of these tests can do.
 fn list(worker: AmqpWorker) -> AmqpWorker {
-    worker::list(smoke::list(worker))
+    let lists = [smoke::list, faults::list, refusals::list, tally::list, worker::list];
+    lists.iter().fold(worker, |worker, list| list(worker))
 }
 
 /// No test: where a copy of this program begins that is a worker.
