@@ -41,7 +41,7 @@ use super::link::{Address, Trouble};
 use super::message::{self, Ended};
 use super::notes::Notes;
 use super::post::{LONGEST_PAUSE, PAUSE, Queues, declared_alike, jittered, short};
-use super::settings::Settings;
+use super::settings::{Settings, unique};
 use super::worker::List;
 use crate::error::{Error, RemoteError};
 use crate::executor::Executor;
@@ -172,6 +172,7 @@ impl<'w> Shift<'w> {
             bench: Bench::new(self.terms, self.settings, self.list),
             calls: FuturesUnordered::new(),
             needs_held: false,
+            has_consumed: false,
             was_stopping: false,
             broken: None,
         };
@@ -212,6 +213,8 @@ struct Work<'s> {
     calls: Calls,
     /// Something was put by.
     needs_held: bool,
+    /// It is a consumer, or was one.
+    has_consumed: bool,
     was_stopping: bool,
     /// Why the pool makes no calls any more.
     broken: Option<Error>,
@@ -243,6 +246,11 @@ impl Work<'_> {
                             return self.broken.take().map_or(Ok(()), Err);
                         }
                         Err(error) => {
+                            // What it may not do now, it may not do later. Once it has taken calls, that is up to an operator
+                            // who may be at it just now.
+                            if !self.has_consumed && is_denied(&error) {
+                                return Err(address.refusal(&error).into_error());
+                            }
                             if is_too_long(&error) {
                                 self.bench.shorten(&error.to_string());
                             }
@@ -330,6 +338,7 @@ impl Work<'_> {
             }
             if consumer.is_none() && wants_more {
                 consumer = Some(shift.within(session.consume(&shift.settings.queue)).await?);
+                self.has_consumed = true;
                 self.bench.set_open(true);
             }
             self.bench.tidy();
@@ -455,6 +464,11 @@ fn is_too_long(error: &lapin::Error) -> bool {
         && refusal.get_message().as_str().contains("max size"))
 }
 
+/// Is it the answer to somebody who may not do that?
+fn is_denied(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == 403)
+}
+
 /// What there is while the broker is there.
 pub(super) struct Session {
     publishing: Connection,
@@ -561,6 +575,21 @@ impl Session {
                 Confirmation::Nack(_) => sleep(FULL).await,
                 Confirmation::Ack(None) | Confirmation::NotRequested => return Ok(()),
             }
+        }
+    }
+
+    /// May this worker have a queue of its own, for calls that take long? Better known now than when the first one does.
+    pub(super) async fn may_hold(
+        &self,
+        address: &Address,
+        settings: &Settings,
+        renew_every: Duration,
+    ) -> Result<(), NoSession> {
+        let name = format!("{}{}", held_queues(&settings.queue), unique());
+        let trying = async { Held::open(self, &name, settings, renew_every).await?.delete(&name).await };
+        match timeout(address.limit, trying).await {
+            Ok(tried) => tried.map_err(|error| address.refusal(&error).into()),
+            Err(_) => Err(NoSession::Away(address.error(format!("no answer within {:?}", address.limit)))),
         }
     }
 

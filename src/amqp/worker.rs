@@ -673,8 +673,9 @@ impl AmqpWorkerBuilder {
         on_a_runtime(async {
             let session =
                 Session::open(&address, &self.settings, width).await.map_err(NoSession::into_error)?;
+            let may_hold = session.may_hold(&address, &self.settings, renew_every).await;
             session.close(address.limit).await;
-            Ok(())
+            may_hold.map_err(NoSession::into_error)
         })?;
         let has_limits = self.processes;
         Ok(AmqpWorker {

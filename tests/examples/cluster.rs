@@ -137,6 +137,13 @@ fn the_definitions_for_operators_are_what_client_and_worker_need_and_no_more() {
         user.remove("hashing_algorithm");
         user.insert("password".into(), "a-secret".into());
     }
+    // One who may have a queue of his own, and get no calls.
+    let half = serde_json::json!({"name": "half", "password": "a-secret", "tags": []});
+    definitions["users"].as_array_mut().unwrap().push(half);
+    let (held, write) = (r"^cf\.cluster\.held\..*$", r"^amq\.default$");
+    let may =
+        serde_json::json!({"user": "half", "vhost": "cf", "configure": held, "write": write, "read": held});
+    definitions["permissions"].as_array_mut().unwrap().push(may);
     let directory = directory("definitions");
     // The broker's user is to read it.
     let file = std::env::temp_dir().join(format!("cf-definitions-{}.json", std::process::id()));
@@ -145,7 +152,8 @@ fn the_definitions_for_operators_are_what_client_and_worker_need_and_no_more() {
     fs::remove_file(&file).unwrap();
     let Some(broker) = broker else { return };
     let at = broker.url().split_once('@').unwrap().1;
-    let [client, worker] = ["cf-client", "cf-worker"].map(|user| format!("amqp://{user}:a-secret@{at}"));
+    let [client, worker, half] =
+        ["cf-client", "cf-worker", "half"].map(|user| format!("amqp://{user}:a-secret@{at}"));
 
     let mut elsewhere = Elsewhere::start(&worker, "elsewhere");
     let ran = cluster(&directory, &client, "cf.cluster", &["--rounds", "2", "--workers", "0"]);
@@ -161,6 +169,11 @@ fn the_definitions_for_operators_are_what_client_and_worker_need_and_no_more() {
     let ran = cluster(&directory, &worker, "cf.cluster", &["--workers", "0"]);
     assert_eq!(ran.status, Some(1), "{ran:?}");
     assert!(ran.stderr.contains("ACCESS_REFUSED"), "{ran:?}");
+    for (url, queue) in [(&client, "'cf.cluster.held."), (&half, "'cf.cluster'")] {
+        let ran = run("cluster", &["worker", "--url", url]);
+        assert_eq!(ran.status, Some(1), "{ran:?}");
+        assert!(ran.stderr.contains(queue) && ran.stderr.contains("ACCESS_REFUSED"), "{ran:?}");
+    }
     let refused = broker::on_a_channel(&client, async |channel| {
         let options = lapin::options::BasicConsumeOptions::default();
         channel.basic_consume("cf.cluster".into(), "".into(), options, Default::default()).await.map(drop)
