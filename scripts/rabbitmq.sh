@@ -62,7 +62,7 @@ fi
 # A directory that somebody else made beforehand (under /tmp, say) is not to be trusted.
 [[ -O $DIR ]] || fail "$DIR belongs to somebody else"
 ROOT= # if its programs are not installed but unpacked: where
-[[ -d ${DIR%/*}/rabbitmq-root/usr ]] && ROOT=${DIR%/*}/rabbitmq-root
+[[ -d ${DIR%/*}/rabbitmq-root/usr && -O ${DIR%/*}/rabbitmq-root ]] && ROOT=${DIR%/*}/rabbitmq-root
 BROKER=$DIR/broker # what the broker itself may write
 
 # ---- Installing -----------------------------------------------------------------------------------------------------------

@@ -205,7 +205,8 @@ pub enum Error {
         reason: String,
     },
 
-    /// A worker on another machine does not know the function, or knows it with other types.
+    /// A worker on another machine does not know the function, knows it with other types, or cannot make the call for another
+    /// reason.
     #[error("{task} cannot be called by the worker {worker}: {reason}")]
     Unknown {
         /// The call.

@@ -36,6 +36,7 @@ use std::time::{Duration, Instant};
 use lapin::types::ShortString;
 
 use super::message::{self, Ended, ReplyHead, TaskHead};
+use super::post::USUAL;
 use super::settings::Settings;
 use super::worker::List;
 use crate::wire::message::{Failure, FunctionRef};
@@ -419,10 +420,7 @@ impl<'l> Bench<'l> {
             Err(ended) => return answer(self, ended),
         };
         if head.limit.is_some() && !self.terms.has_limits {
-            let reason = "it makes its calls in threads, which cannot be stopped after a time: let it make them in processes \
-                          (`AmqpWorkerBuilder::processes`), or leave out the limit"
-                .into();
-            return answer(self, Ended::Refused { reason });
+            return answer(self, Ended::Unlimited);
         }
         let written = head.deaths;
         head.deaths = match self.spared.remove(&key) {
@@ -563,9 +561,6 @@ impl<'l> Bench<'l> {
         copies.into_iter().for_each(|(letter, receipts)| self.put(letter, receipts));
     }
 }
-
-/// The priority of what has none.
-pub(super) const USUAL: u8 = 4;
 
 #[cfg(test)]
 mod tests;

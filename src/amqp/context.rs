@@ -30,7 +30,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::desk::{Call, Desk, InHand};
 use super::message::{self, Ended, ReplyHead};
-use super::post::{Heard, Id, Order, Post};
+use super::post::{HIGHEST, Heard, Id, Order, Post, USUAL};
 use crate::account::{self, Account};
 use crate::enclosed::Received;
 use crate::error::Error;
@@ -50,13 +50,6 @@ const SPARE: usize = 16;
 
 /// So many of each call that a worker makes at a time are in hand: what it makes, and what waits there for it.
 const EACH: usize = 2;
-
-/// Of messages of the usual priority. What is above it is "high" for the quorum queues of RabbitMQ since 4.0, which know
-/// only that.
-pub(super) const USUAL: u8 = 4;
-
-/// The highest: queues that are made for priorities know so many.
-pub(super) const HIGHEST: u8 = 9;
 
 pub(crate) struct AmqpContext {
     desk: Arc<Desk>,
@@ -375,10 +368,12 @@ fn ended(task: TaskRef, attempt: u32, head: ReplyHead) -> Result<(), Error> {
             );
             Error::Unknown { task, worker, reason }
         }
-        Ended::Mismatched { reason } => Error::Unknown { task, worker, reason },
-        Ended::Refused { reason } => {
-            Error::broken(format!("the worker {worker} refused {task}: {reason}"), None)
-        }
+        Ended::Refused { reason } => Error::Unknown { task, worker, reason },
+        Ended::Unlimited => Error::Unsupported {
+            what: "a time limit of a call that a worker makes in a thread is",
+            remedy: "a thread cannot be stopped: let workers make calls in processes (`AmqpWorkerBuilder::processes`), or wait with \
+                     a limit",
+        },
     })
 }
 

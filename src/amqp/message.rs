@@ -81,10 +81,10 @@ pub(super) enum Ended {
     TimedOut { limit: Duration },
     /// The worker has no function of that name. These it has.
     Unknown { known: Vec<String> },
-    /// It has one of another shape, or that is called in another way.
-    Mismatched { reason: String },
-    /// The worker could not make it, and says why.
+    /// It has one of another shape or that is called in another way, or cannot read the message, or make the call.
     Refused { reason: String },
+    /// It makes its calls in threads, and this one has a limit of time.
+    Unlimited,
 }
 
 /// The status of a process, from its number.

@@ -44,7 +44,6 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection, Consumer, ErrorK
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::context::HIGHEST;
 use super::link::{Address, Trouble};
 use crate::error::Error;
 
@@ -60,6 +59,13 @@ const FULL: Duration = Duration::from_millis(100);
 
 /// How often it is asked how many consumers there are.
 const ASK: Duration = Duration::from_secs(1);
+
+/// The priority of messages of which nothing is said. What is above it is "high" for the quorum queues of RabbitMQ since 4.0,
+/// which know only that.
+pub(super) const USUAL: u8 = 4;
+
+/// The highest: queues that are made for priorities know them from 0 to this one.
+pub(super) const HIGHEST: u8 = 9;
 
 /// What queues there are, and how.
 #[derive(Clone, Debug)]

@@ -35,12 +35,12 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection, Consumer, ErrorK
 use tokio::sync::{Mutex, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 
-use super::bench::{Arrival, Begin, Bench, Finish, From, Key, Letter, Receipt, Terms, To, USUAL};
+use super::bench::{Arrival, Begin, Bench, Finish, From, Key, Letter, Receipt, Terms, To};
 use super::forwarded::{Forwarded, Served};
 use super::link::{Address, Trouble};
 use super::message::{self, Ended};
 use super::notes::Notes;
-use super::post::{LONGEST_PAUSE, PAUSE, Queues, declared_alike, jittered, short};
+use super::post::{LONGEST_PAUSE, PAUSE, Queues, USUAL, declared_alike, jittered, short};
 use super::settings::{Settings, unique};
 use super::worker::List;
 use crate::error::{Error, RemoteError};

@@ -436,7 +436,7 @@ impl List {
     /// What is to be called, or what to answer instead.
     pub(super) fn find(&self, head: &TaskHead) -> Result<FunctionRef, Ended> {
         let Way { each, fallible } = head.way;
-        let mismatched = |reason: &str| Err(Ended::Mismatched { reason: reason.into() });
+        let mismatched = |reason: &str| Err(Ended::Refused { reason: reason.into() });
         let entry = |fallible| {
             let mut all = self.0.range(..);
             all.find(|((name, its), _)| *name == head.function && *its == fallible).map(|(_, listed)| listed)
@@ -461,7 +461,7 @@ impl List {
             );
         }
         let [once, each_of] =
-            listed.functions.as_ref().map_err(|reason| Ended::Mismatched { reason: reason.clone() })?;
+            listed.functions.as_ref().map_err(|reason| Ended::Refused { reason: reason.clone() })?;
         Ok(if each { *each_of } else { *once })
     }
 }
@@ -730,12 +730,12 @@ mod tests {
         let mut each = of(&fallible);
         each.way.each = true;
         assert_ne!(list.find(&each).unwrap(), once);
-        let Err(Ended::Mismatched { reason }) = list.find(&of(&Plain::<_, u64, u64>::new(double)).fallibly())
+        let Err(Ended::Refused { reason }) = list.find(&of(&Plain::<_, u64, u64>::new(double)).fallibly())
         else {
             panic!()
         };
         assert!(reason.contains("use `try_register` there"), "{reason}");
-        let Err(Ended::Mismatched { reason }) =
+        let Err(Ended::Refused { reason }) =
             list.find(&TaskHead { way: Way { each: false, fallible: false }, ..of(&fallible) })
         else {
             panic!()
