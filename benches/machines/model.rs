@@ -217,11 +217,5 @@ pub(crate) const MEASURED: Costs = Costs {
 
 /// The same machine with client and workers on it as well: whatever any of them does takes time of the same two cores, and
 /// with few threads messages come one by one, which costs all of them more (`a5` without `--width`).
-pub(crate) const SHARED: Costs = Costs {
-    client: 35e-6,
-    broker: 280e-6,
-    worker: 43e-6,
-    delay: 0.0,
-    link: f64::INFINITY,
-    ..MEASURED
-};
+pub(crate) const SHARED: Costs =
+    Costs { client: 35e-6, broker: 280e-6, worker: 43e-6, delay: 0.0, link: f64::INFINITY, ..MEASURED };
