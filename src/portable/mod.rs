@@ -95,6 +95,7 @@ pub(crate) trait Function: Copy + Send + 'static {
     type Argument: Send + 'static;
     type Return: Send + 'static;
     /// An `Err` of it is an error of the call, not its value.
+    #[cfg(feature = "amqp")]
     const FALLIBLE: bool;
 
     fn name() -> &'static str;
@@ -141,6 +142,7 @@ where
 {
     type Argument = A;
     type Return = R;
+    #[cfg(feature = "amqp")]
     const FALLIBLE: bool = false;
 
     fn name() -> &'static str {
@@ -161,6 +163,7 @@ where
 {
     type Argument = A;
     type Return = R;
+    #[cfg(feature = "amqp")]
     const FALLIBLE: bool = true;
 
     fn name() -> &'static str {
