@@ -40,21 +40,18 @@ fail() {
 }
 is_root() { [[ $(id -u) == 0 ]]; }
 
-# Runs "$@" without rights, with nothing inherited but what is said.
-as_user() {
-    if is_root; then
-        setpriv --reuid "$RUN_UID" --regid "$RUN_UID" --clear-groups --no-new-privs --inh-caps=-all -- env -i "$@"
-    else
-        env -i "$@"
-    fi
-}
+# What runs something without rights, with nothing inherited but what is said.
+AS_USER=(env -i)
+if is_root; then
+    AS_USER=(setpriv --reuid "$RUN_UID" --regid "$RUN_UID" --clear-groups --no-new-privs --inh-caps=-all -- env -i)
+fi
 
 # ---- Where it is ----------------------------------------------------------------------------------------------------------
 
 DIR=${RABBITMQ_DIR:-$PROJECT/target/rabbitmq}
 mkdir -p "$DIR"
 DIR=$(cd -- "$DIR" && pwd)
-if ! as_user PATH=/usr/bin:/bin sh -c 'cd -- "$1"' sh "$DIR" 2>/dev/null; then
+if ! "${AS_USER[@]}" PATH=/usr/bin:/bin sh -c 'cd -- "$1"' sh "$DIR" 2>/dev/null; then
     [[ -z ${RABBITMQ_DIR:-} ]] || fail "$DIR (RABBITMQ_DIR) cannot be entered by the user $RUN_UID, who runs the broker"
     DIR=${TMPDIR:-/tmp}/rabbitmq-$(id -u)-$(cksum <<<"$PROJECT" | cut -d' ' -f1)
     mkdir -p "$DIR"
@@ -101,8 +98,10 @@ install_for_all() {
     exec 8</usr/sbin # one of us at a time: of `policy-rc.d` there is one
     flock 8
     is_installed && return
-    if ! "$policy" rabbitmq-server start >/dev/null 2>&1 && [[ -x $policy ]]; then
-        install_packages || status=$? # whoever made that file forbids it already
+    local forbidden=0
+    [[ ! -x $policy ]] || "$policy" rabbitmq-server start >/dev/null 2>&1 || forbidden=$?
+    if [[ $forbidden == 101 ]]; then # whoever made that file forbids it already
+        install_packages || status=$?
     else
         [[ ! -e $policy ]] || mv -- "$policy" "$policy.before-rabbitmq"
         trap 'rm -f -- "$policy"; [[ ! -e $policy.before-rabbitmq ]] || mv -- "$policy.before-rabbitmq" "$policy"' EXIT
@@ -287,7 +286,7 @@ start() {
     [[ -z $ROOT ]] || libraries=(LD_LIBRARY_PATH="$(libraries)")
     # A session of its own: a signal for the group of the tests (Ctrl-C) does not reach it. No lock of ours goes along.
     cd "$BROKER"
-    as_user PATH="$ROOT/usr/lib/erlang/bin:$ROOT/usr/bin:/usr/bin:/bin" HOME="$BROKER/home" LANG=C.UTF-8 "${libraries[@]}" \
+    (exec "${AS_USER[@]}" PATH="$ROOT/usr/lib/erlang/bin:$ROOT/usr/bin:/usr/bin:/bin" HOME="$BROKER/home" LANG=C.UTF-8 "${libraries[@]}" \
         RABBITMQ_NODENAME="cf$DIST_PORT@localhost" RABBITMQ_DIST_PORT="$DIST_PORT" RABBITMQ_NODE_PORT="$PORT" \
         RABBITMQ_CONFIG_FILE="$DIR/rabbitmq.conf" RABBITMQ_ADVANCED_CONFIG_FILE="$DIR/advanced.config" \
         RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_ENABLED_PLUGINS_FILE="$DIR/enabled_plugins" \
@@ -295,7 +294,7 @@ start() {
         RABBITMQ_SCHEMA_DIR="$BROKER/home/schema" RABBITMQ_GENERATED_CONFIG_DIR="$BROKER/home/config" \
         ERL_EPMD_ADDRESS=127.0.0.1 ERL_EPMD_PORT=1 \
         RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+sbwt none +sbwtdcpu none +sbwtdio none -sname cf$DIST_PORT@localhost -start_epmd false -erl_epmd_port $DIST_PORT -kernel inet_dist_use_interface {127,0,0,1}" \
-        setsid "$sbin/rabbitmq-server" </dev/null >"$console" 2>&1 9>&- &
+        setsid "$sbin/rabbitmq-server" </dev/null >"$console" 2>&1 9>&-) &
     local child=$!
     until grep -qs 'Server startup complete' "$log" && pid >/dev/null && (exec 3<>"/dev/tcp/$host/$PORT") 2>/dev/null; do
         if ! kill -0 "$child" 2>/dev/null || ((SECONDS - began > PATIENCE)); then
