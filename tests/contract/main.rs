@@ -1,5 +1,6 @@
 //! The contract of `Executor`, each clause written once and run on threads, on processes and, where it
 //! needs no concurrency, on the serial executor; what one engine alone promises is written for it.
+//! With the feature `amqp`, and a broker in AMQP_URL, it is run over that too (`amqp.rs`).
 //!
 //! Two ways of naming. `e1_` to `e10_` are the clauses of `src/executor.rs`: what every executor owes.
 //! `f6_`, `m13_` and so on are clauses of parity with CPython's module, listed in `tests/PARITY.md`, in one file for
