@@ -20,7 +20,7 @@ use std::sync::{Once, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use concurrent_futures::{AmqpStopper, AmqpWorker, Error};
+use concurrent_futures::{AmqpStopper, AmqpWorker, AmqpWorkerBuilder, Error};
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
@@ -261,8 +261,12 @@ impl Setup {
         Setup { renew_every: Some(time), ..self }
     }
 
-    /// The worker, connected, without a function. In a test's own process it leaves signals alone.
+    /// The worker, connected, without a function.
     pub(crate) fn connect(&self) -> Result<AmqpWorker, Error> {
+        self.builder().connect(&self.url)
+    }
+
+    fn builder(&self) -> AmqpWorkerBuilder {
         let builder =
             AmqpWorker::builder().queue(&self.queue).persistent(self.persistent).quorum(self.quorum);
         let builder =
@@ -275,11 +279,10 @@ impl Setup {
             Some(workers) => builder.delivery_limit(workers),
             None => builder,
         };
-        let builder = match self.renew_every {
+        match self.renew_every {
             Some(time) => builder.renew_every(time),
             None => builder,
-        };
-        builder.signals(std::env::var_os(WORKER).is_some()).connect(&self.url)
+        }
     }
 }
 
@@ -296,7 +299,8 @@ pub(crate) struct WorkerThread {
 impl WorkerThread {
     #[track_caller]
     pub(crate) fn start(setup: &Setup, list: impl FnOnce(AmqpWorker) -> AmqpWorker) -> Self {
-        let worker = list(setup.connect().expect("a worker"));
+        // The test program's own signals are left alone: Ctrl-C ends it.
+        let worker = list(setup.builder().signals(false).connect(&setup.url).expect("a worker"));
         let stopper = worker.stopper();
         let run = move || worker.run();
         let thread = thread::Builder::new().name("amqp worker".into()).spawn(run).expect("a thread");
