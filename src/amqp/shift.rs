@@ -706,3 +706,85 @@ fn finish(outcome: Result<Served, Error>) -> Result<Finish, Error> {
     };
     Ok(Finish::Without(ended))
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    use lapin::types::LongString;
+
+    use super::*;
+    use crate::id::{FutureId, TaskRef};
+
+    fn task() -> TaskRef {
+        TaskRef { name: "a test", id: FutureId::next() }
+    }
+
+    fn died(signal: i32) -> Error {
+        let status = Some(ExitStatus::from_raw(signal));
+        Error::WorkerDied {
+            task: task(),
+            pid: 7,
+            status,
+            attempt: 1,
+            peak_memory: None,
+            probable_cause: None,
+        }
+    }
+
+    #[test]
+    fn what_ends_in_our_pool_is_told_or_given_back() {
+        assert!(matches!(finish(Ok(Ok(vec![1]))), Ok(Finish::Value(value)) if value == [1]));
+        // SIGKILL and SIGTERM.
+        assert!(matches!(
+            finish(Err(died(9))),
+            Ok(Finish::Without(Ended::Died { pid: 7, status: Some(9), .. }))
+        ));
+        assert!(matches!(finish(Err(died(15))), Ok(Finish::NotMade { counts: true })));
+        // The pool is broken, and not the call.
+        for error in
+            [Error::broken("no workers", None), Error::spawn("a worker", io::ErrorKind::OutOfMemory.into())]
+        {
+            assert!(finish(Err(error)).is_err());
+        }
+        let raised = Error::raised(task(), io::Error::other("no disk"));
+        let Ok(Finish::Without(Ended::Failed(Failure::Raised(cause)))) = finish(Err(raised)) else {
+            panic!()
+        };
+        assert_eq!(cause.message, "no disk");
+        let late = Error::TimedOut { what: "it".into(), limit: Duration::from_secs(3) };
+        assert!(matches!(
+            finish(Err(late)),
+            Ok(Finish::Without(Ended::TimedOut { limit })) if limit == Duration::from_secs(3)
+        ));
+    }
+
+    #[test]
+    fn only_a_copy_of_our_queues_is_one_that_was_left() {
+        let from = |name: &str| {
+            let mut headers = FieldTable::default();
+            headers.insert("x-first-death-queue".into(), AMQPValue::LongString(LongString::from(name)));
+            BasicProperties::default().with_headers(headers)
+        };
+        assert!(is_left(&from("calls.held.0123"), "calls"));
+        assert!(!is_left(&from("calls"), "calls") && !is_left(&from("others.held.0123"), "calls"));
+        assert!(!is_left(&BasicProperties::default(), "calls"));
+    }
+
+    #[test]
+    fn who_is_told_to_stop_leaves_at_the_second_signal_only() {
+        let stop = Stop::default();
+        let level = || *stop.0.borrow();
+        assert!(!stop.is_asked());
+        stop.stop();
+        stop.stop();
+        assert_eq!((level(), stop.is_asked()), (Asked::Stop, true));
+        stop.stop_or_leave();
+        stop.stop();
+        assert_eq!(level(), Asked::Leave);
+        let other = Stop::default();
+        other.stop_or_leave();
+        assert_eq!(*other.0.borrow(), Asked::Stop);
+    }
+}

@@ -212,8 +212,8 @@ impl AmqpWorker {
     ///
     /// [`Error::Broker`] if the broker has been away for too long, refuses us at the first time, or has the queue in a way
     /// that does not fit; [`Error::InvalidArgument`] if a closure was registered; [`Error::Broken`] at a second signal, or if
-    /// worker processes cannot be started any more; [`Error::Spawn`]. Unless it is one of the last two that came about by
-    /// itself, calls that ran are left as at a second signal.
+    /// worker processes cannot be started any more; [`Error::Spawn`]. Calls that run are left then as at a second
+    /// signal; where it is the processes that are missing, they are finished, and the others are given back.
     ///
     /// ```no_run
     /// use concurrent_futures::{AmqpWorker, Error};
