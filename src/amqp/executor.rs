@@ -225,6 +225,7 @@ pub struct AmqpBuilder {
     window: Option<usize>,
     max_pending: Option<usize>,
     broker_timeout: Option<Option<Duration>>,
+    replies_expire: Option<Duration>,
     observers: Observers,
 }
 
@@ -296,6 +297,22 @@ impl AmqpBuilder {
         self
     }
 
+    /// How long the results of this executor are kept for it while it has no connection: for so long its queue of replies
+    /// outlives it, whatever becomes of it. In whole milliseconds, at least 1. Default: 10 minutes.
+    ///
+    /// If it comes back later than that, all calls that were sent and have not ended are sent again.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use concurrent_futures::AmqpExecutor;
+    /// let pool = AmqpExecutor::builder().replies_expire(Duration::from_secs(3600)).connect("amqp://localhost")?;
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn replies_expire(mut self, after: Duration) -> Self {
+        self.replies_expire = Some(after);
+        self
+    }
+
     /// Has `observer` hear of what happens; more than one may. What it is told, and what that costs, is said at [`Observer`].
     /// The worker of a call is the [`AmqpWorker`](crate::AmqpWorker) that made it; that a call has begun is told when its
     /// result is here.
@@ -346,7 +363,7 @@ impl AmqpBuilder {
             persistent: settings.persistent,
             quorum: settings.quorum,
             priorities: settings.priorities,
-            expires: EXPIRES,
+            expires: self.replies_expire.unwrap_or(EXPIRES),
         };
         let (tell, heard) = crossbeam_channel::unbounded();
         let desk = Arc::new(Desk::new(tell.clone()));

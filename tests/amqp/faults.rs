@@ -13,7 +13,7 @@ use concurrent_futures::{AmqpExecutor, AmqpWorker, Executor, TaskOptions};
 use crate::broker::{Broker, Setup, WorkerProcess, WorkerThread, shared};
 use crate::common::{Journal, LIMIT, LONG, Page, Ticket, Turnstile, alone, watchdog, who_waits_for_what};
 use crate::proxy::Proxy;
-use crate::tally::{Dice, Tally, mixed};
+use crate::tally::{Dice, Tally, mixed, noted};
 
 /// Passes the turnstile, and says whose process it did.
 fn passed((ticket, page): (Ticket, Page)) -> (u32, u32) {
@@ -124,7 +124,7 @@ fn broker_goes_and_comes_back(name: &str, goes: fn(&mut Broker)) {
                 let (url, hold) = (&url, &hold);
                 let Setup { queue, persistent, quorum, .. } = setup;
                 let builder = AmqpExecutor::builder().queue(queue).persistent(*persistent).quorum(*quorum);
-                scope.spawn(move || Tally::of(builder, url, calls, hold).assert_perfect());
+                scope.spawn(move || Tally::of(noted, builder, url, calls, hold).assert_perfect());
             }
         });
         assert!(journal.lines().len() >= setups.len());
@@ -173,7 +173,7 @@ fn connections_that_are_cut_over_and_over_cost_nothing() {
         let builder = AmqpExecutor::builder().queue(&queue);
         let url = networks.client.url(broker.url());
         let mut cuts = 0;
-        let tally = Tally::of(builder, &url, 4_000, |_, is_going_on| {
+        let tally = Tally::of(noted, builder, &url, 4_000, |_, is_going_on| {
             let mut dice = Dice::new(4);
             while is_going_on() {
                 thread::sleep(dice.millis(20, 300));
@@ -231,7 +231,7 @@ fn network_goes_silent(name: &str, goes: fn(&Proxy)) {
         let networks = Networks::of(&Setup::new(&queue).threads(2), "?heartbeat=1");
         let builder = AmqpExecutor::builder().queue(&queue).heartbeat(Duration::from_secs(1));
         let url = networks.client.url(broker.url());
-        let tally = Tally::of(builder, &url, 2_000, |executor, _| {
+        let tally = Tally::of(noted, builder, &url, 2_000, |executor, _| {
             for (number, proxy) in networks.all().into_iter().enumerate() {
                 let most = 400 * (number as u64 + 1);
                 until("some calls are made", || executor.stats().returned >= most);
@@ -267,7 +267,7 @@ fn a_far_and_narrow_network_costs_nothing_but_time() {
             proxy.limit(1 << 20);
         }
         let builder = AmqpExecutor::builder().queue(&queue);
-        let tally = Tally::of(builder, &networks.client.url(broker.url()), 300, |_, _| ());
+        let tally = Tally::of(noted, builder, &networks.client.url(broker.url()), 300, |_, _| ());
         tally.assert_perfect();
         assert_eq!(tally.reruns, 0, "nobody was taken for dead");
     });

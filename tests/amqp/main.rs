@@ -13,6 +13,8 @@ mod broker;
 mod common;
 
 mod faults;
+mod forged;
+mod hosts;
 mod proxy;
 mod refusals;
 mod smoke;
@@ -23,7 +25,8 @@ use concurrent_futures::AmqpWorker;
 
 /// What the workers of these tests can do.
 fn list(worker: AmqpWorker) -> AmqpWorker {
-    let lists = [smoke::list, faults::list, refusals::list, tally::list, worker::list];
+    let lists =
+        [smoke::list, faults::list, forged::list, hosts::list, refusals::list, tally::list, worker::list];
     lists.iter().fold(worker, |worker, list| list(worker))
 }
 

@@ -117,9 +117,10 @@ impl fmt::Display for Tally {
 }
 
 impl Tally {
-    /// Makes so many calls on an executor that is set up like that; `beside` is given it when they are submitted, and lasts
+    /// Makes so many of that call on an executor that is set up like that; `beside` is given it when they are submitted, and lasts
     /// until it returns or all have ended, whatever is later. Half of them by `submit`, half of them by `map`.
-    pub(crate) fn of(
+    pub(crate) fn of<F: Fn((u64, Page)) -> u64 + Copy + Send + 'static>(
+        call: F,
         builder: AmqpBuilder,
         url: &str,
         calls: u64,
@@ -130,8 +131,8 @@ impl Tally {
         let mut tally = Tally { calls, ..Tally::default() };
         let (begun, is_over) = (Instant::now(), AtomicBool::new(false));
         let half = calls / 2;
-        let futures: Vec<_> = (0..half).map(|n| (n, executor.submit(noted, (n, journal.page())))).collect();
-        let in_order = executor.map(noted, (half..calls).map(|n| (n, journal.page())));
+        let futures: Vec<_> = (0..half).map(|n| (n, executor.submit(call, (n, journal.page())))).collect();
+        let in_order = executor.map(call, (half..calls).map(|n| (n, journal.page())));
         let submitted = thread::scope(|scope| {
             scope.spawn(|| beside(&executor, &|| !is_over.load(Ordering::SeqCst)));
             let mut came = vec![0_u32; half as usize];
@@ -196,7 +197,7 @@ fn nothing_is_lost_while_a_worker_is_killed_every_second() {
         let setup = Setup::new(&queue).threads(2);
         let mut kills = 0;
         let tally =
-            Tally::of(AmqpExecutor::builder().queue(&queue), broker.url(), calls, |_, is_going_on| {
+            Tally::of(noted, AmqpExecutor::builder().queue(&queue), broker.url(), calls, |_, is_going_on| {
                 let mut dice = Dice::new(8);
                 let mut workers = [WorkerProcess::start(&setup), WorkerProcess::start(&setup)];
                 while is_going_on() {

@@ -66,15 +66,26 @@ impl Broker {
 
     /// One that is set up by those lines of `rabbitmq.conf`.
     pub(crate) fn own_with(lines: &str) -> Option<Broker> {
+        Broker::start_own(|script| {
+            script.env("RABBITMQ_EXTRA", lines);
+        })
+    }
+
+    /// One at that address of this host.
+    pub(crate) fn own_at(address: &str) -> Option<Broker> {
+        Broker::start_own(|script| {
+            script.env("RABBITMQ_LISTEN", address);
+        })
+    }
+
+    fn start_own(set: impl FnOnce(&mut Command)) -> Option<Broker> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         shared()?;
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("cf-broker-{}-{number}", std::process::id()));
         let _ = fs::remove_dir_all(&directory); // of an earlier process with our number
         let mut broker = Broker { url: String::new(), amqps: None, ca: None, own: Some(directory) };
-        broker.run("start", |script| {
-            script.env("RABBITMQ_EXTRA", lines);
-        });
+        broker.run("start", set);
         Some(broker)
     }
 
