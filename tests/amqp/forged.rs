@@ -41,7 +41,7 @@ fn checked(n: u64) -> Result<u64, String> {
 
 /// Two builds of one program, which differ in a function.
 enum Build<'e> {
-    Worker(AmqpWorker),
+    Worker(Box<AmqpWorker>),
     Client(&'e AmqpExecutor),
 }
 
@@ -51,7 +51,7 @@ fn build(which: Build<'_>) -> Result<AmqpWorker, Future<u64>> {
             fn counted(text: String) -> u64 {
                 text.len() as u64
             }
-            Ok(worker.register(counted))
+            Ok((*worker).register(counted))
         }
         Build::Client(executor) => {
             fn counted((text, factor): (String, u64)) -> u64 {
@@ -63,7 +63,8 @@ fn build(which: Build<'_>) -> Result<AmqpWorker, Future<u64>> {
 }
 
 pub(crate) fn list(worker: AmqpWorker) -> AmqpWorker {
-    let worker = build(Build::Worker(worker)).unwrap_or_else(|_| panic!("it gives the worker back"));
+    let worker =
+        build(Build::Worker(Box::new(worker))).unwrap_or_else(|_| panic!("it gives the worker back"));
     worker.register(reversed).register(zeros).register(length).register(checked)
 }
 
