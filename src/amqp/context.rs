@@ -289,7 +289,7 @@ impl AmqpContext {
     fn complete(&self, call: Begun<dyn PortableWork>, outcome: Result<(), Error>, mut body: Vec<u8>) {
         let reply = outcome.map(|()| Reply { bytes: &mut body, received: Received::default() });
         if let Some(completion) = call.complete_unheard(reply) {
-            self.desk.complete_beside(self.account.home(), completion);
+            self.desk.callbacks.run(self.account.home(), completion);
         }
     }
 

@@ -12,7 +12,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
@@ -21,11 +20,11 @@ use super::message::{self, TaskHead};
 use super::post::Heard;
 use crate::error::Error;
 use crate::future::away::Engine;
-use crate::future::own_pool::beside;
-use crate::id::{FutureId, Home, TaskRef};
+use crate::future::own_pool::Callbacks;
+use crate::id::{FutureId, TaskRef};
 use crate::options::Attempts;
 use crate::pool::{Item, Queued};
-use crate::task::{Begun, Completion, PortableWork, WorkItem};
+use crate::task::{Begun, PortableWork, WorkItem};
 
 /// A call and its message, queued.
 pub(crate) struct Call {
@@ -99,8 +98,7 @@ pub(super) struct Desk {
     heard: Sender<Heard>,
     /// Somebody has asked the worker to look around, and it has not yet.
     is_asked: AtomicBool,
-    /// Threads that run callbacks.
-    callbacks: Mutex<Vec<JoinHandle<()>>>,
+    pub(super) callbacks: Callbacks,
     /// For `stats()`: workers at the queue, and the bytes of messages.
     pub(super) workers: Arc<AtomicUsize>,
     pub(super) sent: AtomicU64,
@@ -113,7 +111,7 @@ impl Desk {
             table: Mutex::default(),
             heard,
             is_asked: AtomicBool::new(false),
-            callbacks: Mutex::default(),
+            callbacks: Callbacks::default(),
             workers: Arc::default(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -130,25 +128,6 @@ impl Desk {
     /// It looks around now.
     pub(super) fn looks(&self) {
         self.is_asked.store(false, Ordering::Release);
-    }
-
-    /// Ends a call whose callbacks may wait for whatever they like.
-    pub(super) fn complete_beside(&self, home: Home, completion: Completion) {
-        match beside(home, completion) {
-            Ok(thread) => {
-                let mut callbacks = self.callbacks.lock();
-                callbacks.retain(|thread| !thread.is_finished());
-                callbacks.push(thread);
-            }
-            // There is no thread to be had. It must end.
-            Err(completion) => completion(),
-        }
-    }
-
-    /// Waits for the callbacks that run.
-    pub(super) fn join_callbacks(&self) {
-        let callbacks = std::mem::take(&mut *self.callbacks.lock());
-        callbacks.into_iter().for_each(|thread| drop(thread.join()));
     }
 }
 

@@ -16,7 +16,6 @@ use super::settings::{Settings, common_settings, unique};
 use crate::error::Error;
 use crate::executor::{Executor, Shutdown};
 use crate::future::away::{self, Engine};
-use crate::future::own_pool::is_employed_at;
 use crate::observer::{Observer, Observers};
 use crate::outcome::discard;
 use crate::pool::{Hiring, Place, Pool};
@@ -177,9 +176,8 @@ impl AmqpExecutor {
 
     fn end(&self, how: Shutdown) {
         self.pool.shutdown(how);
-        // Who waits for the end of the pool waits for its callbacks, but for one of them.
-        if how.wait && !is_employed_at(self.pool.home()) {
-            self.desk.join_callbacks();
+        if how.wait {
+            self.desk.callbacks.join(self.pool.home());
         }
     }
 }

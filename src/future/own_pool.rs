@@ -57,34 +57,50 @@ pub(crate) fn employed<R>(home: Home, employer: Arc<dyn Employer>, life: impl Fn
     outcome
 }
 
-/// Runs something for that pool in a thread of its own: it belongs to the pool and is none of its workers, so nobody
-/// need stand in for it. It comes back if there is no thread to be had.
+/// Threads of a pool that run callbacks: they belong to it and are none of its workers, so nobody need stand in for one whose
+/// callback waits for a call.
 #[cfg(all(unix, not(loom)))]
-pub(crate) fn beside<F: FnOnce() + Send + 'static>(
-    home: Home,
-    life: F,
-) -> Result<std::thread::JoinHandle<()>, F> {
-    use std::sync::{Mutex, PoisonError};
+#[derive(Default)]
+pub(crate) struct Callbacks(crate::primitives::Mutex<Vec<std::thread::JoinHandle<()>>>);
 
-    struct NoWorker;
+#[cfg(all(unix, not(loom)))]
+impl Callbacks {
+    /// Runs what has callbacks in it in a thread of its own; in this one if there is none to be had, because it must be run.
+    pub(crate) fn run<F: FnOnce() + Send + 'static>(&self, home: Home, completion: F) {
+        use std::sync::{Mutex, PoisonError};
 
-    impl Employer for NoWorker {
-        fn step_out(self: Arc<Self>) {}
-        fn step_in(&self) {}
-        fn retract(&self, _: *const ()) {}
+        struct NoWorker;
+
+        impl Employer for NoWorker {
+            fn step_out(self: Arc<Self>) {}
+            fn step_in(&self) {}
+            fn retract(&self, _: *const ()) {}
+        }
+
+        let completion = Arc::new(Mutex::new(Some(completion)));
+        let take = |from: &Mutex<Option<F>>| from.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let its = Arc::clone(&completion);
+        let spawned = std::thread::Builder::new().name("callbacks".into()).spawn(move || {
+            if let Some(completion) = take(&its) {
+                employed(home, Arc::new(NoWorker), || crate::outcome::shielded(completion));
+            }
+        });
+        match spawned {
+            Ok(thread) => {
+                let mut threads = self.0.lock();
+                threads.retain(|thread| !thread.is_finished());
+                threads.push(thread);
+            }
+            Err(_) => take(&completion).unwrap_or_else(|| unreachable!("no thread has taken it"))(),
+        }
     }
 
-    let life = Arc::new(Mutex::new(Some(life)));
-    let take = |life: &Mutex<Option<F>>| life.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let its = Arc::clone(&life);
-    let spawned = std::thread::Builder::new().name("callbacks".into()).spawn(move || {
-        if let Some(life) = take(&its) {
-            employed(home, Arc::new(NoWorker), || crate::outcome::shielded(life));
+    /// Waits for those that run; but not in a thread of that pool, which may be one of them, and would wait for itself.
+    pub(crate) fn join(&self, home: Home) {
+        if !is_employed_at(home) {
+            let threads = std::mem::take(&mut *self.0.lock());
+            threads.into_iter().for_each(|thread| drop(thread.join()));
         }
-    });
-    match spawned {
-        Ok(thread) => Ok(thread),
-        Err(_) => Err(take(&life).unwrap_or_else(|| unreachable!("no thread has taken it"))),
     }
 }
 

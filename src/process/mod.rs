@@ -67,7 +67,7 @@ use crate::enclosed::Enclosure;
 use crate::error::Error;
 use crate::executor::{Executor, Shutdown};
 use crate::future::away::{self, Engine};
-use crate::future::own_pool::{beside, is_employed_at};
+use crate::future::own_pool::Callbacks;
 use crate::id::{FutureId, Home, TaskRef};
 use crate::pool::{Hiring, Item, Pins, Place, Pool};
 use crate::primitives::{AtomicBool, Mutex, Ordering, statics};
@@ -149,8 +149,8 @@ struct Plan {
     deaths: Deaths,
     /// The process of each worker thread, to be listed and killed.
     slots: Mutex<Vec<Arc<Slot>>>,
-    /// Threads that run callbacks, which no worker waits for: a callback may wait for a call that needs one.
-    callbacks: Mutex<Vec<thread::JoinHandle<()>>>,
+    /// No worker waits for them: a callback may wait for a call that needs one.
+    callbacks: Callbacks,
     /// The workers were killed for good: none is to be started any more.
     stopped: AtomicBool,
     /// Was the call handed in last one that is probably waited for before the next? A hint.
@@ -365,10 +365,8 @@ impl ProcessPoolExecutor {
             self.cancel_all(Window::unwant_first);
         }
         self.pool.shutdown(Shutdown { cancel_futures: false, ..how });
-        // Who waits for the end of the pool waits for its callbacks, but for one of them.
-        if how.wait && !is_employed_at(self.pool.home()) {
-            let callbacks = std::mem::take(&mut *self.plan.callbacks.lock());
-            callbacks.into_iter().for_each(|thread| drop(thread.join()));
+        if how.wait {
+            self.plan.callbacks.join(self.pool.home());
         }
     }
 
@@ -479,15 +477,7 @@ impl Plan {
     /// Ends a call whose callbacks may wait for whatever they like, in a thread of its own.
     fn complete_beside(&self, completion: Completion) {
         let home = self.pool().map_or(Home::NONE, |pool| pool.home());
-        match beside(home, completion) {
-            Ok(thread) => {
-                let mut callbacks = self.callbacks.lock();
-                callbacks.retain(|thread| !thread.is_finished());
-                callbacks.push(thread);
-            }
-            // There is no thread to be had. It must end.
-            Err(completion) => completion(),
-        }
+        self.callbacks.run(home, completion);
     }
 
     /// It is there as long as it has workers.
@@ -539,7 +529,7 @@ impl Plan {
             grace_period: child::FAREWELL,
             deaths: Deaths::default(),
             slots: Mutex::default(),
-            callbacks: Mutex::default(),
+            callbacks: Callbacks::default(),
             stopped: AtomicBool::new(false),
             singles: statics::AtomicBool::new(false),
             traffic: Mutex::default(),
