@@ -35,10 +35,10 @@ use std::time::{Duration, Instant};
 
 use lapin::types::ShortString;
 
+use super::list::List;
 use super::message::{self, Ended, ReplyHead, TaskHead};
 use super::post::USUAL;
 use super::settings::Settings;
-use super::worker::List;
 use crate::wire::message::{Failure, FunctionRef};
 
 /// So many workers have not come back from a suspect. One death is too few: who dies takes along all that it had, and each

@@ -3,7 +3,7 @@
 //!
 //! In a thread it is served here; to a worker process the bytes go on as they are, and are read there.
 //!
-//! Not here: which reference a name means (`worker.rs`). The rule: nothing of the bytes is looked at before they are where the
+//! Not here: which reference a name means (`list.rs`). The rule: nothing of the bytes is looked at before they are where the
 //! function is.
 
 use std::sync::Arc;

@@ -5,7 +5,7 @@
 //! | nobody there, no such name now, too slow, cut off      | yes               |
 //! | wrong user or password, no such virtual host, TLS that is not trusted, not AMQP | at the first time no; afterwards yes: a broker that is being restarted may say so |
 //!
-//! Not here: what is said over it (`client.rs`, `worker.rs`). The rule: no step is without a limit of time, and no word
+//! Not here: what is said over it (`post.rs`, `shift.rs`). The rule: no step is without a limit of time, and no word
 //! of a password gets into an error.
 
 use std::fmt;

@@ -22,8 +22,11 @@
 //! | `context.rs`    | that worker: sends what the window has room for, ends what comes back             |
 //! | `desk.rs`       | the calls that are sent                                                           |
 //! | `post.rs`       | its thread that talks with the broker                                             |
-//! | `worker.rs`     | the worker of other machines: its list of functions                               |
-//! | `shift.rs`      | its work: deliveries, answers, giving back                                        |
+//! | `worker.rs`     | the worker of other machines, and how it is set up                                |
+//! | `list.rs`       | the functions that it may call                                                    |
+//! | `bench.rs`      | what it has in hand, and what is to be done with it: a table, without I/O         |
+//! | `shift.rs`      | its work: sessions with the broker, in which that is done                         |
+//! | `notes.rs`      | what it logs                                                                      |
 //! | `forwarded.rs`  | a call out of a message, as a task of a pool there                                |
 
 mod bench;
@@ -33,6 +36,7 @@ mod executor;
 mod forwarded;
 mod kit;
 mod link;
+mod list;
 mod message;
 mod notes;
 mod post;

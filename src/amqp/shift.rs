@@ -16,7 +16,7 @@
 //! the delivery. It is delivered to this worker at once. If that ends, the copy is over its time by then, or soon, and goes
 //! back to the queue of calls by itself.
 //!
-//! Not here: what becomes of a delivery (`bench.rs`), the list of functions (`worker.rs`). The rule: whatever is waited for
+//! Not here: what becomes of a delivery (`bench.rs`), the list of functions (`list.rs`). The rule: whatever is waited for
 //! here ends by itself, by a limit, by the heartbeat or by being told to stop at once; but for the calls.
 
 use std::io;
@@ -42,7 +42,7 @@ use super::message::{self, Ended};
 use super::notes::Notes;
 use super::post::{LONGEST_PAUSE, PAUSE, Queues, USUAL, declared_alike, jittered, short};
 use super::settings::{Settings, unique};
-use super::worker::List;
+use super::list::List;
 use crate::error::{Error, RemoteError};
 use crate::executor::Executor;
 use crate::future::Future;

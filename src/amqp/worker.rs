@@ -1,27 +1,24 @@
 //! [`AmqpWorker`]: makes the calls of executors on other machines, those on its list and no others.
 //!
-//! Not here: how it takes them and gives them back (`bench.rs`, `shift.rs`). The rule: a name that is not on the list is
-//! never called, and what one means is never a guess.
+//! Not here: the list itself (`list.rs`), how it takes calls and gives them back (`bench.rs`, `shift.rs`). The rule: what can be
+//! refused when it is set up is not refused later.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
 use super::bench::Terms;
 use super::link::{Address, Tls};
-use super::message::{Ended, TaskHead, Way};
+use super::list::List;
 use super::notes::Notes;
 use super::settings::{Settings, common_settings, unique};
 use super::shift::{NoSession, Session, Shift, Stop, held_queues};
 use crate::error::Error;
 use crate::executor::{Executor, Shutdown};
 use crate::pool::usable_cpus;
-use crate::portable::{self, Each, Fallible, Function, Named, Once, Plain, Portable};
+use crate::portable::{Fallible, Function, Plain, Portable};
 use crate::process::{ProcessPoolBuilder, ProcessPoolExecutor};
 use crate::thread::{ThreadPoolBuilder, ThreadPoolExecutor};
-use crate::wire::message::FunctionRef;
 
 /// Makes calls that [`AmqpExecutor`](crate::AmqpExecutor)s on other machines submit: those of the functions that are on its
 /// list, and no others.
@@ -390,82 +387,6 @@ impl AmqpStopper {
     }
 }
 
-/// The functions that may be called, by name, and by whether an `Err` is the error of the call.
-#[derive(Default)]
-pub(super) struct List(BTreeMap<(&'static str, bool), Listed>);
-
-struct Listed {
-    shape: u64,
-    /// To be called once, and once for each entry. Or why it cannot be called at all: it is of a shared library.
-    functions: Result<[FunctionRef; 2], String>,
-}
-
-impl List {
-    pub(super) fn add<Fun: Function<Argument: Portable, Return: Portable>>(
-        &mut self,
-        function: Fun,
-    ) -> Result<(), Error> {
-        let Named { function: name, shape, fallible, .. } = Named::of::<Fun>(false);
-        if name.contains("{{closure}}") {
-            return Err(Error::invalid(
-                format!("`{name}` was registered: all closures of one function have one name"),
-                "write it as a function (`fn`), and call that",
-            ));
-        }
-        let functions = portable::of(&Once(function))
-            .and_then(|once| portable::of(&Each(function)).map(|each| [once, each]));
-        match self.0.entry((name, fallible)) {
-            Entry::Occupied(entry) if entry.get().functions != functions => Err(Error::invalid(
-                format!("two functions are registered that are both called `{name}`"),
-                "give one of them another name",
-            )),
-            Entry::Occupied(_) => Ok(()),
-            Entry::Vacant(entry) => {
-                entry.insert(Listed { shape, functions });
-                Ok(())
-            }
-        }
-    }
-
-    fn names(&self) -> Vec<&'static str> {
-        let mut names: Vec<_> = self.0.keys().map(|(name, _)| *name).collect();
-        names.dedup();
-        names
-    }
-
-    /// What is to be called, or what to answer instead.
-    pub(super) fn find(&self, head: &TaskHead) -> Result<FunctionRef, Ended> {
-        let Way { each, fallible } = head.way;
-        let mismatched = |reason: &str| Err(Ended::Refused { reason: reason.into() });
-        let entry = |fallible| {
-            let mut all = self.0.range(..);
-            all.find(|((name, its), _)| *name == head.function && *its == fallible).map(|(_, listed)| listed)
-        };
-        let Some(listed) = entry(fallible) else {
-            return match entry(!fallible) {
-                None => Err(Ended::Unknown { known: self.names().iter().map(ToString::to_string).collect() }),
-                Some(_) if fallible => mismatched(
-                    "it is registered by `register`, and called by `try_submit` or `try_map`: use `try_register` there, or \
-                     `submit` here",
-                ),
-                Some(_) => mismatched(
-                    "it is registered by `try_register`, and called by `submit` or `map`: use `register` there, or \
-                     `try_submit` here",
-                ),
-            };
-        };
-        if listed.shape != head.shape {
-            return mismatched(
-                "its argument or its value has another shape there (fields, variants, types): build both programs from the same \
-                 sources",
-            );
-        }
-        let [once, each_of] =
-            listed.functions.as_ref().map_err(|reason| Ended::Refused { reason: reason.clone() })?;
-        Ok(if each { *each_of } else { *once })
-    }
-}
-
 /// Sets up an [`AmqpWorker`].
 ///
 /// ```no_run
@@ -695,72 +616,5 @@ impl AmqpWorkerBuilder {
 impl fmt::Debug for AmqpWorkerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AmqpWorkerBuilder").field("queue", &self.settings.queue).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn double(n: u64) -> u64 {
-        n * 2
-    }
-
-    fn checked(n: u64) -> Result<u64, std::fmt::Error> {
-        n.checked_mul(2).ok_or(std::fmt::Error)
-    }
-
-    fn head(named: Named) -> TaskHead {
-        let Named { function, shape, each, fallible } = named;
-        let way = Way { each, fallible };
-        TaskHead { function: function.into(), shape, way, attempt: 1, limit: None, deaths: 0 }
-    }
-
-    fn of<Fun: Function<Argument: Portable, Return: Portable>>(_: &Fun) -> TaskHead {
-        head(Named::of::<Fun>(false))
-    }
-
-    #[test]
-    fn a_function_is_found_in_the_ways_in_which_it_is_registered() {
-        let mut list = List::default();
-        let fallible = Fallible::<_, u64, u64, std::fmt::Error>::new(checked);
-        list.add(Plain::<_, u64, u64>::new(double)).unwrap();
-        list.add(fallible).unwrap();
-        let once = list.find(&of(&fallible)).unwrap();
-        let mut each = of(&fallible);
-        each.way.each = true;
-        assert_ne!(list.find(&each).unwrap(), once);
-        let Err(Ended::Refused { reason }) = list.find(&of(&Plain::<_, u64, u64>::new(double)).fallibly())
-        else {
-            panic!()
-        };
-        assert!(reason.contains("use `try_register` there"), "{reason}");
-        let Err(Ended::Refused { reason }) =
-            list.find(&TaskHead { way: Way { each: false, fallible: false }, ..of(&fallible) })
-        else {
-            panic!()
-        };
-        assert!(reason.contains("use `register` there"), "{reason}");
-        // Once more is not too much.
-        list.add(fallible).unwrap();
-        let Err(Ended::Unknown { known }) = list.find(&TaskHead { function: "x::y".into(), ..of(&fallible) })
-        else {
-            panic!()
-        };
-        assert!(known.len() == 2 && known.iter().any(|name| name.ends_with("::double")), "{known:?}");
-    }
-
-    impl TaskHead {
-        fn fallibly(self) -> TaskHead {
-            TaskHead { way: Way { fallible: true, ..self.way }, ..self }
-        }
-    }
-
-    #[test]
-    fn what_has_no_name_of_its_own_is_refused() {
-        let mut list = List::default();
-        let refused = list.add(Plain::<_, u64, u64>::new(|n| n + 1)).unwrap_err();
-        assert!(refused.to_string().contains("all closures of one function have one name"), "{refused}");
-        assert!(list.names().is_empty());
     }
 }
