@@ -15,6 +15,7 @@
 //! |------------------------------------|--------------------------------------------------------------------------|
 //! | a reply                            | it ends, or is put back for another attempt                              |
 //! | a second reply to the same attempt | nothing: it is dropped                                                   |
+//! | the broker takes no such message   | the longest that is not confirmed ends with `Encode`                     |
 //! | the session ends                   | nothing; its replies come in the next                                    |
 //! | there is none for too long         | all end with `Broker`, and what is queued, and what comes until there is |
 //!
@@ -238,6 +239,7 @@ impl AmqpContext {
                 }
             }
             Heard::Reply { id, body } => self.answered(id, body, seat),
+            Heard::TooLong(reason) => self.give_up_the_longest(&reason),
             Heard::Away { since, error } => {
                 self.session = None;
                 self.away = Some((since, error));
@@ -320,6 +322,24 @@ impl AmqpContext {
                 discard((in_hand, attempts));
                 self.complete(call, Err(again.err().unwrap_or(error)), Vec::new());
             }
+        }
+    }
+
+    /// The broker does not take one of the messages that it has not confirmed. Sent again, it would end each session.
+    fn give_up_the_longest(&self, reason: &str) {
+        let mut table = self.desk.table.lock();
+        let unconfirmed = table.iter().filter(|(_, in_hand)| !in_hand.is_confirmed);
+        let longest =
+            unconfirmed.max_by_key(|(_, in_hand)| in_hand.letter.body.len()).map(|(number, _)| *number);
+        let in_hand = longest.and_then(|number| table.remove(&number));
+        drop(table);
+        if let Some(InHand { call: Some(call), letter, .. }) = in_hand {
+            discard(letter);
+            let reason = format!(
+                "the broker does not take it: {reason} (`max_message_bytes` is to be no more than that)"
+            );
+            let error = Error::Encode { task: call.task(), what: "argument", reason };
+            self.complete(call, Err(error), Vec::new());
         }
     }
 

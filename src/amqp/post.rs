@@ -17,6 +17,7 @@
 //! | `Confirmed` | the broker has that message, and answers for it                                    |
 //! | `Reply`     | a body, for that message                                                           |
 //! | `Look`      | the number of workers has changed (or somebody else wants the context to look)     |
+//! | `TooLong`   | the broker takes no message of that length, and does not say which it was; `Away` comes next |
 //! | `Away`      | the session has ended, or there was none to be had, and since when there is none; another is tried after a pause |
 //!
 //! Orders are of a session: those of one that has ended mean nothing. Whoever gave them gives those that were not
@@ -128,6 +129,8 @@ pub(super) enum Heard {
         id: Id,
         body: Vec<u8>,
     },
+    /// What the broker says.
+    TooLong(String),
     Away {
         since: Instant,
         error: Error,
@@ -249,8 +252,12 @@ impl Office {
 
     async fn serve(&mut self, session: &Session) -> End {
         let Office { address, queues, heard, workers, orders, session: number } = self;
-        let lost =
-            |error: lapin::Error| End::Lost(address.error(format!("the connection was lost: {error}")));
+        let lost = |error: lapin::Error| {
+            if is_too_long(&error) {
+                let _ = heard.send(Heard::TooLong(error.to_string()));
+            }
+            End::Lost(address.error(format!("the connection was lost: {error}")))
+        };
         tokio::select! {
             end = session.send_all(queues, orders, *number, heard) => match end {
                 Ok(()) => End::Closed,
@@ -516,6 +523,12 @@ pub(super) async fn declared_alike(
 
 fn is_answer(error: &lapin::Error, number: u16) -> bool {
     matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == number)
+}
+
+/// Is it the answer to a message that is longer than the broker takes?
+pub(super) fn is_too_long(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == 406
+        && refusal.get_message().as_str().contains("max size"))
 }
 
 pub(super) fn short(name: &str) -> ShortString {

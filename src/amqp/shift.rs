@@ -38,11 +38,11 @@ use tokio::time::{sleep, sleep_until, timeout};
 use super::bench::{Arrival, Begin, Bench, Finish, From, Key, Letter, Receipt, Terms, To};
 use super::forwarded::{Forwarded, Served};
 use super::link::{Address, Trouble};
+use super::list::List;
 use super::message::{self, Ended};
 use super::notes::Notes;
-use super::post::{LONGEST_PAUSE, PAUSE, Queues, USUAL, declared_alike, jittered, short};
+use super::post::{LONGEST_PAUSE, PAUSE, Queues, USUAL, declared_alike, is_too_long, jittered, short};
 use super::settings::{Settings, unique};
-use super::list::List;
 use crate::error::{Error, RemoteError};
 use crate::executor::Executor;
 use crate::future::Future;
@@ -456,12 +456,6 @@ async fn next(consumer: Option<&mut Consumer>) -> Option<Result<Delivery, lapin:
         Some(consumer) => consumer.next().await,
         None => std::future::pending().await,
     }
-}
-
-/// Is it the answer to a message that is longer than the broker takes?
-fn is_too_long(error: &lapin::Error) -> bool {
-    matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == 406
-        && refusal.get_message().as_str().contains("max size"))
 }
 
 /// Is it the answer to somebody who may not do that?

@@ -48,6 +48,10 @@ fn blob((): ()) -> Blob {
     Blob::from(vec![1; 4 << 20])
 }
 
+fn length_of(bytes: Vec<u8>) -> usize {
+    bytes.len()
+}
+
 fn bytes(length: usize) -> Vec<u8> {
     vec![7; length]
 }
@@ -78,6 +82,7 @@ pub(crate) fn list(worker: AmqpWorker) -> AmqpWorker {
         .register(die_if)
         .register(blob)
         .register(bytes)
+        .register(length_of)
         .register(first)
         .try_register(checked)
 }
@@ -513,8 +518,8 @@ fn what_a_worker_cannot_call_says_why() {
 }
 
 #[test]
-fn a_reply_that_the_broker_does_not_take_is_an_error_and_the_worker_goes_on() {
-    watchdog("a_reply_that_the_broker_does_not_take_is_an_error_and_the_worker_goes_on", LIMIT, || {
+fn what_is_longer_than_the_broker_takes_is_an_error_and_all_else_goes_on() {
+    watchdog("what_is_longer_than_the_broker_takes_is_an_error_and_all_else_goes_on", LIMIT, || {
         let Some(broker) = Broker::own_with("max_message_size = 100000") else { return };
         let queue = broker.queue("long-reply");
         let _worker = WorkerThread::start(&Setup::new(&queue).threads(2), list);
@@ -524,6 +529,18 @@ fn a_reply_that_the_broker_does_not_take_is_an_error_and_the_worker_goes_on() {
         let Error::Encode { what: "return value", reason, .. } = &error else { panic!("{error}") };
         assert!(reason.contains("100000"), "{reason}");
         assert_eq!(short.result().unwrap(), [7; 10]);
+        // The same on the way there. The one that ends the session takes no other with it.
+        let lengths = [10, 200_000, 20, 150_000, 30];
+        let all = lengths.map(|length| executor.submit(length_of, vec![7; length]));
+        for (length, future) in lengths.into_iter().zip(all) {
+            match future.result() {
+                Ok(counted) => assert!(counted == length && length < 100_000, "{counted} of {length}"),
+                Err(Error::Encode { what: "argument", reason, .. }) => {
+                    assert!(length > 100_000 && reason.contains("100000"), "{length}: {reason}");
+                }
+                Err(error) => panic!("{length}: {error}"),
+            }
+        }
     });
 }
 
