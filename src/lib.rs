@@ -94,9 +94,10 @@
 //! `process/window.rs` → `process/context.rs` → `process/endings.rs` → `process/rest.rs` → `process/berth.rs` →
 //! `process/deaths.rs` → `process/departures.rs` → `signals.rs` → `process/remarks.rs` → `process/host.rs` →
 //! `shared.rs` → `sealed.rs` → `enclosed.rs` → `process/post.rs` → `sync/mod.rs` → `process/service.rs` →
-//! `process/entry.rs` → `process/terms.rs` → `portable/descriptor.rs` → `portable/decoder.rs` → `timeline/mod.rs` → `spans/mod.rs` → `process/ear.rs`.
+//! `process/entry.rs` → `process/terms.rs` → `portable/descriptor.rs` → `portable/decoder.rs` → `timeline/mod.rs` → `spans/mod.rs` → `process/ear.rs` →
+//! `amqp/mod.rs`, which has the order of its own.
 //! Imports point down: `id` ← `error` ← `outcome` ← { `options`, `unread`, `worker` ← `observer` ← `account` ← `signals` } ← `future` ← `map` ← `task` ← `pool` ←
-//! { `thread`, `process` }; `sealed` ← `enclosed` ← { `shared`, `sync`, `portable`, `task` };
+//! { `thread`, `process` } ← `amqp`; `sealed` ← `enclosed` ← { `shared`, `sync`, `portable`, `task` };
 //! `wire` ← `portable` ← { `task`, `process` }.
 
 // A model has no processes, and so leaves what only they need without a use.

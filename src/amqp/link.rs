@@ -213,19 +213,36 @@ pub struct Tls {
 
 impl Tls {
     /// Trusts whom the system trusts.
+    ///
+    /// ```no_run
+    /// use concurrent_futures::{AmqpExecutor, Tls};
+    ///
+    /// let pool = AmqpExecutor::builder().tls(Tls::new()).connect("amqps://broker.example")?;
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Tls::default()
     }
 
-    /// Trusts those certificates of authorities and no others: a file in PEM.
+    /// Trusts those certificates of authorities and no others: a file in PEM. It is read by `connect`, which ends with
+    /// [`Error::InvalidArgument`] if it cannot be.
+    ///
+    /// ```
+    /// let tls = concurrent_futures::Tls::new().roots("/etc/rabbitmq/ca.pem");
+    /// ```
     #[must_use]
     pub fn roots(mut self, file: impl Into<std::path::PathBuf>) -> Self {
         self.roots = Some(file.into());
         self
     }
 
-    /// Shows that certificate (with those that lead to its root), and proves by that key that it is ours: files in PEM.
+    /// Shows that certificate (with those that lead to its root), and proves by that key that it is ours: files in PEM, read as
+    /// those of [`roots`](Self::roots).
+    ///
+    /// ```
+    /// let tls = concurrent_futures::Tls::new().identity("/etc/my/cert.pem", "/etc/my/key.pem");
+    /// ```
     #[must_use]
     pub fn identity(
         mut self,

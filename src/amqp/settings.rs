@@ -100,6 +100,12 @@ macro_rules! common_settings {
         /// Whoever comes first makes it, as its options say ([`persistent`](Self::persistent), [`quorum`](Self::quorum),
         /// [`priorities`](Self::priorities)); whoever comes later must say the same, or is refused. But a user that the broker
         /// does not let make queues takes the one that there is, as it is.
+        ///
+        /// ```no_run
+        /// # use concurrent_futures::{AmqpExecutor};
+        /// let pool = AmqpExecutor::builder().queue("thumbnails").connect("amqp://localhost")?;
+        /// # Ok::<(), concurrent_futures::Error>(())
+        /// ```
         pub fn queue(mut self, name: impl Into<String>) -> Self {
             self.settings.queue = name.into();
             self
@@ -107,6 +113,12 @@ macro_rules! common_settings {
 
         /// Are calls and results to outlive a restart of the broker? Default: yes. Without, they cost the broker no disk,
         /// and after a restart the executor sends what it has not heard of again.
+        ///
+        /// ```no_run
+        /// # use concurrent_futures::{AmqpExecutor};
+        /// let pool = AmqpExecutor::builder().persistent(false).quorum(false).connect("amqp://localhost")?;
+        /// # Ok::<(), concurrent_futures::Error>(())
+        /// ```
         pub fn persistent(mut self, yes: bool) -> Self {
             self.settings.persistent = yes;
             self
@@ -114,6 +126,12 @@ macro_rules! common_settings {
 
         /// Is the queue to be a [quorum queue](https://www.rabbitmq.com/docs/quorum-queues), on several nodes of a cluster of
         /// brokers? Default: yes. Brokers other than RabbitMQ have none.
+        ///
+        /// ```no_run
+        /// # use concurrent_futures::{AmqpExecutor};
+        /// let pool = AmqpExecutor::builder().quorum(false).connect("amqp://localhost")?;
+        /// # Ok::<(), concurrent_futures::Error>(())
+        /// ```
         pub fn quorum(mut self, yes: bool) -> Self {
             self.settings.quorum = yes;
             self
@@ -125,18 +143,38 @@ macro_rules! common_settings {
         /// Without it they hold among the calls of one executor that are not sent yet, which is all but a
         /// [`window`](crate::AmqpBuilder::window) of them. Only queues that are not [quorum queues](Self::quorum) have it; the
         /// quorum queues of RabbitMQ since 4.0 prefer what is above 0 in any case.
+        ///
+        /// ```no_run
+        /// # use concurrent_futures::{AmqpExecutor};
+        /// let pool = AmqpExecutor::builder().quorum(false).priorities(true).connect("amqp://localhost")?;
+        /// # Ok::<(), concurrent_futures::Error>(())
+        /// ```
         pub fn priorities(mut self, yes: bool) -> Self {
             self.settings.priorities = yes;
             self
         }
 
         /// Whom to trust, where the URL begins with `amqps`. Default: whom the system trusts.
+        ///
+        /// ```no_run
+        /// # use concurrent_futures::{AmqpExecutor, Tls};
+        /// let tls = Tls::new().roots("/etc/rabbitmq/ca.pem");
+        /// let pool = AmqpExecutor::builder().tls(tls).connect("amqps://broker.example")?;
+        /// # Ok::<(), concurrent_futures::Error>(())
+        /// ```
         pub fn tls(mut self, tls: Tls) -> Self {
             self.settings.tls = tls;
             self
         }
 
         /// How long one attempt to connect may take, and any answer of the broker. Default: 10 s.
+        ///
+        /// ```no_run
+        /// # use std::time::Duration;
+        /// # use concurrent_futures::AmqpExecutor;
+        /// let pool = AmqpExecutor::builder().connect_timeout(Duration::from_secs(3)).connect("amqp://localhost")?;
+        /// # Ok::<(), concurrent_futures::Error>(())
+        /// ```
         pub fn connect_timeout(mut self, limit: Duration) -> Self {
             self.settings.connect_timeout = limit;
             self
@@ -144,12 +182,25 @@ macro_rules! common_settings {
 
         /// How often either side shows that it is there, if the URL does not say (`?heartbeat=`). Twice as long without a
         /// sign, and the connection counts as lost. In whole seconds. Default: 10 s.
+        ///
+        /// ```no_run
+        /// # use std::time::Duration;
+        /// # use concurrent_futures::AmqpExecutor;
+        /// let pool = AmqpExecutor::builder().heartbeat(Duration::from_secs(60)).connect("amqp://localhost")?;
+        /// # Ok::<(), concurrent_futures::Error>(())
+        /// ```
         pub fn heartbeat(mut self, every: Duration) -> Self {
             self.settings.heartbeat = every;
             self
         }
 
         /// The longest message, in bytes. Default: 16 MiB, which is what RabbitMQ takes by default since 4.0.
+        ///
+        /// ```no_run
+        /// # use concurrent_futures::{AmqpExecutor};
+        /// let pool = AmqpExecutor::builder().max_message_bytes(128 << 20).connect("amqp://localhost")?;
+        /// # Ok::<(), concurrent_futures::Error>(())
+        /// ```
         pub fn max_message_bytes(mut self, bytes: usize) -> Self {
             self.settings.max_message_bytes = bytes;
             self
