@@ -187,12 +187,17 @@ fn a_client_takes_no_harm_from_what_is_no_reply() {
         let future = executor.submit(reversed, "abc".to_owned());
         let (_, properties) = next(broker, queue.name(), false);
         let to = properties.reply_to().as_ref().unwrap().as_str().to_owned();
+        let id = properties.message_id().as_ref().unwrap().as_str().to_owned();
+        let call = id.strip_suffix(".1").expect("of its first attempt").to_owned();
+        assert_eq!(call, future.id().get().to_string());
         let of = |id: &str| BasicProperties::default().with_correlation_id(id.into());
-        for properties in [BasicProperties::default(), of("not a number"), of("18446744073709551615")] {
+        let nobodys =
+            ["not a number", "18446744073709551615.1", &call, &format!("{call}.2"), &format!("{id}.1")];
+        for properties in nobodys.map(of).into_iter().chain([BasicProperties::default()]) {
             publish(broker, &to, b"garbage", properties);
         }
         assert!(!future.done());
-        publish(broker, &to, b"garbage", of(&future.id().get().to_string()));
+        publish(broker, &to, b"garbage", of(&id));
         let outcome = future.result();
         let Err(Error::Decode { reason, .. }) = &outcome else { panic!("{outcome:?}") };
         assert!(reason.contains("not a message of this library"), "{reason}");
