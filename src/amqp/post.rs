@@ -58,8 +58,8 @@ const BATCH: usize = 256;
 /// A message that the broker has no room for is offered again after that.
 const FULL: Duration = Duration::from_millis(100);
 
-/// How often it is asked how many consumers there are.
-const ASK: Duration = Duration::from_secs(1);
+/// How often it is looked whether connections are there, and asked how many consumers.
+pub(super) const ASK: Duration = Duration::from_secs(1);
 
 /// The priority of messages of which nothing is said. What is above it is "high" for the quorum queues of RabbitMQ since 4.0,
 /// which know only that.
@@ -428,6 +428,9 @@ impl Session {
         workers: &AtomicUsize,
     ) -> lapin::Error {
         loop {
+            if let Err(error) = are_open([&self.publishing, &self.consuming], [&self.out, &self.back]) {
+                return error;
+            }
             let options = QueueDeclareOptions { passive: true, ..Default::default() };
             let asking = self.questions.queue_declare(short(&queues.tasks), options, FieldTable::default());
             match timeout(limit, asking).await {
@@ -519,6 +522,15 @@ pub(super) async fn declared_alike(
         }
     }
     Ok((was_there, channel))
+}
+
+/// Are they all there? Whoever waits on one that ends is told by an error; but not who begins to wait in that very moment: lapin
+/// 4.12 rejects the confirms that are on their way, and takes one more that is never answered. So it is looked now and then.
+pub(super) fn are_open(connections: [&Connection; 2], channels: [&Channel; 2]) -> Result<(), lapin::Error> {
+    let is_open = connections.into_iter().all(|connection| connection.status().connected())
+        && channels.into_iter().all(|channel| channel.status().connected());
+    let gone = || io::Error::new(io::ErrorKind::NotConnected, "it has ended, and nobody was told").into();
+    if is_open { Ok(()) } else { Err(gone()) }
 }
 
 fn is_answer(error: &lapin::Error, number: u16) -> bool {

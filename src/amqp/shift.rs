@@ -41,7 +41,9 @@ use super::link::{Address, Trouble};
 use super::list::List;
 use super::message::{self, Ended};
 use super::notes::Notes;
-use super::post::{LONGEST_PAUSE, PAUSE, Queues, USUAL, declared_alike, is_too_long, jittered, short};
+use super::post::{
+    ASK, LONGEST_PAUSE, PAUSE, Queues, USUAL, are_open, declared_alike, is_too_long, jittered, short,
+};
 use super::settings::{Settings, unique};
 use crate::error::{Error, RemoteError};
 use crate::executor::Executor;
@@ -323,12 +325,13 @@ impl Work<'_> {
         let mut consumer: Option<Consumer> = None;
         let mut held: Option<Held> = None;
         // It need not be exact.
-        let tick = shift.terms.renew_every / 4;
+        let tick = ASK.min(shift.terms.renew_every / 4);
         let mut next_look = Instant::now() + tick;
         loop {
             self.heed_stop();
             let now = Instant::now();
             if now >= next_look {
+                session.is_there()?;
                 self.bench.renew(now);
                 next_look = now + tick;
             }
@@ -500,6 +503,10 @@ impl Session {
             Ok(Err(error)) => Err(address.refusal(&error).into()),
             Err(_) => Err(NoSession::Away(address.error(format!("no answer within {:?}", address.limit)))),
         }
+    }
+
+    fn is_there(&self) -> Result<(), lapin::Error> {
+        are_open([&self.publishing, &self.consuming], [&self.out, &self.tasks])
     }
 
     async fn consume(&self, queue: &str) -> Result<Consumer, lapin::Error> {

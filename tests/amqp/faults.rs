@@ -143,9 +143,10 @@ fn a_broker_that_is_killed_and_started_costs_nothing() {
 
 /// A client and two workers, each with a network of its own.
 struct Networks {
+    // First, so that they stop while they have a network.
+    _crew: [WorkerThread; 2],
     client: Proxy,
     workers: [Proxy; 2],
-    _crew: [WorkerThread; 2],
 }
 
 impl Networks {
