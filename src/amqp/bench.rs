@@ -133,8 +133,8 @@ pub(super) struct Begin {
     pub(super) function: FunctionRef,
     pub(super) argument: Arc<Vec<u8>>,
     pub(super) limit: Option<Duration>,
-    /// It may be the end of this process: all that was acknowledged is to be at the broker.
-    pub(super) is_alone: bool,
+    /// A worker has not come back from it: it may be the end of this one, so all that was acknowledged is to be at the broker.
+    pub(super) may_kill: bool,
 }
 
 /// How a call ended here.
@@ -444,11 +444,13 @@ impl<'l> Bench<'l> {
             is_copying: false,
             is_under_way: false,
         };
-        if deaths > written || (is_suspect && (self.suspect.is_some() || self.is_alone || self.is_stopping)) {
+        let is_one_too_many = is_suspect && (self.suspect.is_some() || self.is_alone || self.is_stopping);
+        if deaths > written || (is_one_too_many && !self.is_open) {
             self.give_back(call);
-        } else if is_suspect {
+        } else if is_suspect && !is_one_too_many {
             self.suspect = Some(call);
         } else {
+            // A suspect too many goes back with all that waits, when nothing more comes: it would come again at once.
             self.waiting.push_back(call);
         }
     }
@@ -501,8 +503,18 @@ impl<'l> Bench<'l> {
             }
             return begun;
         }
-        while !self.is_alone && self.running.len() < self.terms.width {
-            let Some(call) = self.waiting.pop_front() else { break };
+        let is_settled =
+            self.due.is_empty() && self.outgoing.values().all(|outgoing| outgoing.letter.to == To::Client);
+        // What was given back would be there twice if this were the end of us now, and one death would count for both.
+        let may_begin = |call: &Call| call.head.deaths == 0 || is_settled;
+        while !self.is_alone
+            && self.running.len() < self.terms.width
+            && let Some(call) = self.waiting.pop_front()
+        {
+            if !may_begin(&call) {
+                self.waiting.push_front(call);
+                break;
+            }
             begun.push(self.run(call, now));
         }
         begun
@@ -514,7 +526,7 @@ impl<'l> Bench<'l> {
             function: call.function,
             argument: Arc::clone(&call.argument),
             limit: call.head.limit,
-            is_alone: self.is_alone,
+            may_kill: call.head.deaths > 0,
         };
         self.running.insert(call.key.clone(), (call, now));
         begin

@@ -54,6 +54,13 @@ use crate::wire::message::{Failure, RemoteCause};
 /// What was not taken is offered again after that.
 const FULL: Duration = Duration::from_millis(100);
 
+/// A consumer is cancelled when nothing has come for so long (or so late, if it does not end). What a quorum queue has on its way
+/// then (RabbitMQ 3.10) it delivers after it has said that the consumer is no more, and lapin, which knows of none, drops it:
+/// seen for each suspect that had a neighbour in the queue. Nobody would have it until the session ends. So what there is comes
+/// first, as far as the prefetch goes; and after a consumer was cancelled, there is a new session before the next.
+const CALM: Duration = Duration::from_millis(100);
+const LATEST: Duration = Duration::from_secs(2);
+
 /// How long a copy lies in our queue, before it goes back to the queue of calls: a tenth of the time for which a delivery is
 /// held, in these bounds.
 const HELD: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
@@ -138,6 +145,12 @@ pub(super) struct Shift<'w> {
 /// The calls that run, to be waited for.
 type Calls =
     FuturesUnordered<Pin<Box<dyn std::future::Future<Output = (Key, Result<Served, Error>)> + Send>>>;
+
+/// What comes after a session that was not lost.
+enum Then {
+    End,
+    AnotherOne,
+}
 
 /// Why there is no session.
 pub(super) enum NoSession {
@@ -239,13 +252,20 @@ impl Work<'_> {
             };
             let error = match opened {
                 Ok(session) => {
-                    notes.up(away.map(|since| since.elapsed()));
+                    if away.is_some() || !has_been_here {
+                        notes.up(away.map(|since| since.elapsed()));
+                    }
                     (pause, has_been_here, away) = (PAUSE, true, None);
                     self.bench.open();
                     match self.serve(&session).await {
-                        Ok(()) => {
+                        Ok(Then::End) => {
                             session.close(address.limit).await;
                             return self.broken.take().map_or(Ok(()), Err);
+                        }
+                        Ok(Then::AnotherOne) => {
+                            session.close(address.limit).await;
+                            self.bench.lose();
+                            continue;
                         }
                         Err(error) => {
                             // What it may not do now, it may not do later. Once it has taken calls, that is up to an operator
@@ -319,7 +339,7 @@ impl Work<'_> {
     }
 
     /// Works in a session, until that is over or nothing is left to do.
-    async fn serve(&mut self, session: &Session) -> Result<(), lapin::Error> {
+    async fn serve(&mut self, session: &Session) -> Result<Then, lapin::Error> {
         let shift = self.shift;
         let mut on_their_way = FuturesUnordered::new();
         let mut consumer: Option<Consumer> = None;
@@ -327,6 +347,9 @@ impl Work<'_> {
         // It need not be exact.
         let tick = ASK.min(shift.terms.renew_every / 4);
         let mut next_look = Instant::now() + tick;
+        // Since when nothing more is wanted, and when the last delivery came.
+        let mut unwanted: Option<(Instant, Instant)> = None;
+        let mut was_cancelled = false;
         loop {
             self.heed_stop();
             let now = Instant::now();
@@ -336,10 +359,17 @@ impl Work<'_> {
                 next_look = now + tick;
             }
             let wants_more = self.bench.wants_more();
-            if let Some(open) = consumer.take_if(|_| !wants_more) {
-                self.close(session, open).await?;
+            let mut wake = next_look;
+            if consumer.is_some() && !wants_more {
+                let (since, last) = *unwanted.get_or_insert((now, now));
+                let due = (last + CALM).min(since + LATEST);
+                wake = wake.min(due);
+                if let Some(open) = consumer.take_if(|_| now >= due) {
+                    self.close(session, open).await?;
+                    was_cancelled = true;
+                }
             }
-            if consumer.is_none() && wants_more {
+            if consumer.is_none() && wants_more && !was_cancelled {
                 consumer = Some(shift.within(session.consume(&shift.settings.queue)).await?);
                 self.has_consumed = true;
                 self.bench.set_open(true);
@@ -361,7 +391,7 @@ impl Work<'_> {
                 session.acknowledge(receipt, held.as_ref()).await?;
             }
             for begin in self.bench.begin(now) {
-                if begin.is_alone {
+                if begin.may_kill {
                     shift.within(session.settle(shift.terms.width, held.as_ref())).await?;
                 }
                 self.start(begin);
@@ -371,15 +401,23 @@ impl Work<'_> {
                     // What is in it is of calls that are over.
                     let _ = shift.within(held.delete(&shift.held)).await;
                 }
-                return Ok(());
+                return Ok(Then::End);
+            }
+            if was_cancelled && self.bench.wants_more() && self.bench.is_clear() {
+                return Ok(Then::AnotherOne);
             }
             tokio::select! {
                 biased;
                 Some(confirmed) = on_their_way.next() => self.bench.confirmed(confirmed?),
                 Some((key, outcome)) = self.calls.next() => self.end(&key, outcome),
-                delivery = next(consumer.as_mut()) => self.take(From::Tasks, delivery)?,
+                delivery = next(consumer.as_mut()) => {
+                    self.take(From::Tasks, delivery)?;
+                    if let Some((_, last)) = &mut unwanted {
+                        *last = Instant::now();
+                    }
+                }
                 delivery = next(held.as_mut().map(|held| &mut held.consumer)) => self.take(From::Held, delivery)?,
-                () = sleep_until(next_look.into()) => {}
+                () = sleep_until(wake.into()) => {}
                 () = shift.stop.asked(), if !self.was_stopping => {}
             }
         }
