@@ -390,9 +390,16 @@ impl Work<'_> {
             for receipt in self.bench.take_due() {
                 session.acknowledge(receipt, held.as_ref()).await?;
             }
-            for begin in self.bench.begin(now) {
-                if begin.may_kill {
-                    shift.within(session.settle(shift.terms.width, held.as_ref())).await?;
+            let mut begun = self.bench.begin(now).into_iter();
+            while let Some(begin) = begun.next() {
+                if begin.may_kill
+                    && let Err(error) = shift.within(session.settle(shift.terms.width, held.as_ref())).await
+                {
+                    // It counts as running, and so do those behind it, and nobody has begun them.
+                    for begin in std::iter::once(begin).chain(begun) {
+                        self.bench.end(&begin.key, Finish::NotMade { counts: false }, now);
+                    }
+                    return Err(error);
                 }
                 self.start(begin);
             }
