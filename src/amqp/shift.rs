@@ -58,7 +58,7 @@ const FULL: Duration = Duration::from_millis(100);
 /// then (RabbitMQ 3.10) it delivers after it has said that the consumer is no more, and lapin, which knows of none, drops it:
 /// seen for each suspect that had a neighbour in the queue. Nobody would have it until the session ends. So what there is comes
 /// first, as far as the prefetch goes; and after a consumer was cancelled, there is a new session before the next.
-const CALM: Duration = Duration::from_millis(100);
+const CALM: Duration = Duration::from_millis(250);
 const LATEST: Duration = Duration::from_secs(2);
 
 /// How long a copy lies in our queue, before it goes back to the queue of calls: a tenth of the time for which a delivery is
