@@ -37,8 +37,7 @@ use lapin::types::ShortString;
 
 use super::list::List;
 use super::message::{self, Ended, ReplyHead, TaskHead};
-use super::post::USUAL;
-use super::settings::Settings;
+use super::settings::{Settings, USUAL, refused_as_too_long};
 use crate::wire::message::{Failure, FunctionRef};
 
 /// So many workers have not come back from a suspect. One death is too few: who dies takes along all that it had, and each
@@ -366,9 +365,8 @@ impl<'l> Bench<'l> {
             return;
         };
         let Some(Outgoing { letter, receipts }) = self.outgoing.remove(&number) else { return };
-        let reason =
-            format!("the broker does not take it: {reason} (`max_message_bytes` is to be no more than that)");
-        let failure = Failure::Unencodable { what: "return value".into(), reason };
+        let failure =
+            Failure::Unencodable { what: "return value".into(), reason: refused_as_too_long(reason) };
         self.answer(letter.key.clone(), receipts, Duration::ZERO, Ended::Failed(failure), Vec::new());
     }
 

@@ -31,7 +31,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::desk::{Call, Desk, InHand};
 use super::message::{self, Ended, ReplyHead};
-use super::post::{HIGHEST, Heard, Id, Order, Post, USUAL};
+use super::post::{Heard, Id, Order, Post};
+use super::settings::{HIGHEST, USUAL, refused_as_too_long};
 use crate::account::{self, Account};
 use crate::enclosed::Received;
 use crate::error::Error;
@@ -335,9 +336,7 @@ impl AmqpContext {
         drop(table);
         if let Some(InHand { call: Some(call), letter, .. }) = in_hand {
             discard(letter);
-            let reason = format!(
-                "the broker does not take it: {reason} (`max_message_bytes` is to be no more than that)"
-            );
+            let reason = refused_as_too_long(reason);
             let error = Error::Encode { task: call.task(), what: "argument", reason };
             self.complete(call, Err(error), Vec::new());
         }

@@ -356,11 +356,8 @@ impl AmqpBuilder {
         let settings = self.settings;
         let address = settings.address(url, name.clone())?;
         let queues = Queues {
-            tasks: settings.queue.clone(),
+            settings: settings.clone(),
             replies: format!("{}.replies.{}", settings.queue, unique()),
-            persistent: settings.persistent,
-            quorum: settings.quorum,
-            priorities: settings.priorities,
             expires: self.replies_expire.unwrap_or(EXPIRES),
         };
         let (tell, heard) = crossbeam_channel::unbounded();

@@ -107,6 +107,11 @@ impl Address {
         Err(trouble)
     }
 
+    /// It has not answered in time.
+    pub(super) fn late(&self) -> Error {
+        self.error(format!("no answer within {:?}", self.limit))
+    }
+
     /// What it means that a queue was refused.
     pub(super) fn refusal(&self, error: &lapin::Error) -> Trouble {
         let ErrorKind::ProtocolError(refusal) = error.kind() else {
@@ -148,7 +153,7 @@ impl Address {
                      (`Tls`)? Does that port speak TLS?"
                 ))),
                 io::ErrorKind::TimedOut => {
-                    Trouble::Away(self.error(format!("no answer within {:?}", self.limit)))
+                    Trouble::Away(self.late())
                 }
                 _ => Trouble::Away(self.error(format!("it cannot be reached: {error}"))),
             },

@@ -46,6 +46,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::link::{Address, Trouble};
+use super::settings::Settings;
 use crate::error::Error;
 
 /// The pause after the first failure; then twice as long each time, up to the longest.
@@ -56,29 +57,17 @@ pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const BATCH: usize = 256;
 
 /// A message that the broker has no room for is offered again after that.
-const FULL: Duration = Duration::from_millis(100);
+pub(super) const FULL: Duration = Duration::from_millis(100);
 
 /// How often it is looked whether connections are there, and asked how many consumers.
 pub(super) const ASK: Duration = Duration::from_secs(1);
 
-/// The priority of messages of which nothing is said. What is above it is "high" for the quorum queues of RabbitMQ since 4.0,
-/// which know only that.
-pub(super) const USUAL: u8 = 4;
-
-/// The highest: queues that are made for priorities know them from 0 to this one.
-pub(super) const HIGHEST: u8 = 9;
-
 /// What queues there are, and how.
 #[derive(Clone, Debug)]
 pub(super) struct Queues {
-    pub(super) tasks: String,
+    /// Of the queue of calls, and of how messages are kept.
+    pub(super) settings: Settings,
     pub(super) replies: String,
-    /// They outlive the broker's process, and so do their messages.
-    pub(super) persistent: bool,
-    /// Of tasks: a quorum queue.
-    pub(super) quorum: bool,
-    /// Of tasks: it hands out by priority.
-    pub(super) priorities: bool,
     /// How long the replies of a client that does not come back are kept.
     pub(super) expires: Duration,
 }
@@ -139,6 +128,14 @@ pub(super) enum Heard {
     Look,
 }
 
+/// What talks with a broker, in one thread.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::spawn("the runtime that talks with the broker", error))
+}
+
 /// The client's side of it.
 pub(super) struct Post {
     orders: mpsc::UnboundedSender<Order>,
@@ -157,10 +154,7 @@ impl Post {
     ) -> Result<Post, Error> {
         let (orders, taken) = mpsc::unbounded_channel();
         let (tell, opened) = crossbeam_channel::bounded(1);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Error::spawn("the runtime that talks with the broker", error))?;
+        let runtime = runtime()?;
         let office = Office { address, queues, heard, workers, orders: taken, session: 0 };
         let thread = std::thread::Builder::new()
             .name("amqp".into())
@@ -291,7 +285,8 @@ impl Session {
         let publishing = address.connect().await?;
         let consuming = address.connect().await?;
         let opening = async {
-            let (has_tasks, out) = declared_alike(&publishing, &queues.tasks, &queues.for_tasks()).await?;
+            let (has_tasks, out) =
+                declared_alike(&publishing, &queues.settings.queue, &queues.settings.declaration()).await?;
             out.confirm_select(ConfirmSelectOptions::default()).await?;
             let (has_replies, back) = declared(&consuming, &queues.replies, &queues.for_replies()).await?;
             let consume = BasicConsumeOptions::default();
@@ -305,7 +300,7 @@ impl Session {
                 Ok((Session { publishing, consuming, out, questions, replies, back }, fresh))
             }
             Ok(Err(error)) => Err(address.refusal(&error)),
-            Err(_) => Err(Trouble::Away(address.error(format!("no answer within {:?}", address.limit)))),
+            Err(_) => Err(Trouble::Away(address.late())),
         }
     }
 
@@ -359,11 +354,11 @@ impl Session {
             .with_correlation_id(id)
             .with_reply_to(short(&queues.replies))
             .with_priority(letter.priority)
-            .with_delivery_mode(if queues.persistent { 2 } else { 1 });
+            .with_delivery_mode(if queues.settings.persistent { 2 } else { 1 });
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let confirm = self
             .out
-            .basic_publish(short(""), short(&queues.tasks), options, &letter.body, properties)
+            .basic_publish(short(""), short(&queues.settings.queue), options, &letter.body, properties)
             .await?;
         Ok((letter, confirm))
     }
@@ -432,7 +427,8 @@ impl Session {
                 return error;
             }
             let options = QueueDeclareOptions { passive: true, ..Default::default() };
-            let asking = self.questions.queue_declare(short(&queues.tasks), options, FieldTable::default());
+            let asking =
+                self.questions.queue_declare(short(&queues.settings.queue), options, FieldTable::default());
             match timeout(limit, asking).await {
                 Ok(Ok(queue)) => {
                     let count = queue.consumer_count() as usize;
@@ -469,22 +465,11 @@ struct Letter {
 }
 
 impl Queues {
-    pub(super) fn for_tasks(&self) -> (QueueDeclareOptions, FieldTable) {
-        let mut arguments = FieldTable::default();
-        if self.quorum {
-            arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-        }
-        if self.priorities {
-            arguments.insert("x-max-priority".into(), AMQPValue::ShortShortUInt(HIGHEST));
-        }
-        (QueueDeclareOptions { durable: self.persistent, ..Default::default() }, arguments)
-    }
-
     fn for_replies(&self) -> (QueueDeclareOptions, FieldTable) {
         let mut arguments = FieldTable::default();
         let expires = i64::try_from(self.expires.as_millis().max(1)).unwrap_or(i64::MAX);
         arguments.insert("x-expires".into(), AMQPValue::LongLongInt(expires));
-        (QueueDeclareOptions { durable: self.persistent, ..Default::default() }, arguments)
+        (QueueDeclareOptions { durable: self.settings.persistent, ..Default::default() }, arguments)
     }
 }
 
@@ -533,7 +518,7 @@ pub(super) fn are_open(connections: [&Connection; 2], channels: [&Channel; 2]) -
     if is_open { Ok(()) } else { Err(gone()) }
 }
 
-fn is_answer(error: &lapin::Error, number: u16) -> bool {
+pub(super) fn is_answer(error: &lapin::Error, number: u16) -> bool {
     matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == number)
 }
 

@@ -6,11 +6,21 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
+use lapin::options::QueueDeclareOptions;
+use lapin::types::{AMQPValue, FieldTable};
+
 use super::link::{Address, Tls};
 use crate::error::Error;
 
 /// The queue, where none is named.
 pub(super) const QUEUE: &str = "concurrent-futures";
+
+/// The priority of messages of which nothing is said. What is above it is "high" for the quorum queues of RabbitMQ since 4.0,
+/// which know only that.
+pub(super) const USUAL: u8 = 4;
+
+/// The highest: queues that are made for priorities know them from 0 to this one.
+pub(super) const HIGHEST: u8 = 9;
 
 /// The longest message, in bytes, where nothing else is said: what RabbitMQ takes by default since 4.0.
 pub(super) const LONGEST: usize = 16 << 20;
@@ -74,6 +84,18 @@ impl Settings {
         Address::new(url, &self.tls, name, self.connect_timeout, self.heartbeat)
     }
 
+    /// How the queue of calls is made.
+    pub(super) fn declaration(&self) -> (QueueDeclareOptions, FieldTable) {
+        let mut arguments = FieldTable::default();
+        if self.quorum {
+            arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        }
+        if self.priorities {
+            arguments.insert("x-max-priority".into(), AMQPValue::ShortShortUInt(HIGHEST));
+        }
+        (QueueDeclareOptions { durable: self.persistent, ..Default::default() }, arguments)
+    }
+
     /// Why a message of that length is not sent.
     pub(super) fn too_long(&self, length: usize) -> Option<String> {
         (length > self.max_message_bytes).then(|| {
@@ -84,6 +106,11 @@ impl Settings {
             )
         })
     }
+}
+
+/// Why a message is not sent that the broker did not take.
+pub(super) fn refused_as_too_long(reason: &str) -> String {
+    format!("the broker does not take it: {reason} (`max_message_bytes` is to be no more than that)")
 }
 
 /// A name that nobody else has: 128 bits that the system drew.

@@ -31,7 +31,7 @@ use lapin::options::{
     ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, Consumer, ErrorKind};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, Consumer};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 
@@ -42,17 +42,14 @@ use super::list::List;
 use super::message::{self, Ended};
 use super::notes::Notes;
 use super::post::{
-    ASK, LONGEST_PAUSE, PAUSE, Queues, USUAL, are_open, declared_alike, is_too_long, jittered, short,
+    ASK, FULL, LONGEST_PAUSE, PAUSE, are_open, declared_alike, is_answer, is_too_long, jittered, short,
 };
-use super::settings::{Settings, unique};
+use super::settings::{Settings, USUAL, unique};
 use crate::error::{Error, RemoteError};
 use crate::executor::Executor;
 use crate::future::Future;
 use crate::task::Task;
 use crate::wire::message::{Failure, RemoteCause};
-
-/// What was not taken is offered again after that.
-const FULL: Duration = Duration::from_millis(100);
 
 /// A consumer is cancelled when nothing has come for so long (or so late, if it does not end). What a quorum queue has on its way
 /// then (RabbitMQ 3.10) it delivers after it has said that the consumer is no more, and lapin, which knows of none, drops it:
@@ -270,7 +267,7 @@ impl Work<'_> {
                         Err(error) => {
                             // What it may not do now, it may not do later. Once it has taken calls, that is up to an operator
                             // who may be at it just now.
-                            if !self.has_consumed && is_denied(&error) {
+                            if !self.has_consumed && is_answer(&error, 403) {
                                 return Err(address.refusal(&error).into_error());
                             }
                             if is_too_long(&error) {
@@ -506,11 +503,6 @@ async fn next(consumer: Option<&mut Consumer>) -> Option<Result<Delivery, lapin:
     }
 }
 
-/// Is it the answer to somebody who may not do that?
-fn is_denied(error: &lapin::Error) -> bool {
-    matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == 403)
-}
-
 /// What there is while the broker is there.
 pub(super) struct Session {
     publishing: Connection,
@@ -527,18 +519,10 @@ impl Session {
     ) -> Result<Session, NoSession> {
         let publishing = address.connect().await?;
         let consuming = address.connect().await?;
-        let queues = Queues {
-            tasks: settings.queue.clone(),
-            replies: String::new(),
-            persistent: settings.persistent,
-            quorum: settings.quorum,
-            priorities: settings.priorities,
-            expires: Duration::ZERO,
-        };
         let opening = async {
             let out = publishing.create_channel().await?;
             out.confirm_select(ConfirmSelectOptions::default()).await?;
-            let (_, tasks) = declared_alike(&consuming, &queues.tasks, &queues.for_tasks()).await?;
+            let (_, tasks) = declared_alike(&consuming, &settings.queue, &settings.declaration()).await?;
             tasks.basic_qos(prefetch(width), BasicQosOptions::default()).await?;
             Ok((out, tasks))
         };
@@ -546,7 +530,7 @@ impl Session {
             Ok(Ok((out, tasks))) => Ok(Session { publishing, consuming, out, tasks }),
             Ok(Err(error)) if is_unfit(&error) => Err(NoSession::Unfit(address.refusal(&error).into_error())),
             Ok(Err(error)) => Err(address.refusal(&error).into()),
-            Err(_) => Err(NoSession::Away(address.error(format!("no answer within {:?}", address.limit)))),
+            Err(_) => Err(NoSession::Away(address.late())),
         }
     }
 
@@ -635,7 +619,7 @@ impl Session {
         let trying = async { Held::open(self, &name, settings, renew_every).await?.delete(&name).await };
         match timeout(address.limit, trying).await {
             Ok(tried) => tried.map_err(|error| address.refusal(&error).into()),
-            Err(_) => Err(NoSession::Away(address.error(format!("no answer within {:?}", address.limit)))),
+            Err(_) => Err(NoSession::Away(address.late())),
         }
     }
 
@@ -656,7 +640,7 @@ fn prefetch(width: usize) -> u16 {
 
 /// Is the queue one that we can never use?
 fn is_unfit(error: &lapin::Error) -> bool {
-    matches!(error.kind(), ErrorKind::ProtocolError(refusal) if matches!(refusal.get_id(), 405 | 406))
+    is_answer(error, 405) || is_answer(error, 406)
 }
 
 /// The queue for copies of calls that take long, in a session.

@@ -11,6 +11,7 @@ use super::bench::Terms;
 use super::link::{Address, Tls};
 use super::list::List;
 use super::notes::Notes;
+use super::post::runtime;
 use super::settings::{Settings, common_settings, unique};
 use super::shift::{NoSession, Session, Shift, Stop, held_queues};
 use crate::error::Error;
@@ -296,10 +297,7 @@ impl Pool {
 /// Runs `work` in a thread of its own: this one may be one of a runtime, in which none can be made.
 fn on_a_runtime<T: Send>(work: impl Future<Output = Result<T, Error>> + Send) -> Result<T, Error> {
     let block = || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Error::spawn("the runtime that talks with the broker", error))?;
+        let runtime = runtime()?;
         runtime.block_on(work)
     };
     std::thread::scope(|scope| {
