@@ -89,7 +89,7 @@
 //!
 //! `future/state.rs` → `account.rs` → `observer.rs` → `quantiles.rs` → `stats.rs` → `future/slot.rs` → `future/cell.rs` → `task/mod.rs` → `task/jobs.rs` → `options.rs` →
 //! `map/mod.rs` → `task/course.rs` → `pool/mod.rs` → `pool/queue.rs` → `pool/floor.rs` → `pool/seat.rs` → `pool/worker.rs` →
-//! `pool/later.rs` → `future/own_pool.rs` → `thread/context.rs` → `thread/scope.rs` → `wire/frame.rs` →
+//! `pool/later.rs` → `pool/call.rs` → `future/own_pool.rs` → `thread/context.rs` → `thread/scope.rs` → `wire/frame.rs` →
 //! `process/child.rs` → `process/lanes.rs` →
 //! `process/window.rs` → `process/context.rs` → `process/endings.rs` → `process/rest.rs` → `process/berth.rs` →
 //! `process/deaths.rs` → `process/departures.rs` → `signals.rs` → `process/remarks.rs` → `process/host.rs` →

@@ -18,22 +18,18 @@ use parking_lot::Mutex;
 
 use super::message::{self, TaskHead};
 use super::post::Heard;
-use crate::error::Error;
 use crate::future::away::Engine;
 use crate::future::own_pool::Callbacks;
-use crate::id::{FutureId, TaskRef};
+use crate::id::FutureId;
 use crate::options::Attempts;
-use crate::pool::{Item, Queued};
-use crate::task::{Begun, PortableWork, WorkItem};
+use crate::pool;
+use crate::task::{Begun, PortableWork};
 
 /// A call and its message, queued.
-pub(crate) struct Call {
-    pub(super) item: WorkItem<dyn PortableWork>,
-    pub(super) letter: Letter,
-}
+pub(crate) type Call = pool::Call<Letter>;
 
 /// What is sent.
-pub(super) struct Letter {
+pub(crate) struct Letter {
     /// The argument and the head.
     pub(super) body: Arc<Vec<u8>>,
     /// If it has options.
@@ -55,30 +51,6 @@ impl Letter {
             message::finish(bytes, &TaskHead { attempt, ..head });
         }
         self.body = body;
-    }
-}
-
-impl Queued for Call {
-    fn priority(&self) -> i16 {
-        self.item.priority()
-    }
-
-    fn is_ended(&self) -> bool {
-        self.item.is_ended()
-    }
-}
-
-impl Item for Call {
-    fn task(&self) -> TaskRef {
-        self.item.task()
-    }
-
-    fn fail(self, error: Error) {
-        self.item.fail(error);
-    }
-
-    fn cancel(self) {
-        self.item.cancel();
     }
 }
 

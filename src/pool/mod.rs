@@ -12,6 +12,8 @@
 //! engine). The rule: a task in the queue has a worker that will come for it, or the queue is emptied. So a worker
 //! that wants to leave an open queue counts itself out first, and only then is free to.
 
+#[cfg(all(unix, not(loom)))]
+mod call;
 mod floor;
 #[cfg(all(test, loom))]
 mod interleavings;
@@ -27,6 +29,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+#[cfg(all(unix, not(loom)))]
+pub(crate) use call::Call;
 use floor::{Floor, Pushed, Refusal, Vacancy};
 pub(crate) use pins::{Pin, Pins};
 pub(crate) use queue::Queued;

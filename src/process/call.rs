@@ -5,18 +5,13 @@
 use super::Plan;
 use super::lanes::LONGEST;
 use crate::enclosed::Enclosure;
-use crate::error::Error;
-use crate::id::TaskRef;
 use crate::options::Attempts;
-use crate::pool::{Item, Queued};
-use crate::task::{Begun, Encoded, PortableWork, WorkItem};
+use crate::pool;
+use crate::task::{Begun, Encoded, PortableWork};
 use crate::wire::frame::{HEADER, Parcel};
 
 /// A call and its frame, queued.
-pub(crate) struct Call {
-    pub(super) item: WorkItem<dyn PortableWork>,
-    pub(super) letter: Letter,
-}
+pub(crate) type Call = pool::Call<Letter>;
 
 /// What is sent.
 pub(crate) struct Letter {
@@ -56,28 +51,4 @@ impl Letter {
 pub(super) struct Started {
     pub(super) call: Begun<dyn PortableWork>,
     pub(super) letter: Letter,
-}
-
-impl Queued for Call {
-    fn priority(&self) -> i16 {
-        self.item.priority()
-    }
-
-    fn is_ended(&self) -> bool {
-        self.item.is_ended()
-    }
-}
-
-impl Item for Call {
-    fn task(&self) -> TaskRef {
-        self.item.task()
-    }
-
-    fn fail(self, error: Error) {
-        self.item.fail(error);
-    }
-
-    fn cancel(self) {
-        self.item.cancel();
-    }
 }
