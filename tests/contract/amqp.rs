@@ -37,6 +37,10 @@ const LEFT_OUT: &[(&str, &str)] = &[
         "m15_failing_fast_cancels_what_has_not_started_although_nobody_asks",
         "the end of a call is told beside, and the next call may have been sent by then",
     ),
+    (
+        "an_idle_worker_is_used_again",
+        "the worker awaits its calls, and a pool counts nobody as idle before a waker, which may be anybody's, has returned",
+    ),
     ("those_who_wait_are_refused_when_the_pool_breaks", "it has no initializer that could break it"),
 ];
 
