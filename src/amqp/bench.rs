@@ -61,6 +61,14 @@ pub(super) struct Terms {
     pub(super) renew_every: Duration,
 }
 
+impl Terms {
+    /// The head of what a client is told.
+    fn head(&self, took: Duration, ended: Ended) -> ReplyHead {
+        let width = u32::try_from(self.width).unwrap_or(u32::MAX);
+        ReplyHead { worker: self.name.clone(), pid: std::process::id(), width, took, ended }
+    }
+}
+
 /// Which attempt of which call of whom.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Key {
@@ -120,6 +128,12 @@ pub(super) struct Letter {
     deaths: u32,
 }
 
+/// What a client is told that waits for long: its call is still in hand.
+pub(super) struct News {
+    pub(super) key: Key,
+    pub(super) body: Vec<u8>,
+}
+
 /// What is to be published, or was and is not confirmed, and what can be acknowledged when it is.
 struct Outgoing {
     letter: Arc<Letter>,
@@ -155,6 +169,8 @@ struct Call {
     receipts: Vec<Receipt>,
     /// Of the oldest of them.
     since: Instant,
+    /// When its client was last told that we have it, or when it came.
+    told: Instant,
     head: TaskHead,
     argument: Arc<Vec<u8>>,
     function: FunctionRef,
@@ -339,19 +355,12 @@ impl<'l> Bench<'l> {
     }
 
     fn answer(&mut self, key: Key, receipts: Vec<Receipt>, took: Duration, ended: Ended, value: Vec<u8>) {
-        let head = |ended| ReplyHead {
-            worker: self.terms.name.clone(),
-            pid: std::process::id(),
-            width: u32::try_from(self.terms.width).unwrap_or(u32::MAX),
-            took,
-            ended,
-        };
         let mut body = value;
-        message::finish(&mut body, &head(ended));
+        message::finish(&mut body, &self.terms.head(took, ended));
         if let Some(reason) = self.settings.too_long(body.len()) {
             let failure = Failure::Unencodable { what: "return value".into(), reason };
             body.clear();
-            message::finish(&mut body, &head(Ended::Failed(failure)));
+            message::finish(&mut body, &self.terms.head(took, Ended::Failed(failure)));
         }
         self.put(Letter { to: To::Client, key, priority: USUAL, body, deaths: 0 }, receipts);
     }
@@ -435,6 +444,7 @@ impl<'l> Bench<'l> {
             key,
             receipts: vec![receipt],
             since: now,
+            told: now,
             head,
             argument: Arc::new(body),
             function,
@@ -546,6 +556,22 @@ impl<'l> Bench<'l> {
             self.strays.insert(call.key.clone());
         }
         self.answer(call.key, call.receipts, took, ended, value);
+    }
+
+    /// Says of what is in hand for long that it is, to those who wait for it: each as often as its client wants to hear. That
+    /// is not worth being said again, should it be lost.
+    pub(super) fn tell(&mut self, now: Instant) -> Vec<News> {
+        let running = self.running.values_mut().map(|(call, _)| call);
+        let all = running.chain(&mut self.suspect).chain(&mut self.waiting);
+        let due = all.filter(|call| now.saturating_duration_since(call.told) >= call.head.tell_every);
+        let mut all_news = Vec::new();
+        for call in due {
+            call.told = now;
+            let mut body = Vec::new();
+            message::finish(&mut body, &self.terms.head(Duration::ZERO, Ended::NotYet));
+            all_news.push(News { key: call.key.clone(), body });
+        }
+        all_news
     }
 
     /// A broker takes a delivery back that is not acknowledged for too long. So what waits for too long goes back to the

@@ -18,20 +18,21 @@
 //! | the broker takes no such message   | the longest that is not confirmed ends with `Encode`                     |
 //! | the session ends                   | nothing; its replies come in the next                                    |
 //! | there is none for too long         | all end with `Broker`, and what is queued, and what comes until there is |
+//! | one is neither in the queue nor, as far as workers say, with one of them, for too long | it is lost, and sent again |
 //!
 //! Not here: what is said to the broker (`post.rs`). The rule: every call that is taken out of the queue leaves the table of
 //! those in hand exactly once, and runs no code of the user under its lock.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::Receiver;
 
 use super::desk::{Call, Desk, InHand};
 use super::message::{self, Ended, ReplyHead};
-use super::post::{Heard, Id, Order, Post};
+use super::post::{Heard, Id, Order, Post, Seen};
 use super::settings::{HIGHEST, USUAL, refused_as_too_long};
 use crate::account::{self, Account};
 use crate::enclosed::Received;
@@ -50,6 +51,9 @@ const LEAST: usize = 16;
 /// So many workers that are gone are remembered, beside as many as there are.
 const SPARE: usize = 16;
 
+/// It is looked that often for calls that are lost, or more often.
+const LONGEST_LOOK: Duration = Duration::from_secs(3600);
+
 /// So many of each call that a worker makes at a time are in hand: what it makes, and what waits there for it.
 const EACH: usize = 2;
 
@@ -58,15 +62,25 @@ pub(crate) struct AmqpContext {
     post: Arc<Post>,
     heard: Receiver<Heard>,
     account: Arc<Account>,
-    /// So many in hand, if somebody has said so.
-    window: Option<usize>,
-    /// How long the broker may be away.
-    patience: Option<Duration>,
+    limits: Limits,
+    /// When it is next looked for calls that are lost.
+    next_look: Instant,
     /// The one that is open.
     session: Option<u64>,
     /// Since when there is none, and why.
     away: Option<(Instant, Error)>,
     crew: Crew,
+}
+
+/// How many, and how long.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// So many in hand, if somebody has said so.
+    pub(super) window: Option<usize>,
+    /// How long the broker may be away.
+    pub(super) patience: Option<Duration>,
+    /// How long nothing need be heard of a call.
+    pub(super) resend_after: Duration,
 }
 
 /// Who has answered.
@@ -75,10 +89,10 @@ struct Crew {
     known: BTreeMap<String, Hand>,
     /// How many calls those that are known make at a time, all together.
     width: usize,
-    /// How many consumers there are, as the broker says; 0: it has not said so, or there are none.
-    count: Arc<AtomicUsize>,
+    /// How many consumers there are.
+    seen: Arc<Seen>,
     /// How many were known at some time.
-    seen: usize,
+    ever: usize,
     /// How many replies have come.
     replies: u64,
 }
@@ -91,8 +105,8 @@ struct Hand {
 }
 
 impl Crew {
-    fn new(count: Arc<AtomicUsize>) -> Self {
-        Crew { known: BTreeMap::new(), width: 0, count, seen: 0, replies: 0 }
+    fn new(seen: Arc<Seen>) -> Self {
+        Crew { known: BTreeMap::new(), width: 0, seen, ever: 0, replies: 0 }
     }
 
     fn note(&mut self, head: &ReplyHead) -> &WorkerInfo {
@@ -100,10 +114,10 @@ impl Crew {
             self.forget();
         }
         self.replies += 1;
-        let seen = &mut self.seen;
+        let ever = &mut self.ever;
         let hand = self.known.entry(head.worker.clone()).or_insert_with(|| {
-            let number = *seen;
-            *seen += 1;
+            let number = *ever;
+            *ever += 1;
             let info = WorkerInfo { name: head.worker.clone(), number, pid: Some(head.pid) };
             Hand { info, width: 0, heard: 0 }
         });
@@ -114,7 +128,7 @@ impl Crew {
     }
 
     fn count(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.seen.workers.load(Ordering::Relaxed)
     }
 
     /// Half of those that are known, if they are far more than there can be: those that were silent for longest.
@@ -149,17 +163,16 @@ impl AmqpContext {
         post: Arc<Post>,
         heard: Receiver<Heard>,
         account: Arc<Account>,
-        window: Option<usize>,
-        patience: Option<Duration>,
+        limits: Limits,
     ) -> Self {
-        let crew = Crew::new(Arc::clone(&desk.workers));
-        let (session, away) = (None, None);
-        AmqpContext { desk, post, heard, account, window, patience, session, away, crew }
+        let crew = Crew::new(Arc::clone(&desk.seen));
+        let (session, away, next_look) = (None, None, Instant::now());
+        AmqpContext { desk, post, heard, account, limits, next_look, session, away, crew }
     }
 
     /// How many are to be in hand.
     fn window(&self) -> usize {
-        self.window.unwrap_or_else(|| self.crew.window())
+        self.limits.window.unwrap_or_else(|| self.crew.window())
     }
 
     /// Sends a call, or ends it if there is no hope.
@@ -170,7 +183,8 @@ impl AmqpContext {
         }
         let (number, priority) = (item.task().id.get(), item.priority());
         let Some(call) = item.begin() else { return };
-        let in_hand = InHand { letter, priority, call: Some(call), is_confirmed: false };
+        let heard = Instant::now();
+        let in_hand = InHand { letter, priority, call: Some(call), is_confirmed: false, heard };
         self.send(number, &in_hand);
         self.desk.table.lock().insert(number, in_hand);
     }
@@ -188,7 +202,7 @@ impl AmqpContext {
     /// Why nothing can be done any more, for now.
     fn verdict(&self) -> Option<Error> {
         let (since, error) = self.away.as_ref()?;
-        self.patience.filter(|patience| since.elapsed() >= *patience).map(|_| error.clone())
+        self.limits.patience.filter(|patience| since.elapsed() >= *patience).map(|_| error.clone())
     }
 
     /// Takes from the queue what there is room for.
@@ -212,13 +226,29 @@ impl AmqpContext {
         let last = self
             .away
             .as_ref()
-            .zip(self.patience)
+            .zip(self.limits.patience)
             .and_then(|((since, _), patience)| since.checked_add(patience));
-        let heard = match [due, last].into_iter().flatten().min() {
-            Some(until) => self.heard.recv_deadline(until),
-            None => self.heard.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
-        heard.ok()
+        let until = [due, last].into_iter().flatten().fold(self.next_look, Instant::min);
+        self.heard.recv_deadline(until).ok()
+    }
+
+    /// Looks for calls that are lost now and then, and sends them again.
+    fn look(&mut self) {
+        let now = Instant::now();
+        if now < self.next_look {
+            return;
+        }
+        let time = self.limits.resend_after;
+        self.next_look = now + (time / 6).min(LONGEST_LOOK);
+        if !self.desk.seen.is_empty_for(time) {
+            return;
+        }
+        for (number, in_hand) in &mut *self.desk.table.lock() {
+            if in_hand.is_confirmed && now.saturating_duration_since(in_hand.heard) >= time {
+                (in_hand.is_confirmed, in_hand.heard) = (false, now);
+                self.send(*number, in_hand);
+            }
+        }
     }
 
     fn attend(&mut self, heard: Heard, seat: &Seat<'_, Call>) {
@@ -237,6 +267,7 @@ impl AmqpContext {
             Heard::Confirmed(id) => {
                 if let Some(in_hand) = self.desk.table.lock().get_mut(&id.call) {
                     in_hand.is_confirmed |= in_hand.letter.attempt() == id.attempt;
+                    in_hand.heard = Instant::now();
                 }
             }
             Heard::Reply { id, body } => self.answered(id, body, seat),
@@ -251,16 +282,22 @@ impl AmqpContext {
 
     fn answered(&mut self, id: Id, mut body: Vec<u8>, seat: &Seat<'_, Call>) {
         self.desk.received.fetch_add(body.len() as u64, Ordering::Relaxed);
+        let head = message::open::<ReplyHead>(&mut body);
         // One that comes twice, or is of one that was given up, or of an attempt before, is nobody's.
         let taken = {
             let mut table = self.desk.table.lock();
             let in_hand = table.get_mut(&id.call).filter(|in_hand| in_hand.letter.attempt() == id.attempt);
             let Some(in_hand) = in_hand else { return };
+            if let Ok(head @ ReplyHead { ended: Ended::NotYet, .. }) = &head {
+                in_hand.heard = Instant::now();
+                self.crew.note(head);
+                return;
+            }
             in_hand.call.take().map(|call| (call, in_hand.letter.attempts.take()))
         };
         let Some((mut call, attempts)) = taken else { return };
         let task = call.task();
-        let outcome = match message::open::<ReplyHead>(&mut body) {
+        let outcome = match head {
             Ok(head) => {
                 let attempt = attempts.as_ref().map_or(1, |attempts| attempts.number());
                 let worker = self.crew.note(&head);
@@ -361,7 +398,8 @@ impl AmqpContext {
 fn ended(task: TaskRef, attempt: u32, head: ReplyHead) -> Result<(), Error> {
     let ReplyHead { worker, pid, ended, .. } = head;
     Err(match ended {
-        Ended::Value => return Ok(()),
+        // One that has not ended does not come here.
+        Ended::Value | Ended::NotYet => return Ok(()),
         Ended::Failed(failure) => arrived(task, failure),
         Ended::Died { pid, status, peak_memory, probable_cause } => {
             let status = status.map(message::status);
@@ -422,6 +460,7 @@ impl Context for AmqpContext {
             if let Some(error) = self.verdict() {
                 self.give_up(&error, seat);
             }
+            self.look();
         }
     }
 
@@ -439,9 +478,9 @@ mod tests {
     /// A thousand workers with calls of a minute: the first reply comes after a minute, and the next after another.
     #[test]
     fn the_window_follows_the_number_of_workers_and_not_how_often_they_answer() {
-        let count = Arc::new(AtomicUsize::new(0));
-        let set = |workers| count.store(workers, Ordering::Relaxed);
-        let mut crew = Crew::new(Arc::clone(&count));
+        let seen = Arc::new(Seen::default());
+        let set = |workers| seen.workers.store(workers, Ordering::Relaxed);
+        let mut crew = Crew::new(Arc::clone(&seen));
         assert_eq!(crew.window(), LEAST, "nobody has said anything");
         set(1_000);
         assert_eq!(crew.window(), 1_000 * LEAST, "none has answered");
@@ -460,7 +499,8 @@ mod tests {
     /// Each start of a worker is another name: a client that lives for months hears of many.
     #[test]
     fn those_that_are_gone_are_forgotten_and_numbers_are_not_given_twice() {
-        let mut crew = Crew::new(Arc::new(AtomicUsize::new(2)));
+        let mut crew = Crew::new(Arc::default());
+        crew.seen.workers.store(2, Ordering::Relaxed);
         for number in 0..10_000 {
             assert_eq!(crew.note(&reply(format!("worker-{number}"), 8)).number, number);
             assert!(crew.known.len() <= 2 * 2 + SPARE + 1);

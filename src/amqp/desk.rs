@@ -11,13 +11,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
 use super::message::{self, TaskHead};
-use super::post::Heard;
+use super::post::{Heard, Seen};
 use crate::future::away::Engine;
 use crate::future::own_pool::Callbacks;
 use crate::id::FutureId;
@@ -62,6 +63,8 @@ pub(super) struct InHand {
     pub(super) call: Option<Begun<dyn PortableWork>>,
     /// The broker answers for it.
     pub(super) is_confirmed: bool,
+    /// When it was sent, confirmed, or said to be in a worker's hands.
+    pub(super) heard: Instant,
 }
 
 pub(super) struct Desk {
@@ -71,8 +74,8 @@ pub(super) struct Desk {
     /// Somebody has asked the worker to look around, and it has not yet.
     is_asked: AtomicBool,
     pub(super) callbacks: Callbacks,
-    /// For `stats()`: workers at the queue, and the bytes of messages.
-    pub(super) workers: Arc<AtomicUsize>,
+    pub(super) seen: Arc<Seen>,
+    /// For `stats()`: the bytes of messages.
     pub(super) sent: AtomicU64,
     pub(super) received: AtomicU64,
 }
@@ -84,7 +87,7 @@ impl Desk {
             heard,
             is_asked: AtomicBool::new(false),
             callbacks: Callbacks::default(),
-            workers: Arc::default(),
+            seen: Arc::default(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
-use super::context::AmqpContext;
+use super::context::{AmqpContext, Limits};
 use super::desk::{Call, Desk, Letter};
 use super::link::Tls;
 use super::message::{self, TaskHead, Way};
@@ -36,7 +36,8 @@ use crate::wire::frame::HEADER;
 ///   [`delivery_limit`](crate::AmqpWorkerBuilder::delivery_limit) times. Its future ends once, all the same.
 /// - Calls are sent as far as a [`window`](AmqpBuilder::window) goes. What is not sent can be cancelled, exactly as on one
 ///   machine; what is sent is out of our hands ([`cancel`](crate::Future::cancel) returns false).
-/// - A lost connection is made again, and what the broker may not have is sent again. If the broker is away for too long
+/// - A lost connection is made again, and what the broker may not have is sent again; also what turns out to be
+///   [lost](AmqpBuilder::resend_after). If the broker is away for too long
 ///   ([`broker_timeout`](AmqpBuilder::broker_timeout)), calls end with [`Error::Broker`].
 /// - A [time limit](crate::TaskOptions::timeout) is kept by workers that make calls in processes; others refuse such calls.
 /// - What shares memory or speaks with this process ([`sync`](crate::sync), a long [`Blob`](crate::Blob) or
@@ -64,6 +65,8 @@ pub struct AmqpExecutor {
     pool: Arc<Pool<AmqpContext>>,
     desk: Arc<Desk>,
     settings: Settings,
+    /// Workers say that often what they have.
+    tell_every: Duration,
 }
 
 impl AmqpExecutor {
@@ -121,7 +124,7 @@ impl AmqpExecutor {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let mut stats = self.pool.stats();
-        stats.workers = self.desk.workers.load(Ordering::Relaxed);
+        stats.workers = self.desk.seen.workers.load(Ordering::Relaxed);
         stats.running = self.desk.table.lock().len();
         stats.bytes_sent = self.desk.sent.load(Ordering::Relaxed);
         stats.bytes_received = self.desk.received.load(Ordering::Relaxed);
@@ -160,6 +163,7 @@ impl AmqpExecutor {
             attempt: 1,
             limit: attempts.as_ref().and_then(|attempts| attempts.options.limit()),
             deaths: 0,
+            tell_every: self.tell_every,
         };
         let length = frame.len() - HEADER + message::overhead(named.function);
         if let Some(reason) = self.settings.too_long(length) {
@@ -224,11 +228,21 @@ pub struct AmqpBuilder {
     max_pending: Option<usize>,
     broker_timeout: Option<Option<Duration>>,
     replies_expire: Option<Duration>,
+    resend_after: Option<Duration>,
     observers: Observers,
 }
 
 /// How long the broker may be away, where nothing is said.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// After so long a call counts as lost that is neither in the queue nor with a worker.
+const MISSING: Duration = Duration::from_secs(180);
+
+/// So often a worker says what it has in that time: it may be lost itself, and another have begun to say so.
+const TOLD: u32 = 6;
+
+/// Workers say nothing more often than once a second.
+const LEAST: Duration = Duration::from_secs(TOLD as u64);
 
 /// How long replies are kept for an executor that has lost its connection.
 const EXPIRES: Duration = Duration::from_secs(600);
@@ -311,6 +325,24 @@ impl AmqpBuilder {
         self
     }
 
+    /// A call that was sent, that is not in the queue, and that no worker says it has, is lost, after so long, and is sent
+    /// again. At least 6 s; [`Duration::MAX`]: it is waited for, whatever happens. Default: 3 minutes.
+    ///
+    /// So a queue that was purged or deleted costs time and no calls, whether of calls or of results. Workers say six times in
+    /// that time of each call they have that they have it. Less finds what is lost sooner, and makes a call twice if its worker
+    /// is silent for so long and lives. Nothing counts as lost while there are any calls in the queue.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use concurrent_futures::AmqpExecutor;
+    /// let pool = AmqpExecutor::builder().resend_after(Duration::from_secs(30)).connect("amqp://localhost")?;
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn resend_after(mut self, time: Duration) -> Self {
+        self.resend_after = Some(time);
+        self
+    }
+
     /// Has `observer` hear of what happens; more than one may. What it is told, and what that costs, is said at [`Observer`].
     /// The worker of a call is the [`AmqpWorker`](crate::AmqpWorker) that made it; that a call has begun is told when its
     /// result is here.
@@ -350,6 +382,13 @@ impl AmqpBuilder {
         if self.window == Some(0) {
             return Err(Error::invalid("window is 0", "give at least 1, or leave it out"));
         }
+        let resend_after = self.resend_after.unwrap_or(MISSING);
+        if resend_after < LEAST {
+            return Err(Error::invalid(
+                format!("resend_after is {resend_after:?}"),
+                format!("give at least {LEAST:?}, or leave it out"),
+            ));
+        }
         let name = self
             .name
             .unwrap_or_else(|| format!("AmqpExecutor-{}", EXECUTORS.fetch_add(1, Ordering::Relaxed)));
@@ -362,7 +401,7 @@ impl AmqpBuilder {
         };
         let (tell, heard) = crossbeam_channel::unbounded();
         let desk = Arc::new(Desk::new(tell.clone()));
-        let post = Arc::new(Post::open(address, queues, tell, Arc::clone(&desk.workers))?);
+        let post = Arc::new(Post::open(address, queues, tell, Arc::clone(&desk.seen))?);
         let patience = self.broker_timeout.unwrap_or(Some(PATIENCE));
         let (own, window) = (Arc::clone(&desk), self.window);
         let hiring = Hiring {
@@ -374,11 +413,17 @@ impl AmqpBuilder {
         };
         let pool = Pool::new(hiring, move |_, account| {
             let (desk, post, heard) = (Arc::clone(&own), Arc::clone(&post), heard.clone());
-            AmqpContext::new(desk, post, heard, Arc::clone(account), window, patience)
+            AmqpContext::new(
+                desk,
+                post,
+                heard,
+                Arc::clone(account),
+                Limits { window, patience, resend_after },
+            )
         })?;
         let engine: Weak<dyn Engine> = Arc::<Desk>::downgrade(&desk);
         away::register(pool.home(), engine);
-        Ok(AmqpExecutor { pool, desk, settings })
+        Ok(AmqpExecutor { pool, desk, settings, tell_every: resend_after / TOLD })
     }
 }
 

@@ -78,6 +78,8 @@ impl List {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::portable::{Fallible, Plain};
 
@@ -92,7 +94,15 @@ mod tests {
     fn head(named: Named) -> TaskHead {
         let Named { function, shape, each, fallible } = named;
         let way = Way { each, fallible };
-        TaskHead { function: function.into(), shape, way, attempt: 1, limit: None, deaths: 0 }
+        TaskHead {
+            function: function.into(),
+            shape,
+            way,
+            attempt: 1,
+            limit: None,
+            deaths: 0,
+            tell_every: Duration::MAX,
+        }
     }
 
     fn of<Fun: Function<Argument: Portable, Return: Portable>>(_: &Fun) -> TaskHead {

@@ -42,6 +42,8 @@ pub(super) struct TaskHead {
     pub(super) limit: Option<Duration>,
     /// How often a worker had it and did not come back.
     pub(super) deaths: u32,
+    /// While a worker has it, it is to say so that often ([`Ended::NotYet`]).
+    pub(super) tell_every: Duration,
 }
 
 /// How a function is called.
@@ -69,6 +71,8 @@ pub(super) struct ReplyHead {
 /// How a call ended at a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Ended {
+    /// It did not: the worker still has it.
+    NotYet,
     /// With the value that stands before the head.
     Value,
     /// It failed, or its argument or value did.
@@ -151,7 +155,7 @@ pub(super) fn open<H: for<'a> Deserialize<'a>>(body: &mut Vec<u8>) -> Result<H, 
 /// The most that a head adds to an argument of a function of that name, in bytes.
 pub(super) fn overhead(function: &str) -> usize {
     // Numbers at their longest.
-    TAIL + function.len() + 10 + 10 + 2 + 5 + 1 + 15 + 5
+    TAIL + function.len() + 10 + 10 + 2 + 5 + 1 + 15 + 5 + 15
 }
 
 #[cfg(test)]
@@ -168,6 +172,7 @@ mod tests {
             attempt: u32::MAX,
             limit: Some(Duration::MAX),
             deaths: u32::MAX,
+            tell_every: Duration::MAX,
         }
     }
 

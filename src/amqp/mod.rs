@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A call's message is at the broker until its result is there too: so whoever dies, the call is with somebody who does
-//! not, and is made again. Its future ends with the first result, and with no other.
+//! not, and is made again. Its future ends with the first result, and with no other. Should the message be gone (somebody
+//! purged the queue), nobody says that he has it, and it is sent again.
 //!
 //! For Unix: a worker's processes, its signals, and how a process ended are told in its terms.
 //!

@@ -42,6 +42,7 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, Consumer, ErrorKind};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
@@ -128,6 +129,27 @@ pub(super) enum Heard {
     Look,
 }
 
+/// What the broker last said of the queue of tasks.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// So many consumers; 0 if it has not said so.
+    pub(super) workers: AtomicUsize,
+    /// Since when there were no tasks in it, whenever it was asked in this session. Absent if there were, and without one.
+    empty_since: Mutex<Option<Instant>>,
+}
+
+impl Seen {
+    /// What was seen: are there tasks in it, or may there be?
+    fn note_tasks(&self, are_there: bool) {
+        let mut since = self.empty_since.lock();
+        *since = if are_there { None } else { since.or_else(|| Some(Instant::now())) };
+    }
+
+    pub(super) fn is_empty_for(&self, time: Duration) -> bool {
+        self.empty_since.lock().is_some_and(|since| since.elapsed() >= time)
+    }
+}
+
 /// What talks with a broker, in one thread.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     tokio::runtime::Builder::new_current_thread()
@@ -145,17 +167,17 @@ pub(super) struct Post {
 impl Post {
     /// Opens a first session, and goes on with others.
     ///
-    /// `workers`: where it writes how many consumers are at the queue of tasks.
+    /// `seen`: where it writes what the broker says of the queue of tasks.
     pub(super) fn open(
         address: Address,
         queues: Queues,
         heard: Sender<Heard>,
-        workers: Arc<AtomicUsize>,
+        seen: Arc<Seen>,
     ) -> Result<Post, Error> {
         let (orders, taken) = mpsc::unbounded_channel();
         let (tell, opened) = crossbeam_channel::bounded(1);
         let runtime = runtime()?;
-        let office = Office { address, queues, heard, workers, orders: taken, session: 0 };
+        let office = Office { address, queues, heard, seen, orders: taken, session: 0 };
         let thread = std::thread::Builder::new()
             .name("amqp".into())
             .spawn(move || runtime.block_on(office.work(&tell)))
@@ -189,7 +211,7 @@ struct Office {
     address: Address,
     queues: Queues,
     heard: Sender<Heard>,
-    workers: Arc<AtomicUsize>,
+    seen: Arc<Seen>,
     orders: mpsc::UnboundedReceiver<Order>,
     session: u64,
 }
@@ -219,6 +241,7 @@ impl Office {
                     let _ = opened.try_send(None);
                     self.tell(Heard::Up { session: self.session, fresh });
                     let end = self.serve(&session).await;
+                    self.seen.note_tasks(true);
                     since = Instant::now();
                     match end {
                         End::Closed => return session.close(&self.queues, self.address.limit).await,
@@ -245,7 +268,7 @@ impl Office {
     }
 
     async fn serve(&mut self, session: &Session) -> End {
-        let Office { address, queues, heard, workers, orders, session: number } = self;
+        let Office { address, queues, heard, seen, orders, session: number } = self;
         let lost = |error: lapin::Error| {
             if is_too_long(&error) {
                 let _ = heard.send(Heard::TooLong(error.to_string()));
@@ -258,7 +281,7 @@ impl Office {
                 Err(error) => lost(error),
             },
             error = session.receive_all(heard) => lost(error),
-            error = session.ask(queues, address.limit, heard, workers) => lost(error),
+            error = session.ask(queues, address.limit, heard, seen) => lost(error),
         }
     }
 }
@@ -414,13 +437,13 @@ impl Session {
         io::Error::new(io::ErrorKind::NotFound, "the queue of replies is gone").into()
     }
 
-    /// Asks how many consumers there are, until there is no answer.
+    /// Asks how many consumers and tasks there are, until there is no answer.
     async fn ask(
         &self,
         queues: &Queues,
         limit: Duration,
         heard: &Sender<Heard>,
-        workers: &AtomicUsize,
+        seen: &Seen,
     ) -> lapin::Error {
         loop {
             if let Err(error) = are_open([&self.publishing, &self.consuming], [&self.out, &self.back]) {
@@ -432,13 +455,15 @@ impl Session {
             match timeout(limit, asking).await {
                 Ok(Ok(queue)) => {
                     let count = queue.consumer_count() as usize;
-                    if workers.swap(count, Ordering::Relaxed) != count {
+                    if seen.workers.swap(count, Ordering::Relaxed) != count {
                         let _ = heard.send(Heard::Look);
                     }
+                    // Nor do workers say anything while nobody may.
+                    seen.note_tasks(queue.message_count() > 0 || self.publishing.status().blocked());
                 }
                 Ok(Err(error)) => return error,
                 // The broker is short of memory, and reads nothing that comes from a connection that publishes.
-                Err(_) => {}
+                Err(_) => seen.note_tasks(true),
             }
             sleep(ASK).await;
         }

@@ -24,6 +24,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::Either;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{
@@ -35,7 +36,7 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection, Consumer};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 
-use super::bench::{Arrival, Begin, Bench, Finish, From, Key, Letter, Receipt, Terms, To};
+use super::bench::{Arrival, Begin, Bench, Finish, From, Key, Letter, News, Receipt, Terms, To};
 use super::forwarded::{Forwarded, Served};
 use super::link::{Address, Trouble};
 use super::list::List;
@@ -123,6 +124,10 @@ impl Stop {
         let _ = self.0.subscribe().wait_for(|asked| *asked >= what).await;
     }
 }
+
+/// That a call is still in hand is said at the broker no longer than for that, in milliseconds: its client may be gone, or
+/// away.
+const NEWS: &str = "60000";
 
 /// What a worker is, while it works.
 pub(super) struct Shift<'w> {
@@ -353,6 +358,9 @@ impl Work<'_> {
             if now >= next_look {
                 session.is_there()?;
                 self.bench.renew(now);
+                for news in self.bench.tell(now) {
+                    on_their_way.push(Either::Left(async move { session.tell(&news).await.map(|()| None) }));
+                }
                 next_look = now + tick;
             }
             let wants_more = self.bench.wants_more();
@@ -379,10 +387,10 @@ impl Work<'_> {
             }
             for (number, letter) in letters {
                 let copies = held.as_ref().map(|held| Arc::clone(&held.copies));
-                on_their_way.push(async move {
+                on_their_way.push(Either::Right(async move {
                     let published = session.publish(&letter, shift, copies.as_deref()).await;
-                    published.map(|()| number)
-                });
+                    published.map(|()| Some(number))
+                }));
             }
             for receipt in self.bench.take_due() {
                 session.acknowledge(receipt, held.as_ref()).await?;
@@ -412,7 +420,9 @@ impl Work<'_> {
             }
             tokio::select! {
                 biased;
-                Some(confirmed) = on_their_way.next() => self.bench.confirmed(confirmed?),
+                Some(confirmed) = on_their_way.next() => {
+                    confirmed?.into_iter().for_each(|number| self.bench.confirmed(number));
+                }
                 Some((key, outcome)) = self.calls.next() => self.end(&key, outcome),
                 delivery = next(consumer.as_mut()) => {
                     self.take(From::Tasks, delivery)?;
@@ -562,6 +572,14 @@ impl Session {
             Some(channel) => channel.basic_ack(receipt.tag, BasicAckOptions::default()).await,
             None => Ok(()),
         }
+    }
+
+    /// Tells a client how things are. If the broker does not take it, or the client is gone, it is not told.
+    async fn tell(&self, news: &News) -> Result<(), lapin::Error> {
+        let properties =
+            BasicProperties::default().with_correlation_id(news.key.id.clone()).with_expiration(short(NEWS));
+        let (to, options) = (news.key.reply_to.clone(), BasicPublishOptions::default());
+        self.out.basic_publish(short(""), to, options, &news.body, properties).await?.await.map(drop)
     }
 
     /// Publishes it until the broker has it.

@@ -69,7 +69,7 @@ pub(crate) fn list(worker: AmqpWorker) -> AmqpWorker {
 }
 
 /// Takes the next message out of a queue, when there is one, or puts it back.
-fn next(broker: &Broker, queue: &str, keep: bool) -> (Vec<u8>, BasicProperties) {
+pub(crate) fn next(broker: &Broker, queue: &str, keep: bool) -> (Vec<u8>, BasicProperties) {
     let end = Instant::now() + LONG;
     let got = on_a_channel(broker.url(), async |channel| {
         while Instant::now() < end {

@@ -15,6 +15,7 @@ mod common;
 mod faults;
 mod forged;
 mod hosts;
+mod lost;
 mod proxy;
 mod refusals;
 mod smoke;
@@ -25,8 +26,16 @@ use concurrent_futures::AmqpWorker;
 
 /// What the workers of these tests can do.
 fn list(worker: AmqpWorker) -> AmqpWorker {
-    let lists =
-        [smoke::list, faults::list, forged::list, hosts::list, refusals::list, tally::list, worker::list];
+    let lists = [
+        smoke::list,
+        faults::list,
+        forged::list,
+        hosts::list,
+        lost::list,
+        refusals::list,
+        tally::list,
+        worker::list,
+    ];
     lists.iter().fold(worker, |worker, list| list(worker))
 }
 

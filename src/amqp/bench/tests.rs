@@ -34,7 +34,15 @@ fn terms(width: usize, delivery_limit: u32) -> Terms {
 fn head(deaths: u32) -> TaskHead {
     let Named { function, shape, .. } = named(&Plain::<_, u64, u64>::new(twice));
     let way = Way { each: false, fallible: false };
-    TaskHead { function: function.into(), shape, way, attempt: 1, limit: None, deaths }
+    TaskHead {
+        function: function.into(),
+        shape,
+        way,
+        attempt: 1,
+        limit: None,
+        deaths,
+        tell_every: Duration::from_secs(30),
+    }
 }
 
 fn body(head: &TaskHead) -> Vec<u8> {
@@ -197,6 +205,43 @@ fn another_delivery_of_a_call_in_hand_is_acknowledged_with_it() {
         published(bench);
         assert_eq!(tags(bench), [11, 13]);
         assert!(bench.is_clear());
+    });
+}
+
+#[test]
+fn who_waits_for_long_is_told_that_we_have_it() {
+    with_bench(1, 5, |bench, now| {
+        let tell = |bench: &mut Bench<'_>, seconds| {
+            let news = bench.tell(now + Duration::from_secs(seconds)).into_iter();
+            let mut told: Vec<_> = news
+                .map(|mut news| {
+                    assert_eq!(message::open::<ReplyHead>(&mut news.body).unwrap().ended, Ended::NotYet);
+                    news.key.id.to_string()
+                })
+                .collect();
+            told.sort();
+            told
+        };
+        let often = TaskHead { tell_every: Duration::from_secs(10), ..head(0) };
+        for (id, head) in [(1, head(0)), (2, often), (3, head(2))] {
+            bench.take(arrival(id, 10 + id, &head), now);
+        }
+        // The suspect has the others wait.
+        assert_eq!(tell(bench, 9), Vec::<String>::new());
+        assert_eq!(tell(bench, 10), ["2"]);
+        assert_eq!(tell(bench, 19), Vec::<String>::new());
+        assert_eq!(tell(bench, 30), ["1", "2", "3"]);
+        assert!(bench.take_unsent().is_empty() && bench.take_due().is_empty());
+        bench.set_open(false);
+        bench.tidy();
+        for (number, _) in bench.take_unsent() {
+            bench.confirmed(number);
+        }
+        bench.take_due();
+        let begun = bench.begin(now).remove(0);
+        assert_eq!(tell(bench, 60), ["3"], "the others were given back");
+        bench.end(&begun.key, Finish::Value(Vec::new()), now);
+        assert_eq!(tell(bench, 90), Vec::<String>::new());
     });
 }
 
