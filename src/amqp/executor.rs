@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::context::{AmqpContext, Limits};
 use super::desk::{Call, Desk, Letter};
 use super::link::Tls;
-use super::message::{self, TaskHead, Way};
+use super::message::{self, TaskHead};
 use super::post::{Post, Queues};
 use super::settings::{Settings, common_settings, unique};
 use crate::error::Error;
@@ -156,15 +156,8 @@ impl AmqpExecutor {
                 .into();
             return Err(Error::NotPortable { task, reason });
         }
-        let head = TaskHead {
-            function: named.function.into(),
-            shape: named.shape,
-            way: Way { each: named.each, fallible: named.fallible },
-            attempt: 1,
-            limit: attempts.as_ref().and_then(|attempts| attempts.options.limit()),
-            deaths: 0,
-            tell_every: self.tell_every,
-        };
+        let limit = attempts.as_ref().and_then(|attempts| attempts.options.limit());
+        let head = TaskHead { limit, ..TaskHead::new(named, self.tell_every) };
         let length = frame.len() - HEADER + message::overhead(named.function);
         if let Some(reason) = self.settings.too_long(length) {
             return Err(Error::Encode { task, what: "argument", reason });

@@ -92,17 +92,7 @@ mod tests {
     }
 
     fn head(named: Named) -> TaskHead {
-        let Named { function, shape, each, fallible } = named;
-        let way = Way { each, fallible };
-        TaskHead {
-            function: function.into(),
-            shape,
-            way,
-            attempt: 1,
-            limit: None,
-            deaths: 0,
-            tell_every: Duration::MAX,
-        }
+        TaskHead::new(named, Duration::MAX)
     }
 
     fn of<Fun: Function<Argument: Portable, Return: Portable>>(_: &Fun) -> TaskHead {

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::portable::Named;
 use crate::wire::message::Failure;
 
 /// The last bytes of each body.
@@ -44,6 +45,15 @@ pub(super) struct TaskHead {
     pub(super) deaths: u32,
     /// While a worker has it, it is to say so that often ([`Ended::NotYet`]).
     pub(super) tell_every: Duration,
+}
+
+impl TaskHead {
+    /// Of a first attempt, without a limit.
+    pub(super) fn new(named: Named, tell_every: Duration) -> Self {
+        let Named { function, shape, each, fallible } = named;
+        let way = Way { each, fallible };
+        TaskHead { function: function.into(), shape, way, attempt: 1, limit: None, deaths: 0, tell_every }
+    }
 }
 
 /// How a function is called.

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::amqp::message::Way;
 use crate::portable::{Function, Named, Plain, Portable};
 
 fn twice(n: u64) -> u64 {
@@ -32,17 +31,8 @@ fn terms(width: usize, delivery_limit: u32) -> Terms {
 }
 
 fn head(deaths: u32) -> TaskHead {
-    let Named { function, shape, .. } = named(&Plain::<_, u64, u64>::new(twice));
-    let way = Way { each: false, fallible: false };
-    TaskHead {
-        function: function.into(),
-        shape,
-        way,
-        attempt: 1,
-        limit: None,
-        deaths,
-        tell_every: Duration::from_secs(30),
-    }
+    let named = named(&Plain::<_, u64, u64>::new(twice));
+    TaskHead { deaths, ..TaskHead::new(named, Duration::from_secs(30)) }
 }
 
 fn body(head: &TaskHead) -> Vec<u8> {
