@@ -3,14 +3,14 @@
 //! Not here: messages of which the broker, or a lost connection, tells that they are gone (`faults.rs`). The rule: time that
 //! has to pass is seen by what is done in it, in another queue.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use concurrent_futures::{AmqpExecutor, AmqpWorker, Error, Executor, Future};
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions};
 use lapin::types::{AMQPValue, FieldTable};
 
 use crate::broker::{Broker, Queue, Setup, WorkerThread, on_a_channel, shared};
-use crate::common::{Journal, LIMIT, LONG, Page, Ticket, Turnstile, watchdog};
+use crate::common::{Journal, LIMIT, Page, Ticket, Turnstile, watchdog};
 use crate::forged::next;
 
 fn tripled(n: u64) -> u64 {
@@ -30,25 +30,6 @@ pub(crate) fn list(worker: AmqpWorker) -> AmqpWorker {
 fn connect(broker: &Broker, queue: &Queue) -> AmqpExecutor {
     let soon = Duration::from_secs(6);
     AmqpExecutor::builder().queue(queue).resend_after(soon).connect(broker.url()).unwrap()
-}
-
-/// Waits until so many messages lie in the queue, and nobody has any.
-fn wait_for(broker: &Broker, queue: &Queue, count: u32) {
-    let end = Instant::now() + LONG;
-    let options = QueueDeclareOptions { passive: true, ..Default::default() };
-    let lie = async |channel: &lapin::Channel| {
-        for _ in 0..100 {
-            let asked = channel.queue_declare(queue.name().into(), options, FieldTable::default()).await?;
-            if asked.message_count() == count {
-                return Ok(true);
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(false)
-    };
-    while !on_a_channel(broker.url(), lie).unwrap() {
-        assert!(Instant::now() < end, "not {count} messages within {LONG:?}");
-    }
 }
 
 fn purge(broker: &Broker, queue: &Queue) -> u32 {
@@ -77,9 +58,9 @@ fn queue_loses_all(name: &str, lose: fn(&Broker, &Queue) -> u32) {
         let queue = broker.queue("lost");
         let executor = connect(broker, &queue);
         let futures: Vec<_> = (0..10).map(|n| executor.submit(tripled, n)).collect();
-        wait_for(broker, &queue, 10);
+        queue.wait_for(10);
         assert_eq!(lose(broker, &queue), 10);
-        wait_for(broker, &queue, 10);
+        queue.wait_for(10);
         assert!(!futures.iter().any(Future::done));
         let _worker = WorkerThread::start(&Setup::new(&queue), list);
         for (n, future) in (0..).zip(futures) {
@@ -125,17 +106,17 @@ fn what_a_worker_has_for_long_is_not_sent_again() {
         let running = call(0);
         let held = turnstile.arrival();
         let waiting = call(1);
-        wait_for(broker, &queue, 0);
+        queue.wait_for(0);
         // Whatever is sent again is made at once.
         let _second = WorkerThread::start(&Setup::new(&queue), list);
         // What was sent later is lost, and sent again, and lost.
         let witness = connect(broker, &other);
         let lost = witness.submit(tripled, 14);
         for _ in 0..2 {
-            wait_for(broker, &other, 1);
+            other.wait_for(1);
             assert_eq!(purge(broker, &other), 1);
         }
-        wait_for(broker, &other, 1);
+        other.wait_for(1);
         let _last = WorkerThread::start(&Setup::new(&other), list);
         assert_eq!(lost.result().unwrap(), 42);
         let begun = journal.lines();

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use concurrent_futures::{AmqpExecutor, AmqpWorker, Blob, Error, Executor, Future, TaskOptions, task};
-use lapin::options::{BasicGetOptions, QueueDeclareOptions};
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::options::BasicGetOptions;
+use lapin::types::AMQPValue;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
@@ -395,7 +395,8 @@ fn hop(executor: &AmqpExecutor, turnstile: &Turnstile, queue: &Queue) -> (Future
     let held = turnstile.arrival();
     // It waits behind the other, and is given back when that hops: then another worker can have it.
     let short = executor.submit(pass, turnstile.ticket(1));
-    assert!(wait_for_prefetch(queue), "it waits at the worker");
+    // At the worker.
+    queue.wait_for(0);
     let other = WorkerThread::start(&Setup::new(queue), list);
     let arrival = turnstile.arrival();
     assert_eq!((arrival.number, pid(&arrival)), (1, std::process::id()));
@@ -403,22 +404,6 @@ fn hop(executor: &AmqpExecutor, turnstile: &Turnstile, queue: &Queue) -> (Future
     assert_eq!(short.result().unwrap(), 1);
     other.stop().unwrap();
     (long, held)
-}
-
-/// Until nothing is ready in the queue: all of it is at workers.
-fn wait_for_prefetch(queue: &Queue) -> bool {
-    let url = shared().unwrap().url();
-    let ready = async |channel: &lapin::Channel| {
-        let options = QueueDeclareOptions { passive: true, ..Default::default() };
-        loop {
-            let asked = channel.queue_declare(queue.name().into(), options, FieldTable::default()).await?;
-            if asked.message_count() == 0 {
-                return Ok(true);
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    on_a_channel(url, ready).unwrap()
 }
 
 /// Waits for what comes back to the queue from another one, and says from which.

@@ -18,7 +18,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Once, OnceLock};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use concurrent_futures::{AmqpStopper, AmqpWorker, AmqpWorkerBuilder, Error};
 use rustix::process::{Pid, Signal};
@@ -161,6 +161,9 @@ impl Drop for Broker {
     }
 }
 
+/// What comes at all comes within that.
+const LONGEST: Duration = Duration::from_secs(100);
+
 /// The name of a queue that is this test's own. Deleted at its end: declare it before whoever uses it.
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -171,6 +174,27 @@ pub(crate) struct Queue {
 impl Queue {
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Waits until so many messages lie in it that nobody has, and it is there. A broker tells nobody, so it is asked.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, count: u32) {
+        let end = Instant::now() + LONGEST;
+        let lie = async |channel: &lapin::Channel| {
+            let options = lapin::options::QueueDeclareOptions { passive: true, ..Default::default() };
+            for _ in 0..100 {
+                let asked =
+                    channel.queue_declare(self.name.as_str().into(), options, Default::default()).await?;
+                if asked.message_count() == count {
+                    return Ok(true);
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Ok(false)
+        };
+        while !on_a_channel(&self.url, lie).unwrap_or(false) {
+            assert!(Instant::now() < end, "not {count} messages in {self} within {LONGEST:?}");
+        }
     }
 }
 
