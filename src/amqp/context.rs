@@ -51,6 +51,10 @@ const LEAST: usize = 16;
 /// So many workers that are gone are remembered, beside as many as there are.
 const SPARE: usize = 16;
 
+/// So often a worker says what it has in the time after which it would be lost, and it is looked for what is: a worker may be lost
+/// itself, and another have begun to say so.
+pub(super) const TOLD: u32 = 6;
+
 /// It is looked that often for calls that are lost, or more often.
 const LONGEST_LOOK: Duration = Duration::from_secs(3600);
 
@@ -239,12 +243,20 @@ impl AmqpContext {
             return;
         }
         let time = self.limits.resend_after;
-        self.next_look = now + (time / 6).min(LONGEST_LOOK);
+        self.next_look = now + (time / TOLD).min(LONGEST_LOOK);
         if !self.desk.seen.is_empty_for(time) {
             return;
         }
-        for (number, in_hand) in &mut *self.desk.table.lock() {
-            if in_hand.is_confirmed && now.saturating_duration_since(in_hand.heard) >= time {
+        let is_silent_for = |in_hand: &InHand, time| {
+            in_hand.is_confirmed && now.saturating_duration_since(in_hand.heard) >= time
+        };
+        let mut table = self.desk.table.lock();
+        if !table.values().any(|in_hand| is_silent_for(in_hand, time)) {
+            return;
+        }
+        // What is sent again lies in the queue, and then nothing counts as lost: so what was probably lost with it goes at once.
+        for (number, in_hand) in &mut *table {
+            if is_silent_for(in_hand, time / 2) {
                 (in_hand.is_confirmed, in_hand.heard) = (false, now);
                 self.send(*number, in_hand);
             }

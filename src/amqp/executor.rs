@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
-use super::context::{AmqpContext, Limits};
+use super::context::{AmqpContext, Limits, TOLD};
 use super::desk::{Call, Desk, Letter};
 use super::link::Tls;
 use super::message::{self, TaskHead};
@@ -231,9 +231,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// After so long a call counts as lost that is neither in the queue nor with a worker.
 const MISSING: Duration = Duration::from_secs(180);
 
-/// So often a worker says what it has in that time: it may be lost itself, and another have begun to say so.
-const TOLD: u32 = 6;
-
 /// Workers say nothing more often than once a second.
 const LEAST: Duration = Duration::from_secs(TOLD as u64);
 
@@ -323,7 +320,8 @@ impl AmqpBuilder {
     ///
     /// So a queue that was purged or deleted costs time and no calls, whether of calls or of results. Workers say six times in
     /// that time of each call they have that they have it. Less finds what is lost sooner, and makes a call twice if its worker
-    /// is silent for so long and lives. Nothing counts as lost while there are any calls in the queue.
+    /// is silent for so long and lives. Nothing counts as lost while there are any calls in the queue; with the first that does goes
+    /// whatever was silent for half of the time.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -396,7 +394,8 @@ impl AmqpBuilder {
         let desk = Arc::new(Desk::new(tell.clone()));
         let post = Arc::new(Post::open(address, queues, tell, Arc::clone(&desk.seen))?);
         let patience = self.broker_timeout.unwrap_or(Some(PATIENCE));
-        let (own, window) = (Arc::clone(&desk), self.window);
+        let limits = Limits { window: self.window, patience, resend_after };
+        let own = Arc::clone(&desk);
         let hiring = Hiring {
             max_workers: 1,
             name_prefix: name,
@@ -406,13 +405,7 @@ impl AmqpBuilder {
         };
         let pool = Pool::new(hiring, move |_, account| {
             let (desk, post, heard) = (Arc::clone(&own), Arc::clone(&post), heard.clone());
-            AmqpContext::new(
-                desk,
-                post,
-                heard,
-                Arc::clone(account),
-                Limits { window, patience, resend_after },
-            )
+            AmqpContext::new(desk, post, heard, Arc::clone(account), limits)
         })?;
         let engine: Weak<dyn Engine> = Arc::<Desk>::downgrade(&desk);
         away::register(pool.home(), engine);
