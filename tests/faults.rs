@@ -568,7 +568,7 @@ impl Nonsense {
 
 fn talk_nonsense((gate, nonsense): (String, Nonsense)) -> u32 {
     let id = attend(&gate);
-    scribble(&nonsense.bytes(u64::from_le_bytes(id.try_into().unwrap())));
+    tell_host(&nonsense.bytes(u64::from_le_bytes(id.try_into().unwrap())));
     std::process::id()
 }
 

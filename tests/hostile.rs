@@ -355,7 +355,7 @@ fn a_second_reply_to_a_call_does_not_end_the_next() {
 #[test]
 fn a_reply_to_a_call_of_another_worker_does_not_end_it() {
     fn forge(gate: String) -> u32 {
-        scribble(&attend(&gate));
+        tell_host(&attend(&gate));
         std::process::id()
     }
     let _watchdog = Watchdog::new("a_reply_to_a_call_of_another_worker_does_not_end_it");
@@ -378,7 +378,7 @@ fn a_reply_to_a_call_of_another_worker_does_not_end_it() {
 fn a_call_is_not_answered_with_a_refusal_or_an_initialiser() {
     fn say((kind, gate): (u8, String)) {
         let id = u64::from_le_bytes(attend(&gate).try_into().unwrap());
-        scribble(&frame(kind, id, &[5, 1, b'?']));
+        tell_host(&frame(kind, id, &[5, 1, b'?']));
     }
     let _watchdog = Watchdog::new("a_call_is_not_answered_with_a_refusal_or_an_initialiser");
     // The payload is that of a refusal.

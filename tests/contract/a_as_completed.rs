@@ -1,7 +1,7 @@
 //! Parity clauses A: `as_completed`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -95,11 +95,14 @@ fn a2_watching_begins_at_the_call<E: Executor>(make: impl Fn(usize) -> E) {
     let completed = as_completed(futures.inspect(|future| all.push(future.clone())));
     let mut arrivals = gate.arrivals(3);
     assert_eq!((taken, completed.len()), (3, 3));
-    // Who ends before the first `next` comes in the order of ending.
+    // Who ends before the first `next` comes in the order of ending. When callbacks run, all who wait have been told.
+    let (tell, told) = mpsc::channel();
     for number in [2, 0, 1] {
+        let tell = tell.clone();
+        all[number as usize].add_done_callback(move |_| tell.send(()).unwrap());
         let at = arrivals.iter().position(|arrival| arrival.number == number).unwrap();
         arrivals.remove(at).release();
-        all[number as usize].wait();
+        told.recv().unwrap();
     }
     let order: Vec<u32> = completed.map(|future| *future.result().unwrap()).collect();
     assert_eq!(order, [2, 0, 1]);

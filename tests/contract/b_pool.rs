@@ -234,17 +234,16 @@ fn b8_every_call_of_a_pool_has_its_counterpart<E: Executor>(make: impl Fn(usize)
     // apply
     assert_eq!(executor.submit(double, 2).result().unwrap(), 4);
     // apply_async, with callback and error_callback
-    let (tell, told) = mpsc::channel();
-    for future in [executor.submit(double, 3), executor.submit(explode, 4)] {
-        let tell = tell.clone();
+    let told_of = |future: Future<u32>| {
+        let (tell, told) = mpsc::channel();
         future.add_done_callback(move |outcome| match outcome {
             Ok(value) => tell.send(Ok(*value)).unwrap(),
             Err(error) => tell.send(Err(error.clone())).unwrap(),
         });
-        future.wait();
-    }
-    assert_eq!(told.recv().unwrap().unwrap(), 6);
-    assert_eq!(panic_of(told.recv().unwrap()).message(), "number 4 exploded");
+        told.recv().unwrap()
+    };
+    assert_eq!(told_of(executor.submit(double, 3)).unwrap(), 6);
+    assert_eq!(panic_of(told_of(executor.submit(explode, 4))).message(), "number 4 exploded");
     // map, map_async
     let later = executor.map(double, 0..3);
     let now: Result<Vec<_>, _> = executor.map(double, 3..6).collect();

@@ -95,8 +95,8 @@ fn results_that_nobody_takes_count<E: Executor>(make: impl Fn(usize) -> E) {
 #[test]
 fn as_many_items_are_alive_as_the_buffer_holds() {
     watchdog("items alive", LIMIT, || {
-        let pool: ThreadPoolExecutor = threads(2);
         for (chunksize, buffersize) in SHAPES {
+            let pool: ThreadPoolExecutor = threads(2);
             let (given, back) = (Drops::new(), Drops::new());
             let (made, make) = (given.clone(), back.clone());
             let options = MapOptions::new().chunksize(chunksize).buffersize(buffersize);
@@ -115,6 +115,8 @@ fn as_many_items_are_alive_as_the_buffer_holds() {
                 // One of each may be in the hands of a worker, on its way from the one to the other.
                 assert!(alive.0 <= buffersize + 2 && alive.1 <= buffersize + 2, "{alive:?} of {buffersize}");
             }
+            // What was running when the map was dropped went on.
+            pool.shutdown();
             assert_eq!((given.alive(), back.alive()), (0, 0));
         }
     });

@@ -439,9 +439,20 @@ pub(crate) fn descriptors(directory: &str) -> Vec<i32> {
 }
 
 /// In a worker: writes straight into its pipe of replies.
-pub(crate) fn scribble(bytes: &[u8]) {
+pub(crate) fn scribble(bytes: &[u8]) -> File {
     let path = format!("/proc/self/fd/{}", pipe_to_host());
-    OpenOptions::new().write(true).open(path).unwrap().write_all(bytes).unwrap();
+    let mut pipe = OpenOptions::new().write(true).open(path).unwrap();
+    pipe.write_all(bytes).unwrap();
+    pipe
+}
+
+/// The same in a call, which goes on when the host has read it. A host that is awake might else find the reply in the page,
+/// and have no reason to look into the pipe.
+pub(crate) fn tell_host(bytes: &[u8]) {
+    let pipe = scribble(bytes);
+    while rustix::io::ioctl_fionread(&pipe).unwrap() > 0 {
+        std::thread::yield_now();
+    }
 }
 
 /// In a role: from here on no worker is given a page of memory, and all goes through the pipes. (The file of the page
