@@ -34,12 +34,16 @@ pub(crate) fn this_thread() -> PathBuf {
 
 /// Returns when that thread sleeps or has ended.
 pub(crate) fn until_asleep(thread: &Path) {
+    /// A thread also sleeps while another one that has a lock is kept from going on. This gives that one the time to.
+    const LOOKS: usize = 25;
+    let mut asleep = 0;
     // No event says that a thread sleeps.
-    while let Ok(stat) = fs::read_to_string(thread.join("stat")) {
+    while asleep < LOOKS
+        && let Ok(stat) = fs::read_to_string(thread.join("stat"))
+    {
         // number (name) state …; the name may hold anything.
-        if stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('S')) {
-            break;
-        }
+        let sleeps = stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('S'));
+        asleep = if sleeps { asleep + 1 } else { 0 };
         thread::yield_now();
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
-use concurrent_futures::{Error, Executor, Map, MapOptions, ProcessPoolExecutor, ThreadPoolExecutor};
+use concurrent_futures::{Error, Executor, MapOptions, ProcessPoolExecutor, ThreadPoolExecutor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::common::{Bomb, Journal, LIMIT, LONG, Page, Ticket, Turnstile, watchdog};
@@ -542,20 +542,27 @@ fn m13_a_buffered_map_gives_what_it_has_then_the_refusal_then_ends<E: Executor>(
 /// As after a shutdown, when the pool breaks under it.
 #[test]
 fn m13_a_buffered_map_of_a_pool_that_breaks_ends() {
-    fn assert_ends(map: Map<'_, u32>) {
+    fn has_no_licence(ticket: Ticket) {
+        ticket.pass();
+        panic!("no licence");
+    }
+    /// It breaks when what was asked for has been submitted: three calls, and then one that is refused.
+    fn assert_ends(executor: &impl Executor, gate: &Turnstile) {
+        let map = executor.map_with(double, 0.., MapOptions::new().buffersize(3));
+        gate.arrival().release();
         let outcomes: Vec<_> = map.take(100).collect();
-        assert!((3..=4).contains(&outcomes.len()), "{outcomes:?}");
+        assert_eq!(outcomes.len(), 4, "{outcomes:?}");
         assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(Error::Broken { .. }))), "{outcomes:?}");
     }
     watchdog("a map of a broken pool", LIMIT, || {
-        let options = || MapOptions::new().buffersize(3);
-        let no_licence = |()| panic!("no licence");
-        let threads = ThreadPoolExecutor::builder().max_workers(1).initializer(move || no_licence(()));
-        let threads = threads.build().unwrap();
-        assert_ends(threads.map_with(double, 0.., options()));
-        let processes = ProcessPoolExecutor::builder().max_workers(1).initializer(no_licence, ());
-        let processes = processes.build().unwrap();
-        assert_ends(processes.map_with(double, 0.., options()));
+        let gate = Turnstile::new();
+        let ticket = gate.ticket(0);
+        let threads = ThreadPoolExecutor::builder().max_workers(1);
+        let threads = threads.initializer(move || has_no_licence(ticket)).build().unwrap();
+        assert_ends(&threads, &gate);
+        let processes = ProcessPoolExecutor::builder().max_workers(1);
+        let processes = processes.initializer(has_no_licence, gate.ticket(0)).build().unwrap();
+        assert_ends(&processes, &gate);
     });
 }
 

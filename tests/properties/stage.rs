@@ -860,6 +860,12 @@ impl<E: Engine> Stage<E> {
                     wait([handle.as_future(), &held.arrived], ReturnWhen::FirstCompleted);
                 }
                 (None, Some(held)) if all(&|world| world.is_held(call)) => held.arrived.wait(),
+                // Its worker may have gone on to a later one before the host hears how it ended.
+                (Some(handle), None) => {
+                    while handle.phase() == "running" {
+                        thread::yield_now()
+                    }
+                }
                 _ => {}
             }
         }
