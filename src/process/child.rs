@@ -342,7 +342,9 @@ impl Child {
     /// Runs the user's finalizer in the worker, if there is one. One that takes longer than the time of grace is the end
     /// of its worker; whatever else becomes of it changes nothing.
     fn finalise(&mut self, plan: &Plan) {
-        let is_asked = self.is_ready && !self.slot.grace.is_zero() && !self.slot.is_doomed();
+        // Who ends all at once says so before any of them can hear that the pool is shut down.
+        let is_to_end = self.slot.is_doomed() || plan.stopped.load(Ordering::Acquire);
+        let is_asked = self.is_ready && !self.slot.grace.is_zero() && !is_to_end;
         let Some(finalizer) = plan.finalizer.as_ref().filter(|_| is_asked) else { return };
         let task = finalizer.task;
         let deadline = deadline_after(self.slot.grace);

@@ -470,6 +470,16 @@ fn a_finalizer_does_not_run_in_a_worker_that_ends_otherwise() {
         pool.submit(double, 1).result().unwrap();
         pool.kill_workers();
         drop(pool);
+        // Idle ones, which leave when the pool is shut down, are not to leave before they are ended.
+        for end in [ProcessPoolExecutor::kill_workers, ProcessPoolExecutor::terminate_workers] {
+            let gate = Turnstile::new();
+            let pool = builder().max_workers(8).build().unwrap();
+            let futures = [0; 8].map(|n| pool.submit(pass, gate.ticket(n)));
+            drop(gate.arrivals(8));
+            futures.into_iter().for_each(|future| assert!(future.result().is_ok()));
+            end(&pool);
+            drop(pool);
+        }
         let pool = builder().initializer(|()| panic!("no licence"), ()).build().unwrap();
         assert!(pool.submit(double, 1).result().is_err());
         drop(pool);
