@@ -208,20 +208,23 @@ impl Account {
         worker: Option<&WorkerInfo>,
         at: Instant,
     ) {
-        let Some(waited) = self.note_start(watch, at) else { return };
+        let Some(Start { at, waited }) = self.note_start(watch, at) else { return };
         self.tell(at, What::Started { task, attempt, worker, waited });
     }
 
     /// As `starts`, but whoever asks tells. `None`: it has started before, or is not timed.
-    pub(crate) fn note_start(&self, watch: &mut Stopwatch, at: Instant) -> Option<Duration> {
+    pub(crate) fn note_start(&self, watch: &mut Stopwatch, at: Instant) -> Option<Start> {
         if !watch.is_timed() || watch.has_started {
             return None;
         }
-        let waited = at.saturating_duration_since(watch.since());
+        // A worker counts what a call took from its last reply on, if it did not have to wait for the call: that may be
+        // a moment before it was submitted.
+        let at = at.max(watch.since());
+        let waited = at.duration_since(watch.since());
         self.waits.add(waited, watch.weight());
         watch.stamp = stamp(at) | watch.stamp & 1;
         watch.has_started = true;
-        Some(waited)
+        Some(Start { at, waited })
     }
 
     /// How long it ran, if that is known; to be asked once.
@@ -319,6 +322,13 @@ static EPOCH: LazyLock<Instant> = LazyLock::new(|| {
 fn stamp(at: Instant) -> u64 {
     let since = at.saturating_duration_since(*EPOCH).as_nanos();
     (u64::try_from(since).unwrap_or(u64::MAX >> 1).max(1)) << 1
+}
+
+/// When a call was begun, and how long it had waited.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Start {
+    pub(crate) at: Instant,
+    pub(crate) waited: Duration,
 }
 
 /// The time of one call, in the hands of whoever has started it: since when it waits, then since when it runs.
@@ -523,5 +533,20 @@ pub(crate) fn retried(home: Home, task: TaskRef, error: &Error, attempt: u32, du
     if let Some(account) = of(home) {
         account.retried.fetch_add(1, Ordering::Relaxed);
         account.tell_now(What::Retried { task, error, attempt, due });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_call_begins_before_it_was_submitted() {
+        let account = Account::open(Home::next(), "early", Observers::default());
+        let submitted = Instant::now();
+        let mut watch = Stopwatch::new(stamp(submitted));
+        let Start { at, waited } =
+            account.note_start(&mut watch, submitted - Duration::from_millis(1)).unwrap();
+        assert_eq!((at, waited), (submitted, Duration::ZERO));
     }
 }

@@ -40,7 +40,7 @@ use super::pace::Pace;
 use super::pipes::News;
 use super::slot::Slot;
 use super::{Plan, sys};
-use crate::account::Account;
+use crate::account::{Account, Start};
 use crate::error::Error;
 use crate::future::deadline_after;
 use crate::observer::What;
@@ -240,8 +240,8 @@ impl ProcessContext {
         let account = &self.slot.account;
         let (Some(child), Some(turn)) = (&self.child, self.turn) else { return };
         let noted = self.slot.window.lock().note_start(account, turn);
-        if let Some((task, attempt, waited)) = noted {
-            account.tell(turn, What::Started { task, attempt, worker: Some(&child.worker), waited });
+        if let Some((task, attempt, Start { at, waited })) = noted {
+            account.tell(at, What::Started { task, attempt, worker: Some(&child.worker), waited });
         }
     }
 

@@ -19,12 +19,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::call::{Call, Started};
 use super::lanes::{CALLS, Claims, Lanes};
 use super::remarks::Remarks;
-use crate::account::Account;
+use crate::account::{Account, Start};
 use crate::id::{FutureId, TaskRef};
 use crate::task::{Begun, PortableWork};
 
@@ -184,15 +184,15 @@ impl Window {
         (self.sent, self.received)
     }
 
-    /// Notes that the first was begun, at that time, if the child has done so. `Some`: which call and attempt, and how
-    /// long it was queued; whoever asks tells.
-    pub(super) fn note_start(&mut self, account: &Account, at: Instant) -> Option<(TaskRef, u32, Duration)> {
+    /// Notes that the first was begun, at that time, if the child has done so. `Some`: which call and attempt it is;
+    /// whoever asks tells.
+    pub(super) fn note_start(&mut self, account: &Account, at: Instant) -> Option<(TaskRef, u32, Start)> {
         if self.is_to_begin() {
             return None;
         }
         let Started { call, letter } = self.first()?;
-        let waited = call.note_start(account, at)?;
-        Some((call.task(), letter.attempt(), waited))
+        let start = call.note_start(account, at)?;
+        Some((call.task(), letter.attempt(), start))
     }
 
     fn take_out(&mut self, at: usize) -> Option<Started> {

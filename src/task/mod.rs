@@ -22,9 +22,9 @@ mod jobs;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::account::{Account, Ticket};
+use crate::account::{Account, Start, Ticket};
 use crate::enclosed::{Enclosure, Received, unpacking};
 use crate::error::Error;
 use crate::future::Future;
@@ -481,7 +481,7 @@ impl<W: ?Sized + Work> Begun<W> {
     }
 
     /// It was begun at that time; whoever asks tells. `None`: that was noted before, or it is not timed.
-    pub(crate) fn note_start(&mut self, account: &Account, at: Instant) -> Option<Duration> {
+    pub(crate) fn note_start(&mut self, account: &Account, at: Instant) -> Option<Start> {
         account.note_start(&mut self.started.as_mut()?.watch, at)
     }
 
