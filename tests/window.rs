@@ -12,14 +12,14 @@
 
 mod faults_common;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
-use concurrent_futures::{Error, Executor, Future, MapOptions, ProcessPoolExecutor, Shutdown};
+use concurrent_futures::{Error, Executor, Future, MapOptions, ProcessPoolExecutor, Shutdown, WorkerInfo};
 use faults_common::*;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
@@ -332,22 +332,28 @@ fn a_crash_in_a_stream_costs_the_call_that_crashed() {
 #[test]
 fn killed_from_outside_at_any_moment_each_call_runs_once_at_the_most() {
     let _watchdog = Watchdog::new("killed_from_outside_at_any_moment_each_call_runs_once_at_the_most");
-    let (pool, dir) = (Arc::new(warm(2)), TempDir::new());
+    // Those that work, oldest first: workers that are killed at birth break the pool.
+    let working = Arc::new(Mutex::new(VecDeque::new()));
+    let begin = {
+        let working = Arc::clone(&working);
+        move |worker: &WorkerInfo| working.lock().unwrap().push_back(worker.pid.unwrap())
+    };
+    let pool = ProcessPoolExecutor::builder().max_workers(2).on_worker_start(begin).build().unwrap();
+    warm_up(&pool);
+    let dir = TempDir::new();
     let path = dir.path("notes");
     let is_over = Arc::new(AtomicBool::new(false));
     let killer = std::thread::spawn({
-        let (pool, is_over, path) = (Arc::clone(&pool), Arc::clone(&is_over), path.clone());
+        let (is_over, path) = (Arc::clone(&is_over), path.clone());
         move || {
-            // One at a time, and only while the pool works: workers that are killed at birth break it.
             let (mut victims, mut seen) = (0, 0);
             while !is_over.load(Ordering::Relaxed) {
                 let now = std::fs::metadata(&path).map_or(0, |file| file.len());
                 if now > seen + 8 * 50 {
                     seen = now;
-                    if let Some(&pid) = pool.worker_pids().get(victims % 2) {
-                        let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
-                        victims += usize::from(rustix::process::kill_process(pid, Signal::KILL).is_ok());
-                    }
+                    let oldest = working.lock().unwrap().pop_front();
+                    victims += usize::from(oldest.is_some());
+                    oldest.into_iter().for_each(|pid| send(pid, Signal::KILL));
                 }
                 std::thread::yield_now();
             }
